@@ -1,0 +1,68 @@
+# A newcomer's two commands: `make train` and `make test`. Everything is installed into .venv; `make clean` removes it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BUILD := build/editable
+INSTALLED := $(VENV)/installed
+TORCH := torch==2.13.0
+# Extra arguments: make train ARGS="--epochs 5", make test ARGS="-k linear"
+ARGS :=
+
+# Paths are relative, so that the checkout may lie under a name with spaces; the pip step needs the folder in PATH,
+# where meson-python looks for ninja and Meson for cython.
+PIP := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip
+
+.PHONY: train test parity bench lint format types wheel-test build clean
+
+train: build
+	$(BIN)/python examples/train_mlp.py $(ARGS)
+
+test: build
+	$(BIN)/python -m pytest $(ARGS)
+
+# Against PyTorch, the only thing here that needs it.
+parity: build $(VENV)/torch
+	$(BIN)/python -m pytest tests/parity -m parity $(ARGS)
+
+# OpenBLAS chooses its kernels for this CPU by itself; an exported override would be measured instead.
+bench: build $(VENV)/torch
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/run.py $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+# What users get: wheel and sdist, in an empty environment.
+wheel-test: $(INSTALLED)
+	PYTHON="$(PYTHON)" bash .ci/wheel
+
+# An editable install: Python edits count at once, from any folder and in any process, and an edited .pyx is rebuilt at
+# the next import. That rebuild is not locked: of several processes importing at once (tests start many) one may load a
+# half-written module, as seen. Hence this step, 15 ms when there is nothing to do, after which an import only finds out
+# that it is up to date (10 ms).
+build: $(INSTALLED)
+	@cd $(BUILD) && "$(CURDIR)/$(BIN)/ninja" --quiet
+
+$(INSTALLED): pyproject.toml meson.build
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -q --upgrade pip  # --group needs 25.1
+	$(PIP) install -q --group dev
+	$(PIP) install -q --no-build-isolation -Cbuild-dir=$(BUILD) -e .
+	touch $@
+
+$(VENV)/torch: $(INSTALLED)
+	$(PIP) install -q $(TORCH)
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find minigrad kernels tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	find minigrad kernels \( -name '*.so' -o -name '*.c' \) -delete

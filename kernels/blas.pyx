@@ -1,0 +1,114 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Matrix products as kernels: row blocks (or column blocks) of one product, each a single-threaded BLAS call.
+
+DESIGN
+a. OpenBLAS comes from the scipy-openblas32 wheel, loaded privately with one thread: NumPy's own copy and its threads
+   are untouched. Parallelism is the engine's: a product is cut into blocks that depend on its shape only, so that
+   results do not depend on the number of threads.
+b. ``gemm``: y = op(a) @ op(b) (+ y), row-major, for a batch of products. A pass over each finished block adds the bias
+   and applies relu while the block is in cache; that pass is a Numba kernel, given by pointer.
+   bufs: y (M, N), a, b, bias (N,) or NULL, epilogue kernel or NULL, offsets (batch, 3) int64 or NULL.
+   dims: M, N, K, lda, ldb, ldy, transpose a, transpose b, blocks, by columns, relu.   scalars: alpha, beta.
+   Unit: batch index * blocks + block.
+"""
+
+from libc.stdint cimport int64_t
+
+import ctypes
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+ctypedef void (*kernel_t)(void **, Py_ssize_t *, double *, Py_ssize_t, Py_ssize_t) noexcept nogil
+ctypedef void (*sgemm_t)(int, int, int, int, int, int, float, const float *, int, const float *, int, float, float *,
+                         int) noexcept nogil
+ctypedef void (*dgemm_t)(int, int, int, int, int, int, double, const double *, int, const double *, int, double,
+                         double *, int) noexcept nogil
+
+cdef sgemm_t sgemm = NULL
+cdef dgemm_t dgemm = NULL
+
+
+def _load():
+    """Load the private OpenBLAS; its thread count is set while loading, so that it never starts a thread."""
+    global sgemm, dgemm
+    spec = find_spec("scipy_openblas32")
+    if spec is None:
+        raise ImportError("minigrad needs the package scipy-openblas32 for matrix products")
+    folder = Path(spec.submodule_search_locations[0]) / "lib"
+    names = sorted(p for p in folder.iterdir() if p.name.startswith("libscipy_openblas") and p.suffix != ".lib")
+    before = os.environ.get("OPENBLAS_NUM_THREADS")
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    try:
+        library = ctypes.CDLL(str(names[0]))
+    finally:
+        if before is None:
+            del os.environ["OPENBLAS_NUM_THREADS"]
+        else:
+            os.environ["OPENBLAS_NUM_THREADS"] = before
+    library.scipy_openblas_set_num_threads(1)
+    sgemm = <sgemm_t><size_t>ctypes.cast(library.scipy_cblas_sgemm, ctypes.c_void_p).value
+    dgemm = <dgemm_t><size_t>ctypes.cast(library.scipy_cblas_dgemm, ctypes.c_void_p).value
+    return library  # kept alive by the module
+
+
+library = _load()
+
+ctypedef fused real:
+    float
+    double
+
+
+cdef inline void _gemm(real *tag, void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
+    cdef Py_ssize_t m = dims[0], n = dims[1], k = dims[2], lda = dims[3], ldb = dims[4], ldy = dims[5]
+    cdef Py_ssize_t blocks = dims[8], unit, first, last, rows, columns
+    cdef int ta = 112 if dims[6] else 111, tb = 112 if dims[7] else 111
+    cdef real *y
+    cdef real *a
+    cdef real *b
+    cdef int64_t *offsets
+    cdef void *pass_bufs[2]
+    cdef Py_ssize_t[5] pass_dims
+    for unit in range(lo, hi):
+        y, a, b = <real *>bufs[0], <real *>bufs[1], <real *>bufs[2]
+        if bufs[5] != NULL:
+            offsets = <int64_t *>bufs[5] + 3 * (unit // blocks)
+            y, a, b = y + offsets[0], a + offsets[1], b + offsets[2]
+        pass_bufs[1] = bufs[3]
+        if dims[9]:  # blocks of columns
+            first = n * (unit % blocks) // blocks
+            last = n * (unit % blocks + 1) // blocks
+            rows, columns = m, last - first
+            y = y + first
+            b = b + first * (ldb if dims[7] else 1)
+            if bufs[3] != NULL:
+                pass_bufs[1] = <real *>bufs[3] + first
+        else:
+            first = m * (unit % blocks) // blocks
+            last = m * (unit % blocks + 1) // blocks
+            rows, columns = last - first, n
+            y = y + first * ldy
+            a = a + first * (1 if dims[6] else lda)
+        if real is float:
+            sgemm(101, ta, tb, <int>rows, <int>columns, <int>k, <float>scalars[0], a, <int>lda, b, <int>ldb,
+                  <float>scalars[1], y, <int>ldy)
+        else:
+            dgemm(101, ta, tb, <int>rows, <int>columns, <int>k, scalars[0], a, <int>lda, b, <int>ldb, scalars[1], y,
+                  <int>ldy)
+        if bufs[4] != NULL:
+            pass_bufs[0] = y
+            pass_dims[0], pass_dims[1], pass_dims[2], pass_dims[3] = columns, ldy, bufs[3] != NULL, dims[10]
+            (<kernel_t>bufs[4])(pass_bufs, pass_dims, NULL, 0, rows)
+
+
+cdef void sgemm_kernel(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
+    _gemm(<float *>NULL, bufs, dims, scalars, lo, hi)
+
+
+cdef void dgemm_kernel(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
+    _gemm(<double *>NULL, bufs, dims, scalars, lo, hi)
+
+
+def address(str dtype):
+    """The gemm kernel for float32 or float64, as an address."""
+    return <size_t>&sgemm_kernel if dtype == "float32" else <size_t>&dgemm_kernel

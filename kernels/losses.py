@@ -1,0 +1,885 @@
+"""Loss kernels: the loss and its gradient with respect to the input in one pass, and a loss-only twin of each.
+
+DESIGN
+a. ``name`` writes the loss and ``dx = scale * d loss / d x``: with scale = 1/N for a mean, backward has nothing left to
+   do. ``name_loss`` is for no_grad. Sums over rows and blocks are the caller's: no partial depends on another.
+b. cross_entropy, nll: a unit is a row, ``loss[row]`` is unscaled. Few classes: a tile of rows is taken at once, so that
+   exp runs over one long vector and not over ten numbers a row. Many classes: row by row, the row stays in the cache.
+c. Elementwise losses: a unit is a block of BLOCK elements; ``part[block]`` is its sum in float64, or, with ``each``,
+   ``loss[i]`` every element's loss (reduction='none'). The one not asked for may be NULL. Inside a block, strips of
+   STRIP elements go through a buffer on the stack, so that every loop is short, simple and vectorised.
+d. Only sums are reassociated. No loop assumes finite numbers: nan and inf come out as in PyTorch, but for the kinder
+   limits of bce_logits, see there. Inputs are not checked here: label_stats and bce_check look, the caller raises;
+   it also refuses C = 0.
+"""
+
+import numpy as np
+from numba import njit
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from . import math as km
+from .contract import T, dim, f8, i8, kernel, scalar
+
+BLOCK = 4096  # elements a unit of the elementwise losses
+STRIP = 1024  # elements that pass through the stack at once; divides BLOCK
+TILE = 2048  # elements a tile of rows may have
+TILE_ROWS = 128  # rows a tile may have
+FEW = 128  # up to so many classes rows are taken in tiles
+
+_LEAST = (np.float32(-87.0), -708.0)  # exp of it is the last normal power
+
+_JIT = {"error_model": "numpy", "forceinline": True}
+_jit = njit(**_JIT)
+_jit_sum = njit(fastmath={"reassoc"}, **_JIT)  # for the additions written in that very function
+_call = njit(error_model="numpy", fastmath={"reassoc"})  # rare work, left to a call: compiling it once is enough
+
+
+@intrinsic
+def _ordered(typing, x):
+    """The bits of x as a signed integer in the order of the floats; its own inverse (nan: beyond the infinities)."""
+    integer = types.int32 if x == types.float32 else types.int64 if x == types.float64 else x
+    number = {types.int32: types.float32, types.int64: types.float64}.get(x)
+
+    def generate(context, builder, signature, arguments):
+        bits = builder.bitcast(arguments[0], context.get_value_type(integer))
+        width = bits.type.width
+        flip = builder.lshr(builder.ashr(bits, bits.type(width - 1)), bits.type(1))  # all but the sign if negative
+        return builder.bitcast(builder.xor(bits, flip), context.get_value_type(number or integer))
+
+    return (number or integer)(x), generate
+
+
+@intrinsic
+def _larger(typing, a, b):
+    """The larger of two integers, without Numba's widening to int64."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.select(builder.icmp_signed(">", *arguments), *arguments)
+
+    return (a(a, b), generate) if a == b else None
+
+
+@intrinsic(prefer_literal=True)
+def scratch(typing, dtype, n):
+    """Room for n (a literal) numbers of T on the stack."""
+    pointer, length = types.CPointer(dtype.dtype), n.literal_value
+
+    def generate(context, builder, signature, arguments):
+        return cgutils.alloca_once(builder, context.get_data_type(dtype.dtype), size=length)
+
+    return pointer(dtype, n), generate
+
+
+@_jit
+def _exp_down(x):
+    """e**x for x <= 0, at most 1 ulp wrong; 0 where that is no normal number. Half the work of km.exp."""
+    k = km._consts(x)
+    least = km._pick(x, _LEAST[0], _LEAST[1])
+    y = least if x < least else x
+    t = km._mad(y, k.log2e, k.magic)
+    n = t - k.magic
+    r = km._mad(n, -k.ln2_lo, km._mad(n, -k.ln2_hi, y))
+    power = km._float(km._shl(km._add(km._bits(t), k.bias), k.mantissa))
+    y = km._mad(km._mad(r * r, km._poly(r, k.exp), r), power, power)
+    return k.zero if x < least else y
+
+
+@_jit
+def _log1p_unit(f):
+    """log(1 + f) for f in [0, 1], as in km.softplus."""
+    k = km._consts(f)
+    s = f / (k.two + f)
+    z = s * s
+    h = k.half * f * f
+    return f + km._mad(s, km._mad(z, km._poly(z, k.softplus), h), -h)
+
+
+# --- cross-entropy with labels ----------------------------------------------------------------------------------------
+
+
+@_jit
+def _max(x, o, n):
+    """Maximum of x[o : o + n], of the integers of that order: LLVM vectorises no maximum of floats that may be nan."""
+    m = _ordered(x[o])
+    for j in range(o + 1, o + n):
+        m = _larger(m, _ordered(x[j]))
+    return _ordered(m)
+
+
+@_jit_sum
+def _sum(x, o, n):
+    s = type(x[0])(0)
+    for j in range(o, o + n):
+        s += x[j]
+    return s
+
+
+@_jit_sum
+def _exp_store_sum(e, x, o, n, m):
+    """e = exp(x - m) for one row; the sum, in T over strips, in float64 over their sums."""
+    total = 0.0
+    for first in range(o, o + n, STRIP):
+        s = type(m)(0)
+        for j in range(first, min(first + STRIP, o + n)):
+            e[j] = _exp_down(x[j] - m)
+            s += e[j]
+        total += np.float64(s)
+    return type(m)(total)
+
+
+@_jit_sum
+def _exp_sum(x, o, n, m):
+    """The same sum without the store."""
+    total = 0.0
+    for first in range(o, o + n, STRIP):
+        s = type(m)(0)
+        for j in range(first, min(first + STRIP, o + n)):
+            s += _exp_down(x[j] - m)
+        total += np.float64(s)
+    return type(m)(total)
+
+
+@_jit
+def _exp_tile(e, oe, top, total, logs, x, o, rows, n):
+    """For each row of a tile: its maximum, e = exp(x - maximum), the sum and the log of the sum."""
+    for r in range(rows):
+        m = x[o + r * n]
+        if n < 16:
+            for j in range(o + r * n + 1, o + r * n + n):
+                m = x[j] if x[j] > m else m  # a nan may lose here: exp(nan - m) is nan all the same
+        else:
+            m = _max(x, o + r * n, n)
+        top[r] = m
+        for j in range(r * n, r * n + n):
+            e[oe + j] = x[o + j] - m
+    for i in range(oe, oe + rows * n):
+        e[i] = _exp_down(e[i])
+    for r in range(rows):
+        total[r] = _sum(e, oe + r * n, n)
+    for r in range(rows):
+        logs[r] = km.log(total[r])
+
+
+@_call
+def _weight_sum(weight, n, has_weight):
+    """Sum of the class weights, each 1 without weight."""
+    if not has_weight:
+        return np.float64(n)
+    total = 0.0
+    for j in range(n):
+        total += np.float64(weight[j])
+    return total
+
+
+@_call
+def _smooth_loss(x, o, n, m, log, weight, has_weight, all_weight):
+    """Sum of w_j (lse(x) - x_j) over a row."""
+    total = all_weight * np.float64(log)
+    if has_weight:
+        for j in range(n):
+            total -= np.float64(weight[j] * (x[o + j] - m))
+    else:
+        for j in range(n):
+            total -= np.float64(x[o + j] - m)
+    return type(m)(total)
+
+
+@_call
+def _smooth_gradient(dx, o, n, a, each, weight, has_weight):
+    if has_weight:
+        for j in range(n):
+            dx[o + j] = dx[o + j] * a - each * weight[j]
+    else:
+        for j in range(n):
+            dx[o + j] = dx[o + j] * a - each
+
+
+@_jit
+def _label_loss(x, o, n, t, m, log, w, weight, has_weight, all_weight, smoothing):
+    """Loss of row x[o : o + n]: label t of weight w, m = max x, log = log(sum(exp(x - m)))."""
+    loss = w * (log - (x[o + t] - m))
+    if smoothing == type(m)(0):
+        return loss
+    smooth = _smooth_loss(x, o, n, m, log, weight, has_weight, all_weight)
+    return (type(m)(1) - smoothing) * loss + smoothing / type(m)(n) * smooth
+
+
+@_jit
+def _label_gradient(dx, o, n, t, total, w, weight, has_weight, all_weight, smoothing, scale):
+    """Turn dx[o : o + n] = exp(x - m), whose sum is total, into scale times the gradient of _label_loss."""
+    hit, each = scale * (type(scale)(1) - smoothing) * w, scale * smoothing / type(scale)(n)
+    a = (hit + each * type(scale)(all_weight)) / total
+    if smoothing == type(scale)(0):
+        for j in range(o, o + n):
+            dx[j] = dx[j] * a
+    else:
+        _smooth_gradient(dx, o, n, a, each, weight, has_weight)
+    dx[o + t] -= hit
+
+
+@_jit
+def _zero(dx, o, n):
+    for j in range(o, o + n):
+        dx[j] = type(dx[0])(0)
+
+
+@kernel
+def cross_entropy(
+    loss: T,  # (N,)
+    dx: T,  # (N, C)
+    x: T,  # (N, C) logits
+    target: i8,  # (N,) labels in [0, C), or ignore_index
+    weight: T,  # (C,), or NULL
+    n_classes: dim,
+    has_weight: dim,
+    ignore_index: dim,
+    smoothing: scalar,
+    scale: scalar,
+    lo,
+    hi,
+):
+    """loss = w_t (lse(x) - x_t), t the row's label, w_t its weight; dx = scale w_t (softmax(x) - onehot(t)). Unit: row.
+
+    With smoothing s: loss = (1 - s) w_t (lse - x_t) + s/C sum_c w_c (lse - x_c). An ignored row has loss and dx 0.
+    """
+    n = n_classes
+    all_weight = _weight_sum(weight, n, has_weight) if smoothing != T(0) else 0.0
+    top, total, logs = scratch(T, TILE_ROWS), scratch(T, TILE_ROWS), scratch(T, TILE_ROWS)
+    step = min(TILE_ROWS, TILE // n) if n <= FEW else 1
+    for first in range(lo, hi, step):
+        rows, o = min(step, hi - first), first * n
+        if n <= FEW:
+            _exp_tile(dx, o, top, total, logs, x, o, rows, n)
+        elif target[first] != ignore_index:
+            top[0] = _max(x, o, n)
+            total[0] = _exp_store_sum(dx, x, o, n, top[0])
+            logs[0] = km.log(total[0])
+        for r in range(rows):
+            row = first + r
+            t, o = target[row], row * n
+            if t == ignore_index:
+                loss[row] = T(0)
+                _zero(dx, o, n)
+            else:
+                w = weight[t] if has_weight else T(1)
+                loss[row] = _label_loss(x, o, n, t, top[r], logs[r], w, weight, has_weight, all_weight, smoothing)
+                _label_gradient(dx, o, n, t, total[r], w, weight, has_weight, all_weight, smoothing, scale)
+
+
+@cross_entropy.reference
+def _(loss, dx, x, target, weight, n_classes, has_weight, ignore_index, smoothing, scale):
+    """Bishop 2006, section 4.3.4; label smoothing: Szegedy et al. 2016, section 7, weighted as PyTorch does."""
+    x = x.reshape(-1, n_classes).astype(float)
+    w = weight.astype(float) if has_weight else np.ones(n_classes)
+    log_p = _log_softmax(x)
+    keep = target != ignore_index
+    t = np.where(keep, target, 0)
+    rows = np.arange(len(x))
+    loss[:] = -w[t] * log_p[rows, t]
+    q = np.zeros_like(x)  # the loss is -sum(q log_p)
+    q[rows, t] = w[t] * (1 - smoothing)
+    if smoothing != 0:
+        loss[:] = (1 - smoothing) * loss + smoothing / n_classes * -(w * log_p).sum(1)
+        q += smoothing / n_classes * w
+    loss[~keep] = 0
+    dx.reshape(x.shape)[:] = np.where(keep[:, None], scale * (q.sum(1, keepdims=True) * np.exp(log_p) - q), 0)
+
+
+@kernel
+def cross_entropy_loss(
+    loss: T,  # (N,)
+    x: T,  # (N, C) logits
+    target: i8,  # (N,) labels in [0, C), or ignore_index
+    weight: T,  # (C,), or NULL
+    n_classes: dim,
+    has_weight: dim,
+    ignore_index: dim,
+    smoothing: scalar,
+    lo,
+    hi,
+):
+    """The loss of cross_entropy. Unit: row."""
+    n = n_classes
+    all_weight = _weight_sum(weight, n, has_weight) if smoothing != T(0) else 0.0
+    e, top, total, logs = scratch(T, TILE), scratch(T, TILE_ROWS), scratch(T, TILE_ROWS), scratch(T, TILE_ROWS)
+    step = min(TILE_ROWS, TILE // n) if n <= FEW else 1
+    for first in range(lo, hi, step):
+        rows, o = min(step, hi - first), first * n
+        if n <= FEW:
+            _exp_tile(e, 0, top, total, logs, x, o, rows, n)
+        elif target[first] != ignore_index:
+            top[0] = _max(x, o, n)
+            logs[0] = km.log(_exp_sum(x, o, n, top[0]))
+        for r in range(rows):
+            row = first + r
+            t = target[row]
+            if t == ignore_index:
+                loss[row] = T(0)
+            else:
+                w = weight[t] if has_weight else T(1)
+                loss[row] = _label_loss(x, row * n, n, t, top[r], logs[r], w, weight, has_weight, all_weight, smoothing)
+
+
+@cross_entropy_loss.reference
+def _(loss, x, target, weight, n_classes, has_weight, ignore_index, smoothing):
+    cross_entropy.reference_fn(
+        loss, np.zeros_like(x), x, target, weight, n_classes, has_weight, ignore_index, smoothing, 1
+    )
+
+
+@kernel
+def label_stats(
+    out: f8,  # (2,): sum of the weights of the rows that are not ignored (valid rows only), and their number
+    bad: i8,  # (1,): first row whose label is neither in [0, C) nor ignore_index, or -1
+    target: i8,  # (N,)
+    weight: T,  # (C,), or NULL
+    n: dim,
+    n_classes: dim,
+    has_weight: dim,
+    ignore_index: dim,
+    lo,
+    hi,
+):
+    """What must be known of labels before a loss runs. One unit."""
+    if lo >= hi:
+        return
+    count, wrong = 0, 0
+    size = np.uint64(n_classes)
+    for i in range(n):
+        t = target[i]
+        kept = t != ignore_index
+        count += kept
+        wrong |= kept & (np.uint64(t) >= size)
+    bad[0] = -1
+    if wrong:
+        for i in range(n - 1, -1, -1):
+            t = target[i]
+            if t != ignore_index and np.uint64(t) >= size:
+                bad[0] = i
+    out[1] = np.float64(count)
+    out[0] = np.float64(count)
+    if has_weight:
+        total = 0.0
+        for i in range(n):
+            t = target[i]
+            if t != ignore_index and np.uint64(t) < size:
+                total += np.float64(weight[t])
+        out[0] = total
+
+
+@label_stats.reference
+def _(out, bad, target, weight, n, n_classes, has_weight, ignore_index):
+    keep = target != ignore_index
+    valid = (target >= 0) & (target < n_classes)
+    wrong = np.flatnonzero(keep & ~valid)
+    bad[0] = wrong[0] if len(wrong) else -1
+    out[1] = keep.sum()
+    out[0] = weight[target[keep & valid]].astype(float).sum() if has_weight else keep.sum()
+
+
+# --- negative log-likelihood of labels --------------------------------------------------------------------------------
+
+
+@kernel
+def nll(
+    loss: T,  # (N,)
+    dx: T,  # (N, C)
+    x: T,  # (N, C) log-probabilities
+    target: i8,  # (N,) labels in [0, C), or ignore_index
+    weight: T,  # (C,), or NULL
+    n_classes: dim,
+    has_weight: dim,
+    ignore_index: dim,
+    scale: scalar,
+    lo,
+    hi,
+):
+    """loss = -w_t x_t, t the row's label; dx = -scale w_t at t, 0 elsewhere. Unit: row."""
+    _zero(dx, lo * n_classes, (hi - lo) * n_classes)
+    for row in range(lo, hi):
+        t = target[row]
+        if t == ignore_index:
+            loss[row] = T(0)
+        else:
+            w = weight[t] if has_weight else T(1)
+            loss[row] = -w * x[row * n_classes + t]
+            dx[row * n_classes + t] = -w * scale
+
+
+@nll.reference
+def _(loss, dx, x, target, weight, n_classes, has_weight, ignore_index, scale):
+    dx[:] = 0
+    loss[:] = 0
+    for row, t in enumerate(target):
+        if t != ignore_index:
+            w = weight[t] if has_weight else 1
+            loss[row] = -w * x.reshape(-1, n_classes)[row, t]
+            dx.reshape(-1, n_classes)[row, t] = -w * scale
+
+
+@kernel
+def nll_loss(
+    loss: T,  # (N,)
+    x: T,  # (N, C) log-probabilities
+    target: i8,  # (N,) labels in [0, C), or ignore_index
+    weight: T,  # (C,), or NULL
+    n_classes: dim,
+    has_weight: dim,
+    ignore_index: dim,
+    lo,
+    hi,
+):
+    """The loss of nll. Unit: row."""
+    for row in range(lo, hi):
+        t = target[row]
+        if t == ignore_index:
+            loss[row] = T(0)
+        else:
+            w = weight[t] if has_weight else T(1)
+            loss[row] = -w * x[row * n_classes + t]
+
+
+@nll_loss.reference
+def _(loss, x, target, weight, n_classes, has_weight, ignore_index):
+    nll.reference_fn(loss, np.zeros_like(x), x, target, weight, n_classes, has_weight, ignore_index, 1)
+
+
+# --- cross-entropy with class probabilities ---------------------------------------------------------------------------
+
+
+@_jit
+def _probability(t, smoothing, each):
+    """The smoothed target; each = smoothing / C. Without smoothing t itself, bit for bit."""
+    return t * (type(t)(1) - smoothing) + each
+
+
+@_jit_sum
+def _target_sums(x, t, weight, o, n, m, has_weight, smoothing, each):
+    """Sums of q and of q (x - m) over a row, q = w times the smoothed target."""
+    total, dot = 0.0, 0.0
+    if has_weight:
+        for j in range(n):
+            q = weight[j] * _probability(t[o + j], smoothing, each)
+            total += np.float64(q)
+            dot += np.float64(q * (x[o + j] - m))
+    else:
+        for j in range(n):
+            q = _probability(t[o + j], smoothing, each)
+            total += np.float64(q)
+            dot += np.float64(q * (x[o + j] - m))
+    return total, dot
+
+
+@kernel
+def cross_entropy_probs(
+    loss: T,  # (N,)
+    dx: T,  # (N, C)
+    dt: T,  # (N, C) gradient with respect to the target, or NULL
+    x: T,  # (N, C) logits
+    target: T,  # (N, C) class probabilities; they need not sum to 1
+    weight: T,  # (C,), or NULL
+    n_classes: dim,
+    has_dt: dim,
+    has_weight: dim,
+    smoothing: scalar,
+    scale: scalar,
+    lo,
+    hi,
+):
+    """loss = -sum_c q_c log_softmax(x)_c; dx = scale (sum(q) softmax(x) - q). Unit: row.
+
+    q = w (target (1 - smoothing) + smoothing / C); dt = -scale (1 - smoothing) w log_softmax(x).
+    """
+    n = n_classes
+    each = smoothing / T(n)
+    for row in range(lo, hi):
+        o = row * n
+        m = _max(x, o, n)
+        s = _exp_store_sum(dx, x, o, n, m)
+        log = km.log(s)
+        total, dot = _target_sums(x, target, weight, o, n, m, has_weight, smoothing, each)
+        loss[row] = T(total * np.float64(log) - dot)
+        a = scale * T(total) / s
+        if has_weight:
+            for j in range(n):
+                dx[o + j] = dx[o + j] * a - scale * (weight[j] * _probability(target[o + j], smoothing, each))
+        else:
+            for j in range(n):
+                dx[o + j] = dx[o + j] * a - scale * _probability(target[o + j], smoothing, each)
+        if has_dt:
+            b = scale * (T(1) - smoothing)
+            for j in range(n):
+                dt[o + j] = b * (log - (x[o + j] - m))
+            if has_weight:
+                for j in range(n):
+                    dt[o + j] = dt[o + j] * weight[j]
+
+
+@cross_entropy_probs.reference
+def _(loss, dx, dt, x, target, weight, n_classes, has_dt, has_weight, smoothing, scale):
+    """Bishop 2006, equation 4.108; smoothing as in cross_entropy."""
+    x, t = x.reshape(-1, n_classes).astype(float), target.reshape(-1, n_classes).astype(float)
+    w = weight.astype(float) if has_weight else np.ones(n_classes)
+    log_p = _log_softmax(x)
+    q = w * (t * (1 - smoothing) + smoothing / n_classes)
+    loss[:] = -(q * log_p).sum(1)
+    dx.reshape(x.shape)[:] = scale * (q.sum(1, keepdims=True) * np.exp(log_p) - q)
+    if has_dt:
+        dt.reshape(x.shape)[:] = -scale * (1 - smoothing) * w * log_p
+
+
+@kernel
+def cross_entropy_probs_loss(
+    loss: T,  # (N,)
+    x: T,  # (N, C) logits
+    target: T,  # (N, C) class probabilities
+    weight: T,  # (C,), or NULL
+    n_classes: dim,
+    has_weight: dim,
+    smoothing: scalar,
+    lo,
+    hi,
+):
+    """The loss of cross_entropy_probs. Unit: row."""
+    n = n_classes
+    each = smoothing / T(n)
+    for row in range(lo, hi):
+        o = row * n
+        m = _max(x, o, n)
+        log = km.log(_exp_sum(x, o, n, m))
+        total, dot = _target_sums(x, target, weight, o, n, m, has_weight, smoothing, each)
+        loss[row] = T(total * np.float64(log) - dot)
+
+
+@cross_entropy_probs_loss.reference
+def _(loss, x, target, weight, n_classes, has_weight, smoothing):
+    cross_entropy_probs.reference_fn(
+        loss, np.zeros_like(x), None, x, target, weight, n_classes, 0, has_weight, smoothing, 1
+    )
+
+
+# --- elementwise losses -----------------------------------------------------------------------------------------------
+
+
+@_jit_sum
+def _sum64(y, n):
+    total = 0.0
+    for i in range(n):
+        total += np.float64(y[i])
+    return total
+
+
+@_jit
+def _put(loss, y, o, n, each):
+    """Hand a strip of losses over: to loss[o:], or as a sum."""
+    if each:
+        for i in range(n):
+            loss[o + i] = y[i]
+        return 0.0
+    return _sum64(y, n)
+
+
+def _elementwise(name, function, reference):
+    """Kernels ``name`` and ``name_loss`` from ``function(x, t, c) -> loss, d loss / d x`` of one element."""
+    f = _jit(function)
+
+    def fused(
+        part: f8,  # (blocks,) sums in float64, or NULL if each
+        loss: T,  # (n,) if each, or NULL
+        dx: T,  # (n,)
+        x: T,  # (n,)
+        t: T,  # (n,)
+        w: T,  # (n,), or NULL
+        n: dim,
+        each: dim,
+        has_weight: dim,
+        c: scalar,  # beta of smooth_l1, delta of huber; the others have none
+        scale: scalar,
+        lo,
+        hi,
+    ):
+        y, g = scratch(T, STRIP), scratch(T, STRIP)
+        for block in range(lo, hi):
+            total, end = 0.0, min(block * BLOCK + BLOCK, n)
+            for o in range(block * BLOCK, end, STRIP):
+                m = min(STRIP, end - o)
+                for i in range(m):
+                    y[i], g[i] = f(x[o + i], t[o + i], c)
+                if has_weight:
+                    for i in range(m):
+                        y[i] = y[i] * w[o + i]
+                        dx[o + i] = scale * (g[i] * w[o + i])
+                else:
+                    for i in range(m):
+                        dx[o + i] = scale * g[i]
+                total += _put(loss, y, o, m, each)
+            if not each:
+                part[block] = total
+
+    def loss_only(part: f8, loss: T, x: T, t: T, w: T, n: dim, each: dim, has_weight: dim, c: scalar, lo, hi):
+        y = scratch(T, STRIP)
+        for block in range(lo, hi):
+            total, end = 0.0, min(block * BLOCK + BLOCK, n)
+            for o in range(block * BLOCK, end, STRIP):
+                m = min(STRIP, end - o)
+                for i in range(m):
+                    y[i] = f(x[o + i], t[o + i], c)[0]
+                if has_weight:
+                    for i in range(m):
+                        y[i] = y[i] * w[o + i]
+                total += _put(loss, y, o, m, each)
+            if not each:
+                part[block] = total
+
+    def fused_reference(part, loss, dx, x, t, w, n, each, has_weight, c, scale):
+        y, g = reference(x.astype(float), t.astype(float), c)
+        w = w.astype(float) if has_weight else 1.0
+        dx[:] = scale * w * g
+        _reference_put(part, loss, w * y, each)
+
+    def loss_only_reference(part, loss, x, t, w, n, each, has_weight, c):
+        fused_reference(part, loss, np.zeros_like(x), x, t, w, n, each, has_weight, c, 1)
+
+    fused.__doc__ = f"{function.__doc__} Unit: block of BLOCK elements."
+    loss_only.__doc__ = f"The loss of {name}. Unit: block of BLOCK elements."
+    fused.__module__ = loss_only.__module__ = __name__
+    kernel(fused, name=name).reference(fused_reference)
+    kernel(loss_only, name=f"{name}_loss").reference(loss_only_reference)
+
+
+def _mse(x, t, c):
+    """loss = (x - t)^2; dx = 2 (x - t)."""
+    d = x - t
+    return d * d, d + d
+
+
+def _mse_reference(x, t, c):
+    return (x - t) ** 2, 2 * (x - t)
+
+
+@_jit
+def _sign(d):
+    return type(d)(d > type(d)(0)) - type(d)(d < type(d)(0))  # of nan: 0, as in PyTorch
+
+
+def _l1(x, t, c):
+    """loss = |x - t|; dx = sign(x - t)."""
+    return abs(x - t), _sign(x - t)
+
+
+def _l1_reference(x, t, c):
+    return np.abs(x - t), np.where(np.isnan(x - t), 0, np.sign(x - t))
+
+
+def _smooth_l1(x, t, c):
+    """loss = d^2 / (2 beta) where d = |x - t| < beta, else d - beta/2; beta = 0 is l1."""
+    d, half = x - t, type(x)(0.5)
+    z = abs(d)
+    far = z >= c
+    q = d / c
+    return z - half * c if far else half * d * q, _sign(d) if far else q
+
+
+def _smooth_l1_reference(x, t, beta):
+    """Girshick 2015, Fast R-CNN, equation 3."""
+    d = x - t
+    near = ~(np.abs(d) >= beta)
+    return np.where(near, d * d / (2 * beta), np.abs(d) - beta / 2), np.where(near, d / beta, np.sign(d))
+
+
+def _huber(x, t, c):
+    """loss = d^2 / 2 where d = |x - t| <= delta, else delta (d - delta/2)."""
+    d, half = x - t, type(x)(0.5)
+    z = abs(d)
+    far = z > c
+    return c * (z - half * c) if far else half * d * d, c * _sign(d) if far else d
+
+
+def _huber_reference(x, t, delta):
+    """Huber 1964."""
+    d = x - t
+    near = ~(np.abs(d) > delta)
+    return np.where(near, d * d / 2, delta * (np.abs(d) - delta / 2)), np.where(near, d, delta * np.sign(d))
+
+
+def _bce(x, t, c):
+    """loss = -t log x - (1 - t) log(1 - x), logs clamped at -100; dx = (x - t) / max(x (1 - x), 1e-12)."""
+    one, least, tiny = type(x)(1), type(x)(-100), type(x)(1e-12)
+    log, log_not, v = km.log(x), km.log1p(-x), (one - x) * x
+    log = least if log < least else log
+    log_not = least if log_not < least else log_not
+    return (t - one) * log_not - t * log, (x - t) / (tiny if v < tiny else v)
+
+
+def _bce_reference(x, t, c):
+    loss = (t - 1) * np.maximum(np.log1p(-x), -100) - t * np.maximum(np.log(x), -100)
+    return loss, (x - t) / np.maximum(x * (1 - x), 1e-12)
+
+
+for _name, _function, _reference in (
+    ("mse", _mse, _mse_reference),
+    ("l1", _l1, _l1_reference),
+    ("smooth_l1", _smooth_l1, _smooth_l1_reference),
+    ("huber", _huber, _huber_reference),
+    ("bce", _bce, _bce_reference),
+):
+    _elementwise(_name, _function, _reference)
+
+
+@kernel
+def bce_check(bad: i8, x: T, t: T, n: dim, lo, hi):
+    """bad[0], bad[1] = first element of x, of t outside [0, 1] or nan, or -1. One unit."""
+    if lo < hi:
+        bad[0] = _first_outside(x, n)
+        bad[1] = _first_outside(t, n)
+
+
+@_jit
+def _first_outside(x, n):
+    for o in range(0, n, STRIP):
+        end, wrong = min(o + STRIP, n), 0
+        for i in range(o, end):
+            wrong |= not ((x[i] >= type(x[0])(0)) & (x[i] <= type(x[0])(1)))
+        if wrong:
+            for i in range(o, end):
+                if not (x[i] >= type(x[0])(0) and x[i] <= type(x[0])(1)):
+                    return i
+    return -1
+
+
+@bce_check.reference
+def _(bad, x, t, n):
+    for k, a in enumerate((x, t)):
+        wrong = np.flatnonzero(~((a >= 0) & (a <= 1)))
+        bad[k] = wrong[0] if len(wrong) else -1
+
+
+# --- binary cross-entropy with logits ---------------------------------------------------------------------------------
+
+
+@_jit
+def _bce_logits(x, t, q):
+    """(q t) softplus(-x) + (1 - t) softplus(x) and its derivative, from one exp.
+
+    A term whose factor is 0 is 0 even where the softplus is infinite: (inf, 1) and (-inf, 0) are certain and right,
+    loss 0. PyTorch gives nan. Both terms are sums of positive numbers for t in [0, 1]: nothing cancels.
+    """
+    zero, one = type(x)(0), type(x)(1)
+    a, b = one - t, q * t
+    e = _exp_down(-abs(x))
+    log = _log1p_unit(e)
+    s = one / (one + e)
+    up = x >= zero
+    plus, minus = (x if up else zero) + log, (zero if up else -x) + log
+    p, r = s if up else e * s, e * s if up else s  # sigmoid(x), sigmoid(-x)
+    plus = zero if a == zero else a * plus
+    minus = zero if b == zero else b * minus
+    return plus + minus, a * p - b * r
+
+
+@kernel
+def bce_logits(
+    part: f8,  # (blocks,) sums in float64, or NULL if each
+    loss: T,  # (n,) if each, or NULL
+    dx: T,  # (n,)
+    x: T,  # (n,) logits
+    t: T,  # (n,)
+    w: T,  # (n,), or NULL
+    q: T,  # (n,) weight of the positive class, or NULL
+    n: dim,
+    each: dim,
+    has_weight: dim,
+    has_pos_weight: dim,
+    scale: scalar,
+    lo,
+    hi,
+):
+    """loss = w (q t softplus(-x) + (1 - t) softplus(x)); dx its derivative. Unit: block of BLOCK elements."""
+    y, g = scratch(T, STRIP), scratch(T, STRIP)
+    for block in range(lo, hi):
+        total, end = 0.0, min(block * BLOCK + BLOCK, n)
+        for o in range(block * BLOCK, end, STRIP):
+            m = min(STRIP, end - o)
+            if has_pos_weight:
+                for i in range(m):
+                    y[i], g[i] = _bce_logits(x[o + i], t[o + i], q[o + i])
+            else:
+                for i in range(m):
+                    y[i], g[i] = _bce_logits(x[o + i], t[o + i], T(1))
+            if has_weight:
+                for i in range(m):
+                    y[i] = y[i] * w[o + i]
+                    dx[o + i] = scale * (g[i] * w[o + i])
+            else:
+                for i in range(m):
+                    dx[o + i] = scale * g[i]
+            total += _put(loss, y, o, m, each)
+        if not each:
+            part[block] = total
+
+
+@bce_logits.reference
+def _(part, loss, dx, x, t, w, q, n, each, has_weight, has_pos_weight, scale):
+    """Goodfellow et al. 2016, section 6.2.2.2; softplus(x) = log(1 + e^x)."""
+    x, t = x.astype(float), t.astype(float)
+    a, b = 1 - t, (q.astype(float) if has_pos_weight else 1.0) * t
+    w = w.astype(float) if has_weight else 1.0
+    y = np.where(a == 0, 0, a * np.logaddexp(0, x)) + np.where(b == 0, 0, b * np.logaddexp(0, -x))
+    dx[:] = scale * w * (a * np.exp(-np.logaddexp(0, -x)) - b * np.exp(-np.logaddexp(0, x)))
+    _reference_put(part, loss, w * y, each)
+
+
+@kernel
+def bce_logits_loss(
+    part: f8,  # (blocks,) sums in float64, or NULL if each
+    loss: T,  # (n,) if each, or NULL
+    x: T,  # (n,) logits
+    t: T,  # (n,)
+    w: T,  # (n,), or NULL
+    q: T,  # (n,) weight of the positive class, or NULL
+    n: dim,
+    each: dim,
+    has_weight: dim,
+    has_pos_weight: dim,
+    lo,
+    hi,
+):
+    """The loss of bce_logits. Unit: block of BLOCK elements."""
+    y = scratch(T, STRIP)
+    for block in range(lo, hi):
+        total, end = 0.0, min(block * BLOCK + BLOCK, n)
+        for o in range(block * BLOCK, end, STRIP):
+            m = min(STRIP, end - o)
+            if has_pos_weight:
+                for i in range(m):
+                    y[i] = _bce_logits(x[o + i], t[o + i], q[o + i])[0]
+            else:
+                for i in range(m):
+                    y[i] = _bce_logits(x[o + i], t[o + i], T(1))[0]
+            if has_weight:
+                for i in range(m):
+                    y[i] = y[i] * w[o + i]
+            total += _put(loss, y, o, m, each)
+        if not each:
+            part[block] = total
+
+
+@bce_logits_loss.reference
+def _(part, loss, x, t, w, q, n, each, has_weight, has_pos_weight):
+    bce_logits.reference_fn(part, loss, np.zeros_like(x), x, t, w, q, n, each, has_weight, has_pos_weight, 1)
+
+
+# --- what the references share ----------------------------------------------------------------------------------------
+
+
+def _log_softmax(x):
+    m = x.max(1, keepdims=True)
+    return x - m - np.log(np.exp(x - m).sum(1, keepdims=True))
+
+
+def _reference_put(part, loss, y, each):
+    if each:
+        loss[:] = y
+    else:
+        part[:] = [y[o : o + BLOCK].sum() for o in range(0, len(y), BLOCK)]

@@ -1,0 +1,50 @@
+"""The one Numba-parallel function: it runs any kernel over equal chunks of its range.
+
+DESIGN
+a. Exactly one function has ``parallel=True``, so its quirks live here. It calls a kernel by address from inside
+   ``prange`` through a small intrinsic; the Cython engine calls the driver by pointer without the GIL.
+b. A kernel's units are independent (contract.py, DESIGN a), so the number of chunks changes no bit of the result;
+   it is the number of threads.
+c. Importing this module imports Numba (0.2 s), so the engine does it only when the first large piece of work comes.
+   ``numba.get_num_threads()`` starts the thread pool: without it a driver loaded from Numba's cache crashes.
+"""
+
+import numba
+from numba import cfunc, njit, prange, types
+from numba.extending import intrinsic
+
+_pointers = (types.CPointer(types.voidptr), types.CPointer(types.intp), types.CPointer(types.float64))
+_signature = types.void(types.intp, *_pointers, types.intp, types.intp)
+
+
+@intrinsic
+def _call(typing, kernel, bufs, dims, scalars, lo, hi):
+    """``kernel(bufs, dims, scalars, lo, hi)`` where ``kernel`` is an address."""
+    from llvmlite import ir
+
+    def generate(context, builder, signature, arguments):
+        values = [context.get_value_type(t) for t in signature.args[1:]]
+        function = ir.FunctionType(ir.VoidType(), values)
+        builder.call(builder.inttoptr(arguments[0], function.as_pointer()), arguments[1:])
+        return context.get_dummy_value()
+
+    return types.void(kernel, bufs, dims, scalars, lo, hi), generate
+
+
+@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+def _run(kernel, bufs, dims, scalars, units, chunks):
+    for c in prange(chunks):
+        _call(kernel, bufs, dims, scalars, units * c // chunks, units * (c + 1) // chunks)
+
+
+numba.get_num_threads()
+
+
+@cfunc(_signature, nopython=True, cache=True, error_model="numpy")
+def _driver(kernel, bufs, dims, scalars, units, chunks):
+    _run(kernel, bufs, dims, scalars, units, chunks)
+
+
+def address() -> int:
+    """The driver as a C pointer: void (intptr_t kernel, void **, intptr_t *, double *, intptr_t units, chunks)."""
+    return _driver.address

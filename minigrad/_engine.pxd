@@ -1,0 +1,79 @@
+from libc.stdint cimport int64_t, uint32_t
+
+from ._storage cimport Storage, dtype
+
+ctypedef void (*kernel_t)(void **, Py_ssize_t *, double *, Py_ssize_t, Py_ssize_t) noexcept nogil
+
+
+cdef class Kernel:
+    cdef readonly str name
+    cdef kernel_t[64] entry
+    cdef readonly double cost
+    cdef kernel_t find(self, int t, int u) except NULL
+
+
+cdef class Op:
+    cdef readonly str name
+    cdef readonly tuple rules
+    cdef readonly object backward
+    cdef Kernel flat
+    cdef Kernel strided
+    cdef Kernel int_flat
+    cdef Kernel int_strided
+    cdef int kind
+    cdef int saves0
+    cdef int saves1
+    cdef readonly int arity
+    cdef str doc
+
+
+cdef class Tensor:
+    cdef Storage storage
+    cdef char *ptr
+    cdef int dt
+    cdef int nd
+    cdef Py_ssize_t count
+    cdef bint contiguous
+    cdef bint requires
+    cdef uint32_t history      # of a base: how often an in-place op rewrote it; of a view: what it has seen
+    cdef uint32_t saved_version
+    cdef int slot
+    cdef int64_t walk
+    cdef Node node
+    cdef object link           # of a saved alias: where its gradient goes (Node, leaf Tensor or None)
+    cdef object gradient
+    cdef Tensor base
+    cdef list hooks
+    cdef object after_hooks
+    cdef object __weakref__
+    cdef Py_ssize_t[8] shape_
+    cdef Py_ssize_t[8] stride_
+
+
+cdef class Node:
+    cdef Op op
+    cdef int64_t seq
+    cdef int64_t walk
+    cdef int slot
+    cdef int outputs           # more than one: gradients arrive through Slot nodes
+    cdef int output            # of a Slot: which output of its parent
+    cdef bint saved_any
+    cdef bint freed
+    cdef tuple edges
+    cdef tuple saved
+    cdef tuple shapes          # of inputs that were broadcast, else None
+    cdef list hooks
+    cdef object retained       # weak reference to a tensor that wants its .grad
+    cdef object context
+
+
+cdef bint grad_enabled() noexcept
+cdef Tensor new_tensor(int dt, int ndim, Py_ssize_t *shape)
+cdef Tensor new_like(Tensor x, int dt)
+cdef Tensor alias(Tensor x)
+cdef Tensor to_contiguous(Tensor x)
+cdef Tensor strided_view(Tensor x, int ndim, Py_ssize_t *shape, Py_ssize_t *stride, Py_ssize_t offset)
+cdef bint needs_grad(Tensor x) except -1
+cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t units, double cost) except -1
+cdef Tensor record(Op op, Tensor y, tuple inputs, tuple saved)
+cdef Tensor save_output(Tensor y)

@@ -1,0 +1,2383 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The latency path: tensors, kernel calls, the tape and the backward walk.
+
+DESIGN
+a. A ``Tensor`` is dtype, shape and strides over a ``Storage``; its operators are C slots that allocate an output, call
+   one kernel by pointer and, when recording, add one ``Node``. Everything slower than that lives in ``ops/`` and
+   ``tensor.py`` and is attached to the class by ``add_methods``.
+b. A ``Node`` holds where gradients go (``edges``: a leaf tensor, a node or None an input), what the rule needs
+   (``saved``) and a sequence number. Saved tensors are aliases: they share storage but are not the tensors the user
+   holds, so no reference cycle can arise; each remembers the storage version that it expects.
+c. A rule is a Python callable ``rule(dy, *saved)``, one per input, called only if that input needs a gradient. It is
+   written with the same ops, so ``create_graph`` records it. Gradients of broadcast inputs are summed here.
+d. Backward collects the reachable nodes and walks them by descending sequence number: no recursion at any depth.
+   State of a walk lives in the walk, nodes only remember their place in it, so walks may nest and interleave.
+e. An in-place op that must be differentiated is computed out of place and written back; the history of the tensor
+   (and of the base, through a view) is rewritten. Views notice by ``history`` and rebuild their own on next use.
+f. Threads are used when the estimated work pays for them. The parallel driver needs Numba, whose import costs 0.2 s
+   or more, so it is loaded only after the process has done that much work worth sharing.
+"""
+
+cimport cython
+from cpython.object cimport PyObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdlib cimport free, malloc, qsort
+from libc.string cimport memcpy, memset
+
+import os
+import traceback
+import warnings
+import weakref
+from types import MethodType
+
+from . import _storage
+from ._storage cimport (
+    BOOL, CATEGORY, DTYPES, F32, F64, I8, I16, I32, I64, ITEMSIZE, MAXDIM, U8, Storage, dtype, dtype_code, lease,
+    new_storage, promote,
+)
+from .kernels import contract
+
+cdef extern from "Python.h":
+    object PyObject_Vectorcall(object callable, PyObject **args, size_t n, object names)
+    Py_ssize_t Py_REFCNT(PyObject *o)
+    void PyType_Modified(type t)
+
+cdef extern from *:
+    """
+    #ifdef _MSC_VER
+    static __declspec(thread) int mg_grad_off = 0;
+    #else
+    static __thread int mg_grad_off = 0;
+    #endif
+    #define mg_type_dict(t) Py_NewRef(((PyTypeObject *)(t))->tp_dict)
+    static PyObject *mg_vectorcall(PyObject *f, PyObject **a, size_t n) { return PyObject_Vectorcall(f, a, n, NULL); }
+    """
+    int mg_grad_off
+    object mg_type_dict(type t)
+    object mg_vectorcall(object f, PyObject **a, size_t n)
+
+DTYPE_NAMES = contract.DTYPES
+
+
+# --- calling kernels --------------------------------------------------------------------------------------------------
+
+ctypedef void (*driver_t)(Py_ssize_t, void **, Py_ssize_t *, double *, Py_ssize_t, Py_ssize_t) noexcept nogil
+
+# Estimated work in nanoseconds: below RELEASE the GIL is kept, above SHARE threads are used, and the driver is loaded
+# once the work that it could have shared exceeds DEBT (about what loading it costs).
+cdef double RELEASE = 20_000, SHARE = 12_000, DEBT = 4e8
+cdef double shareable = 0
+cdef driver_t driver = NULL
+cdef bint driver_busy = False
+cdef bint forked = False
+cdef int threads = 0
+
+
+def _default_threads():
+    asked = os.environ.get("NUMBA_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+threads = _default_threads()
+
+
+def get_num_threads():
+    """The number of threads that large operations use."""
+    return threads
+
+
+def set_num_threads(int n):
+    """Use at most ``n`` threads; results do not depend on it, not in one bit."""
+    global threads
+    if n < 1:
+        raise ValueError(f"set_num_threads: n must be at least 1, got {n}")
+    threads = n
+
+
+def _after_fork():
+    global forked
+    forked = True  # OpenMP's pool does not survive a fork: the child stays serial
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def load_driver():
+    """Load the parallel driver now instead of after 0.4 s of shareable work."""
+    global driver
+    if driver == NULL:
+        from .kernels import parallel
+
+        driver = <driver_t><size_t>parallel.address()
+
+
+cdef class Kernel:
+    """A compiled kernel: C entry points by dtype, and an estimated cost in nanoseconds a unit of work."""
+
+    def __init__(self, str name, double cost=0.15):
+        self.name, self.cost = name, cost
+
+    cdef kernel_t find(self, int t, int u) except NULL:
+        cdef kernel_t f = self.entry[8 * t + u]
+        if f == NULL:
+            f = <kernel_t><size_t>contract.address(self.name, DTYPE_NAMES[t], DTYPE_NAMES[u] if u != t else "")
+            self.entry[8 * t + u] = f
+        return f
+
+    def __call__(self, tuple outputs, tuple inputs, tuple dims=(), tuple scalars=(), Py_ssize_t units=-1,
+                 double work=-1, dtype=None, to=None):
+        """Run on tensors: buffers, dims, scalars as the kernel lists them; all tensors contiguous or None.
+
+        The kernel's T is ``dtype`` or the first output's, its U is ``to`` or T. ``work``: elementary operations.
+        """
+        cdef void *bufs[16]
+        cdef Py_ssize_t[48] sizes
+        cdef double[16] numbers
+        cdef Py_ssize_t i = 0
+        cdef Tensor t
+        if len(outputs) + len(inputs) > 16 or len(dims) > 48 or len(scalars) > 16:
+            raise ValueError(f"kernel {self.name}: too many arguments")
+        for item in outputs:
+            bufs[i] = buffer_of(self, item, True)
+            i += 1
+        for item in inputs:
+            bufs[i] = buffer_of(self, item, False)
+            i += 1
+        for i in range(len(dims)):
+            sizes[i] = dims[i]
+        for i in range(len(scalars)):
+            numbers[i] = scalars[i]
+        cdef int a = (<Tensor>outputs[0]).dt if dtype is None else dtype_code(dtype)
+        cdef int b = a if to is None else dtype_code(to)
+        if units < 0:
+            units = (<Tensor>outputs[0]).count
+        launch(self.find(a, b), bufs, sizes, numbers, units, (units if work < 0 else work) * self.cost)
+
+
+cdef void *buffer_of(Kernel k, object item, bint output) except? NULL:
+    if item is None:
+        return NULL
+    cdef Tensor t = <Tensor?>item
+    if not t.contiguous:
+        raise ValueError(f"kernel {k.name}: tensors must be contiguous")
+    if output:
+        check_writable(t)
+    return t.ptr
+
+
+cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t units, double cost) except -1:
+    """Run ``units`` units of a kernel whose estimated serial time is ``cost`` nanoseconds."""
+    global driver_busy, shareable
+    cdef Py_ssize_t chunks
+    if units <= 0:
+        return 0
+    if cost > SHARE and units > 1 and threads > 1 and not forked and not driver_busy:
+        if driver == NULL:
+            shareable += cost
+            if shareable > DEBT:
+                load_driver()
+        if driver != NULL:
+            chunks = threads if threads < units else units
+            driver_busy = True  # one thread at a time drives the pool; others run serially, with the same bits
+            with nogil:
+                driver(<Py_ssize_t>f, bufs, dims, scalars, units, chunks)
+            driver_busy = False
+            return 0
+    if cost > RELEASE:
+        with nogil:
+            f(bufs, dims, scalars, 0, units)
+    else:
+        f(bufs, dims, scalars, 0, units)
+    return 0
+
+
+# --- tensors ----------------------------------------------------------------------------------------------------------
+
+
+cdef Tensor new_tensor(int dt, int ndim, Py_ssize_t *shape):
+    """An uninitialised contiguous tensor."""
+    cdef Tensor t = <Tensor>Tensor.__new__(Tensor)
+    cdef Py_ssize_t n = 1
+    cdef int i
+    for i in range(ndim - 1, -1, -1):
+        t.shape_[i] = shape[i]
+        t.stride_[i] = n
+        if shape[i] > 1 and n > (<Py_ssize_t>1 << 56) // shape[i]:
+            raise MemoryError(f"cannot allocate a tensor of shape {tuple([shape[j] for j in range(ndim)])}")
+        n *= shape[i]
+    # strides of an empty tensor are those of its shape with 1 for 0, as in PyTorch
+    if n == 0:
+        n = 1
+        for i in range(ndim - 1, -1, -1):
+            t.stride_[i] = n
+            n *= shape[i] if shape[i] > 0 else 1
+        n = 0
+    t.dt, t.nd, t.count, t.contiguous = dt, ndim, n, True
+    t.storage = new_storage(n * ITEMSIZE[dt])
+    t.ptr = t.storage.ptr
+    return t
+
+
+cdef Tensor new_like(Tensor x, int dt):
+    return new_tensor(dt, x.nd, x.shape_)
+
+
+cdef Tensor alias(Tensor x):
+    """A tensor over the same memory, without history."""
+    cdef Tensor t = <Tensor>Tensor.__new__(Tensor)
+    t.storage, t.ptr, t.dt, t.nd = x.storage, x.ptr, x.dt, x.nd
+    t.count, t.contiguous = x.count, x.contiguous
+    memcpy(t.shape_, x.shape_, x.nd * sizeof(Py_ssize_t))
+    memcpy(t.stride_, x.stride_, x.nd * sizeof(Py_ssize_t))
+    return t
+
+
+cdef Tensor strided_view(Tensor x, int ndim, Py_ssize_t *shape, Py_ssize_t *stride, Py_ssize_t offset):
+    """A view with its own shape and strides, ``offset`` elements after x's first; not recorded."""
+    cdef Tensor t = <Tensor>Tensor.__new__(Tensor)
+    cdef Py_ssize_t n = 1, expected = 1
+    cdef int i
+    cdef bint contiguous = True
+    for i in range(ndim):
+        t.shape_[i] = shape[i]
+        t.stride_[i] = stride[i]
+        n *= shape[i]
+    for i in range(ndim - 1, -1, -1):
+        if shape[i] != 1:
+            if stride[i] != expected:
+                contiguous = False
+            expected *= shape[i]
+    t.storage, t.dt, t.nd, t.count = x.storage, x.dt, ndim, n
+    t.contiguous = contiguous or n <= 1
+    t.ptr = x.ptr + offset * ITEMSIZE[x.dt]
+    t.base = x if x.base is None else x.base
+    t.history = t.base.history
+    return t
+
+
+cdef inline int check_writable(Tensor x) except -1:
+    if x.storage.readonly:
+        raise ValueError("this tensor shares read-only memory (a read-only NumPy array); clone() it before writing")
+    return 0
+
+
+cdef tuple shape_tuple(Tensor x):
+    return tuple([x.shape_[i] for i in range(x.nd)])
+
+
+cdef inline bint same_shape(Tensor a, Tensor b) noexcept:
+    cdef int i
+    if a.nd != b.nd:
+        return False
+    for i in range(a.nd):
+        if a.shape_[i] != b.shape_[i]:
+            return False
+    return True
+
+
+cdef int parse_shape(object sizes, Py_ssize_t *shape) except -1:
+    """Fill ``shape`` from a sequence of ints; its length."""
+    cdef int n = 0
+    cdef Py_ssize_t size
+    if len(sizes) > MAXDIM:
+        raise ValueError(f"tensors have at most {MAXDIM} dimensions, got shape {tuple(sizes)}")
+    for item in sizes:
+        size = item.__index__() if not isinstance(item, int) else item
+        if size < 0:
+            raise RuntimeError(f"negative dimension {size} in shape {tuple(sizes)}")
+        shape[n] = size
+        n += 1
+    return n
+
+
+# --- strided iteration ------------------------------------------------------------------------------------------------
+
+
+cdef int plan(int nop, PyObject **ops, int ndim, Py_ssize_t *shape, Py_ssize_t *dims) except -1:
+    """Collapse dimensions and write the ``dims`` of a strided kernel (operand 0 is the output); the units.
+
+    dims = [k, n, inner stride of each operand, then for each of k outer dimensions: size, stride of each operand].
+    """
+    cdef Py_ssize_t size[8]
+    cdef Py_ssize_t stride[8][4]  # of at most four operands
+    cdef int d, o, m = 0, skip
+    cdef Py_ssize_t s, units = 1
+    cdef bint merge
+    for d in range(ndim):
+        if shape[d] == 1:
+            continue
+        size[m] = shape[d]
+        for o in range(nop):
+            skip = ndim - (<Tensor>ops[o]).nd
+            if d < skip or (<Tensor>ops[o]).shape_[d - skip] == 1:
+                stride[m][o] = 0
+            else:
+                stride[m][o] = (<Tensor>ops[o]).stride_[d - skip]
+        merge = m > 0
+        if merge:
+            for o in range(nop):
+                if stride[m - 1][o] != stride[m][o] * size[m]:
+                    merge = False
+        if merge:
+            size[m - 1] *= size[m]
+            for o in range(nop):
+                stride[m - 1][o] = stride[m][o]
+        else:
+            m += 1
+    if m == 0:
+        size[0] = 1
+        for o in range(nop):
+            stride[0][o] = 1
+        m = 1
+    dims[0] = m - 1
+    dims[1] = size[m - 1]
+    for o in range(nop):
+        dims[2 + o] = stride[m - 1][o]
+    for d in range(m - 1):
+        dims[2 + nop + d * (nop + 1)] = size[d]
+        units *= size[d]
+        for o in range(nop):
+            dims[3 + nop + d * (nop + 1) + o] = stride[d][o]
+    return units
+
+
+cdef int broadcast(Tensor a, Tensor b, Py_ssize_t *shape) except -1:
+    """Fill the broadcast shape; its length."""
+    cdef int n = a.nd if a.nd > b.nd else b.nd, i
+    cdef Py_ssize_t p, q
+    for i in range(n):
+        p = a.shape_[i - n + a.nd] if i >= n - a.nd else 1
+        q = b.shape_[i - n + b.nd] if i >= n - b.nd else 1
+        if p != q and p != 1 and q != 1:
+            raise RuntimeError(
+                f"The size of tensor a ({p}) must match the size of tensor b ({q}) at non-singleton dimension {i}: "
+                f"shapes {shape_tuple(a)} and {shape_tuple(b)} do not broadcast"
+            )
+        shape[i] = q if p == 1 else p
+    return n
+
+
+cdef Kernel COPY = Kernel("elementwise.copy", 0.1), COPY_STRIDED = Kernel("elementwise.copy_strided", 0.3)
+cdef Kernel CAST = Kernel("elementwise.cast", 0.15), CAST_STRIDED = Kernel("elementwise.cast_strided", 0.4)
+cdef Kernel FILL = Kernel("elementwise.fill", 0.05)
+
+
+cdef int copy_memory(Tensor y, Tensor x) except -1:
+    """y[...] = x, with broadcasting and conversion; y and x do not overlap unless they are the same."""
+    cdef void *bufs[2]
+    cdef Py_ssize_t[64] dims
+    cdef PyObject *ops[2]
+    cdef Kernel k
+    cdef Py_ssize_t units
+    if y.count == 0:
+        return 0
+    bufs[0], bufs[1] = y.ptr, x.ptr
+    if y.contiguous and x.contiguous and same_shape(x, y):
+        if y.dt == x.dt and y.count * ITEMSIZE[y.dt] <= 4096:
+            memcpy(y.ptr, x.ptr, y.count * ITEMSIZE[y.dt])
+            return 0
+        k = COPY if y.dt == x.dt else CAST
+        dims[0] = 0
+        launch(k.find(x.dt, y.dt), bufs, dims, NULL, y.count, y.count * k.cost)
+        return 0
+    k = COPY_STRIDED if y.dt == x.dt else CAST_STRIDED
+    ops[0], ops[1] = <PyObject *>y, <PyObject *>x
+    units = plan(2, ops, y.nd, y.shape_, dims)
+    launch(k.find(x.dt, y.dt), bufs, dims, NULL, units, y.count * k.cost)
+    return 0
+
+
+cdef Tensor to_contiguous(Tensor x):
+    """x itself if contiguous, else a fresh contiguous copy; not recorded."""
+    if x.contiguous:
+        return x
+    cdef Tensor y = new_like(x, x.dt)
+    copy_memory(y, x)
+    return y
+
+
+cdef Tensor full(int dt, int ndim, Py_ssize_t *shape, object value):
+    cdef Tensor t = new_tensor(dt, ndim, shape)
+    fill(t, value)
+    return t
+
+
+cdef int store(char *p, int dt, object value) except -1:
+    """*p = value, refusing integers that do not fit."""
+    cdef int64_t i
+    if dt == F32:
+        (<float *>p)[0] = <float><double>value
+    elif dt == F64:
+        (<double *>p)[0] = value
+    elif dt == BOOL:
+        (<uint8_t *>p)[0] = 1 if value else 0
+    else:
+        try:
+            i = int(value)
+        except OverflowError:
+            raise RuntimeError(f"value {value!r} cannot be converted to {DTYPES[dt]!r} without overflow") from None
+        if (dt == I32 and i != <int32_t>i) or (dt == I16 and i != <int16_t>i) or (
+            dt == I8 and i != <int8_t>i) or (dt == U8 and i != <uint8_t>i):
+            raise RuntimeError(f"value {value!r} cannot be converted to {DTYPES[dt]!r} without overflow")
+        if dt == I64:
+            (<int64_t *>p)[0] = i
+        elif dt == I32:
+            (<int32_t *>p)[0] = <int32_t>i
+        elif dt == I16:
+            (<int16_t *>p)[0] = <int16_t>i
+        else:
+            (<int8_t *>p)[0] = <int8_t>i
+    return 0
+
+
+cdef object load(char *p, int dt):
+    if dt == F32:
+        return <double>(<float *>p)[0]
+    if dt == F64:
+        return (<double *>p)[0]
+    if dt == I64:
+        return (<int64_t *>p)[0]
+    if dt == I32:
+        return (<int32_t *>p)[0]
+    if dt == I16:
+        return (<int16_t *>p)[0]
+    if dt == I8:
+        return (<int8_t *>p)[0]
+    if dt == U8:
+        return (<uint8_t *>p)[0]
+    return (<uint8_t *>p)[0] != 0
+
+
+cdef int fill(Tensor t, object value) except -1:
+    cdef int64_t word = 0  # room for one element of any dtype
+    cdef void *bufs[2]
+    cdef Tensor one
+    store(<char *>&word, t.dt, value)
+    if t.contiguous:
+        bufs[0], bufs[1] = t.ptr, &word
+        launch(FILL.find(t.dt, t.dt), bufs, NULL, NULL, t.count, t.count * FILL.cost)
+    else:
+        one = scalar_tensor(value, t.dt)
+        copy_memory(t, one)
+    return 0
+
+
+cdef Tensor scalar_tensor(object value, int dt):
+    cdef Tensor t = new_tensor(dt, 0, NULL)
+    store(t.ptr, dt, value)
+    return t
+
+
+# --- operations: what they compute and how they differentiate ---------------------------------------------------------
+
+cdef enum:
+    FLOATS = 1      # integers are promoted to the default floating dtype
+    TO_BOOL = 2     # the result is bool
+    INTS = 4        # integers and bools only
+    NO_BOOL = 8     # refuses bool
+
+cdef int default_float = F32
+cdef Op CAST_OP, SLOT, IDENTITY, ADD, SUB, MUL, DIV, POW, NEG, ABS, EQ, NE, LT, LE, GT, GE, AND, OR, XOR, INVERT
+cdef Op REMAINDER, FLOOR_DIVIDE
+
+
+def set_default_dtype(d):
+    """The dtype of floating-point literals and of creation functions; float32 or float64."""
+    global default_float
+    code = dtype_code(d)
+    if CATEGORY[code] != 2:
+        raise TypeError(f"only floating-point dtypes can be the default, got {d!r}")
+    default_float = code
+
+
+def get_default_dtype():
+    """The dtype of floating-point literals and of creation functions."""
+    return DTYPES[default_float]
+
+
+cdef class Op:
+    """A differentiable operation: its name, its rules (one per input: ``rule(dy, *saved)``), perhaps its kernel.
+
+    With ``kernel`` it is elementwise and can be called on tensors and numbers; ``saves`` says, per rule, which of
+    ``a``, ``b`` (inputs) and ``y`` (output) it needs; each rule receives all that any of them needs, in that order,
+    None where nobody does. Without, a function in ``ops/`` computes and then calls ``record``.
+    ``backward(node, dy)``, if given instead of rules, returns the gradients of all inputs at once.
+    ``arity`` is the number of operands, by default that of the rules; ``doc`` is what ``help`` shows.
+    An Op in a class is a method of it.
+    """
+
+    def __init__(self, str name, *rules, str kernel=None, str int_kernel=None, saves=(), int flags=0, double cost=0.15,
+                 backward=None, int arity=0, str doc=None):
+        self.name, self.rules, self.backward, self.kind = name, rules, backward, flags
+        self.arity, self.doc = arity if arity else max(len(rules), 1), doc
+        if kernel is not None:
+            self.flat = Kernel("elementwise." + kernel, cost)
+            self.strided = Kernel("elementwise." + kernel + "_strided", 2 * cost)
+            self.int_flat, self.int_strided = self.flat, self.strided
+            if int_kernel is not None:
+                self.int_flat = Kernel("elementwise." + int_kernel, cost)
+                self.int_strided = Kernel("elementwise." + int_kernel + "_strided", 2 * cost)
+        bits = {"a": 1, "b": 2, "y": 4}
+        masks = [sum([bits[c] for c in word]) for word in saves] + [0, 0]
+        self.saves0, self.saves1 = masks[0], masks[1]
+
+    def __call__(self, input, other=None):
+        if self.flat is None or (other is None) != (self.arity == 1):
+            raise TypeError(f"{self.__name__}() takes {self.arity} operand{'s' * (self.arity > 1)}: "
+                            f"input{', other' * (self.arity > 1)}; got {type(other).__name__} for other")
+        if other is None:
+            return apply_unary(self, as_operand(input, "input"))
+        return binary(self, input, other)
+
+    def __get__(self, instance, owner):
+        return self if instance is None else MethodType(self, instance)
+
+    @property
+    def __name__(self):
+        words = [("_" + c.lower() if c.isupper() and i else c) for i, c in enumerate(self.name)]
+        return "".join(words).replace("__", "_").lower()
+
+    @property
+    def __doc__(self):
+        return self.doc
+
+    @property
+    def __signature__(self):
+        from inspect import Parameter, Signature
+
+        return Signature([Parameter(n, Parameter.POSITIONAL_OR_KEYWORD) for n in ("input", "other")[:self.arity]])
+
+    def inplace(self, Tensor x not None, other=None):
+        """x = op(x, other), written into x's memory, following autograd's rules for in-place operations."""
+        return apply_inplace(self, x, other)
+
+    def record(self, Tensor y not None, *inputs, tuple saved=()):
+        """Give ``y`` a history if recording is on and an input needs a gradient; y."""
+        return record(self, y, inputs, saved)
+
+    def record_outputs(self, tuple outputs, tuple inputs, tuple saved=(), context=None):
+        """As ``record`` for several outputs; the rule is ``backward(node, gradients)``. The node or None."""
+        return record_outputs(self, outputs, inputs, saved, context)
+
+    def __repr__(self):
+        return f"<op {self.name}>"
+
+
+cdef Tensor as_operand(object value, str name):
+    if isinstance(value, Tensor):
+        return <Tensor>value
+    if isinstance(value, bool):
+        return scalar_tensor(value, BOOL)
+    if isinstance(value, int):
+        return scalar_tensor(value, I64)
+    if isinstance(value, float):
+        return scalar_tensor(value, default_float)
+    return hook_as_tensor(value)
+
+
+cdef bint is_number(object value):
+    return type(value) is float or type(value) is int or isinstance(value, (float, int))
+
+
+cdef int number_dtype(object value, int other) except -1:
+    """The dtype of a tensor of dtype ``other`` combined with a Python number."""
+    if isinstance(value, bool):
+        return other
+    if isinstance(value, int):
+        return other if CATEGORY[other] >= 1 else I64
+    return other if CATEGORY[other] == 2 else default_float
+
+
+cdef int result_dtype(Tensor a, Tensor b) noexcept:
+    cdef int high, low
+    if a.dt == b.dt:
+        return a.dt
+    if (a.nd == 0) == (b.nd == 0):
+        return promote(a.dt, b.dt)
+    high, low = (b.dt, a.dt) if a.nd == 0 else (a.dt, b.dt)
+    return high if CATEGORY[high] >= CATEGORY[low] else low
+
+
+cdef inline int compute_dtype(Op op, int dt) except -1:
+    """The dtype that the kernel of ``op`` runs in, for operands of dtype ``dt``."""
+    if op.kind & FLOATS and CATEGORY[dt] != 2:
+        return default_float
+    if op.kind & INTS and CATEGORY[dt] == 2:
+        raise RuntimeError(f"{op.name.lower()} is defined for integer and bool tensors, not {DTYPES[dt]!r}")
+    if op.kind & NO_BOOL and dt == BOOL:
+        raise RuntimeError(f"{op.name.lower()} is not defined for bool tensors; use logical_not, ^ or convert them")
+    return dt
+
+
+cdef object binary(Op op, object a, object b):
+    """op(a, b) where one of them is a tensor and the other may be a number or an array."""
+    cdef int dt
+    if isinstance(a, Tensor):
+        if isinstance(b, Tensor):
+            return apply_binary(op, <Tensor>a, <Tensor>b)
+        if is_number(b):
+            dt = compute_dtype(op, number_dtype(b, (<Tensor>a).dt))
+            return apply_binary(op, cast(<Tensor>a, dt), scalar_tensor(b, dt))
+        return apply_binary(op, <Tensor>a, hook_as_tensor(b))
+    if isinstance(b, Tensor):
+        if is_number(a):
+            dt = compute_dtype(op, number_dtype(a, (<Tensor>b).dt))
+            return apply_binary(op, scalar_tensor(a, dt), cast(<Tensor>b, dt))
+        return apply_binary(op, hook_as_tensor(a), <Tensor>b)
+    return apply_binary(op, as_operand(a, "input"), as_operand(b, "other"))
+
+
+cdef Tensor apply_unary(Op op, Tensor x):
+    cdef int dt = compute_dtype(op, x.dt)
+    cdef int to = BOOL if op.kind & TO_BOOL else dt
+    cdef void *bufs[2]
+    cdef Py_ssize_t[64] dims
+    cdef PyObject *operands[2]
+    cdef Kernel k
+    cdef Py_ssize_t units
+    if dt != x.dt:
+        x = cast(x, dt)
+    cdef Tensor y = new_like(x, to)
+    bufs[0], bufs[1] = y.ptr, x.ptr
+    if x.contiguous:
+        k, units, dims[0] = (op.flat if CATEGORY[dt] == 2 else op.int_flat), y.count, 0
+    else:
+        k = op.strided if CATEGORY[dt] == 2 else op.int_strided
+        operands[0], operands[1] = <PyObject *>y, <PyObject *>x
+        units = plan(2, operands, y.nd, y.shape_, dims) if y.count else 0
+    launch(k.find(dt, to), bufs, dims, NULL, units, y.count * k.cost)
+    if mg_grad_off == 0 and op.rules and needs_grad(x):
+        push(op, y, (edge_of(x),), saved_of(op, op.saves0, x, None, y), None)
+    return y
+
+
+cdef Tensor apply_binary(Op op, Tensor a, Tensor b):
+    cdef int dt = a.dt
+    cdef Tensor y
+    cdef void *bufs[3]
+    cdef Py_ssize_t[64] dims
+    cdef Py_ssize_t[8] shape
+    cdef PyObject *operands[3]
+    cdef Kernel k
+    cdef Py_ssize_t units
+    cdef int to, ndim, mode = -1
+    cdef bint ga, gb
+    if a.dt != b.dt or op.kind != 0:
+        dt = compute_dtype(op, result_dtype(a, b))
+        if a.dt != dt:
+            a = cast(a, dt)
+        if b.dt != dt:
+            b = cast(b, dt)
+    to = BOOL if op.kind & TO_BOOL else dt
+    if a.contiguous and b.contiguous:
+        if same_shape(a, b):
+            mode = 0
+        elif b.count == 1 and b.nd <= a.nd:
+            mode = 2
+        elif a.count == 1 and a.nd <= b.nd:
+            mode = 1
+    if mode >= 0:
+        y = new_like(b if mode == 1 else a, to)
+        k, units, dims[0] = (op.flat if CATEGORY[dt] == 2 else op.int_flat), y.count, mode
+    else:
+        ndim = broadcast(a, b, shape)
+        y = new_tensor(to, ndim, shape)
+        k = op.strided if CATEGORY[dt] == 2 else op.int_strided
+        operands[0], operands[1], operands[2] = <PyObject *>y, <PyObject *>a, <PyObject *>b
+        units = plan(3, operands, ndim, shape, dims) if y.count else 0
+    if op.int_flat is not op.flat and CATEGORY[dt] != 2:
+        check_integers(op, b)
+    bufs[0], bufs[1], bufs[2] = y.ptr, a.ptr, b.ptr
+    launch(k.find(dt, to), bufs, dims, NULL, units, y.count * k.cost)
+    if mg_grad_off == 0 and op.rules:
+        ga, gb = needs_grad(a), needs_grad(b)
+        if ga or gb:
+            push(op, y, (edge_of(a) if ga else None, edge_of(b) if gb else None),
+                 saved_of(op, (op.saves0 if ga else 0) | (op.saves1 if gb else 0), a, b, y),
+                 None if mode == 0 else (None if same_shape(a, y) else shape_tuple(a),
+                                         None if same_shape(b, y) else shape_tuple(b)))
+    return y
+
+
+cdef int check_integers(Op op, Tensor b) except -1:
+    """Integer kernels never raise: refuse zero divisors and negative exponents first."""
+    if op.name == "Pow":
+        if b.dt != U8 and b.dt != BOOL and b.count and hook_any(b, "lt"):
+            raise RuntimeError("Integers to negative integer powers are not allowed.")
+    elif b.count and hook_any(b, "eq"):
+        raise RuntimeError("ZeroDivisionError: integer division or remainder by zero")
+    return 0
+
+
+def _dcast(dy, code):
+    return cast(dy, code)
+
+
+CAST_OP = Op("ToCopy", _dcast)
+
+
+cdef Tensor cast(Tensor x, int dt):
+    """x converted to dtype ``dt`` (x itself if it has it), recorded."""
+    if x.dt == dt:
+        return x
+    cdef Tensor y = new_like(x, dt)
+    copy_memory(y, x)
+    if mg_grad_off == 0 and CATEGORY[dt] == 2 and needs_grad(x):
+        push(CAST_OP, y, (edge_of(x),), (x.dt,), None)
+    return y
+
+
+def _cast(Tensor x not None, dtype):
+    """x converted to ``dtype`` (x itself if it has it), recorded."""
+    return cast(x, dtype_code(dtype))
+
+
+def operand(value, dtype=None):
+    """``value`` (tensor, number, array, list) as a tensor, converted to ``dtype`` if given (recorded)."""
+    cdef Tensor t = as_operand(value, "input")
+    return t if dtype is None else cast(t, dtype_code(dtype))
+
+
+def result_type(a, b):
+    """The dtype of an operation on ``a`` and ``b`` (tensors or Python numbers), by PyTorch's promotion."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return DTYPES[result_dtype(<Tensor>a, <Tensor>b)]
+    if isinstance(a, Tensor):
+        return DTYPES[number_dtype(b, (<Tensor>a).dt) if is_number(b) else result_dtype(<Tensor>a, operand(b))]
+    if isinstance(b, Tensor):
+        return result_type(b, a)
+    return DTYPES[result_dtype(operand(a), operand(b))]
+
+
+cdef Kernel WHERE = Kernel("elementwise.where_strided", 0.5)
+
+
+def select(Tensor c not None, Tensor a not None, Tensor b not None):
+    """``a where c else b`` for a bool tensor c and a, b of one dtype, broadcast together; not recorded."""
+    cdef Py_ssize_t[8] shape
+    cdef Py_ssize_t[64] dims
+    cdef void *bufs[4]
+    cdef PyObject *operands[4]
+    cdef int n = broadcast(a, b, shape)
+    cdef Tensor y = new_tensor(a.dt, n, shape)
+    if n != c.nd or not same_shape(y, c):
+        n = broadcast(y, c, shape)
+        y = new_tensor(a.dt, n, shape)
+    if y.count == 0:
+        return y
+    operands[0], operands[1], operands[2], operands[3] = <PyObject *>y, <PyObject *>c, <PyObject *>a, <PyObject *>b
+    bufs[0], bufs[1], bufs[2], bufs[3] = y.ptr, c.ptr, a.ptr, b.ptr
+    cdef Py_ssize_t units = plan(4, operands, n, shape, dims)
+    launch(WHERE.find(y.dt, y.dt), bufs, dims, NULL, units, y.count * WHERE.cost)
+    return y
+
+
+# --- the tape ---------------------------------------------------------------------------------------------------------
+
+cdef int64_t sequence = 0
+cdef object OWN = object()  # the link of a saved output: the node that saved it
+
+
+@cython.final
+@cython.freelist(128)
+@cython.trashcan(True)
+cdef class Node:
+    """One recorded operation (``Tensor.grad_fn``)."""
+
+    @property
+    def name(self):
+        return self.op.name + "Backward0"
+
+    @property
+    def next_functions(self):
+        """Where gradients go: a tuple of (node or leaf tensor or None, output number)."""
+        return tuple([((<Node>e).edges[0], (<Node>e).output) if isinstance(e, Node) and (<Node>e).outputs < 0 else (e, 0)
+                      for e in self.edges])
+
+    @property
+    def needs_input_grad(self):
+        return tuple([e is not None for e in self.edges])
+
+    @property
+    def saved_tensors(self):
+        """The tensors that the operation saved, with their history; version-checked, RuntimeError after it was freed."""
+        if self.freed:
+            raise RuntimeError(FREED)
+        return tuple([unpack(self, item, True) for item in self.saved])
+
+    def saved_values(self):
+        """What the operation saved, for its rule; version-checked, RuntimeError after it was freed."""
+        if self.freed:
+            raise RuntimeError(FREED)
+        return tuple([unpack(self, item, mg_grad_off == 0) for item in self.saved])
+
+    @property
+    def ctx(self):
+        return self.context
+
+    def __repr__(self):
+        return f"<{self.op.name}Backward0>"
+
+
+cdef str FREED = (
+    "Trying to backward through the graph a second time (or directly access saved tensors after they have already "
+    "been freed). Specify retain_graph=True if you need to backward through the graph a second time."
+)
+
+
+cdef bint grad_enabled() noexcept:
+    return mg_grad_off == 0
+
+
+cdef bint needs_grad(Tensor x) except -1:
+    """Whether x takes part in differentiation; a view whose base was rewritten is brought up to date first."""
+    if x.base is not None and x.history != x.base.history:
+        refresh_view(x)
+    return x.requires
+
+
+cdef object edge_of(Tensor x):
+    return x.node if x.node is not None else x
+
+
+cdef Tensor save(Tensor x):
+    """An alias of an input for a node to keep."""
+    cdef Tensor t = alias(x)
+    t.saved_version = x.storage.version
+    if needs_grad(x):
+        t.link = edge_of(x)
+    return t
+
+
+cdef Tensor save_output(Tensor y):
+    """An alias of an output for its own node to keep."""
+    cdef Tensor t = alias(y)
+    t.saved_version, t.link = y.storage.version, OWN
+    return t
+
+
+cdef tuple saved_of(Op op, int mask, Tensor a, Tensor b, Tensor y):
+    """What the rules of an elementwise op get: of a, b and y those that any rule needs, None where not needed now."""
+    cdef int all = op.saves0 | op.saves1
+    cdef object sa, sb
+    if all == 0:
+        return ()
+    if all == 1:
+        return (save(a),)
+    if all == 4:
+        return (save_output(y),)
+    sa = save(a) if mask & 1 else None
+    sb = save(b) if mask & 2 else None
+    if all == 3:
+        return (sa, sb)
+    if all == 2:
+        return (sb,)
+    if all == 7:
+        return (sa, sb, save_output(y))
+    return (sa, save_output(y)) if all == 5 else (sb, save_output(y))
+
+
+cdef int push(Op op, Tensor y, tuple edges, tuple saved, tuple shapes) except -1:
+    """Make ``y`` the output of a new node."""
+    global sequence
+    cdef Node n = <Node>Node.__new__(Node)
+    n.op, n.edges, n.saved, n.shapes, n.seq, n.outputs = op, edges, saved, shapes, sequence, 1
+    sequence += 1
+    y.node, y.requires = n, True
+    if anomaly:
+        note_origin(n)
+    return 0
+
+
+cdef tuple edges_of(tuple inputs):
+    cdef bint some = False
+    edges = []
+    for item in inputs:
+        if isinstance(item, Tensor) and needs_grad(<Tensor>item):
+            edges.append(edge_of(<Tensor>item))
+            some = True
+        else:
+            edges.append(None)
+    return tuple(edges) if some else None
+
+
+cdef tuple pack(tuple saved, tuple outputs):
+    cdef Py_ssize_t i
+    cdef Tensor t
+    packed = []
+    for item in saved:
+        if isinstance(item, Tensor):
+            for i in range(len(outputs)):
+                if item is outputs[i]:
+                    t = save_output(<Tensor>item)
+                    t.slot = <int>i
+                    break
+            else:
+                t = save(<Tensor>item)
+            packed.append(t)
+        else:
+            packed.append(item)
+    return tuple(packed)
+
+
+cdef Tensor record(Op op, Tensor y, tuple inputs, tuple saved):
+    if mg_grad_off or CATEGORY[y.dt] != 2:
+        return y
+    edges = edges_of(inputs)
+    if edges is not None:
+        if len(inputs) > len(op.rules) and op.backward is None:
+            raise RuntimeError(f"{op.name} has {len(op.rules)} rules but {len(inputs)} inputs")
+        push(op, y, edges, pack(saved, (y,)), None)
+    return y
+
+
+SLOT = Op("Slot")
+
+
+cdef object record_outputs(Op op, tuple outputs, tuple inputs, tuple saved, object context):
+    """One node for several outputs; a Slot node per output collects its gradient."""
+    global sequence
+    cdef Node parent
+    cdef Tensor y
+    cdef int i
+    if mg_grad_off:
+        return None
+    edges = edges_of(inputs)
+    if edges is None:
+        return None
+    parent = <Node>Node.__new__(Node)
+    parent.op, parent.edges, parent.saved, parent.context = op, edges, pack(saved, outputs), context
+    parent.seq, parent.outputs = sequence, len(outputs) if len(outputs) > 1 else 1
+    sequence += 1
+    if anomaly:
+        note_origin(parent)
+    for i in range(len(outputs)):
+        if not isinstance(outputs[i], Tensor):
+            continue  # None: an output that is not differentiable
+        y = <Tensor>outputs[i]
+        if CATEGORY[y.dt] != 2:
+            continue
+        if parent.outputs == 1:
+            y.node = parent
+        else:
+            y.node = slot_of(parent, i)
+        y.requires = True
+    return parent
+
+
+cdef Node slot_of(Node parent, int output):
+    """A node that stands for one of several outputs of ``parent``."""
+    global sequence
+    cdef Node n = <Node>Node.__new__(Node)
+    n.op, n.edges, n.saved, n.seq, n.outputs, n.output = SLOT, (parent,), (), sequence, -1, output
+    sequence += 1
+    return n
+
+
+cdef object unpack(Node node, object item, bint linked):
+    """A saved value for its rule: version-checked, and ``linked`` to its history when the backward is recorded."""
+    cdef Tensor t, u
+    if not isinstance(item, Tensor):
+        return item
+    t = <Tensor>item
+    if t.saved_version != t.storage.version:
+        raise RuntimeError(
+            f"one of the variables needed for gradient computation has been modified by an inplace operation: the "
+            f"tensor of shape {shape_tuple(t)} that {node.op.name}Backward0 saved is at version {t.storage.version}; "
+            f"expected version {t.saved_version} instead"
+        )
+    if not linked or t.link is None:
+        return t
+    u = alias(t)
+    u.requires = True
+    if t.link is OWN:
+        u.node = node if node.outputs == 1 else slot_of(node, t.slot)
+    elif isinstance(t.link, Node):
+        u.node = <Node>t.link
+    elif same_layout(<Tensor>t.link, t):
+        return t.link
+    else:  # a leaf whose .data was exchanged since: the saved values, the leaf's gradient
+        push(IDENTITY, u, (t.link,), (), None)
+    return u
+
+
+IDENTITY = Op("Clone", lambda dy: dy)
+
+
+cdef bint same_layout(Tensor a, Tensor b) noexcept:
+    """Whether a and b show the same elements in the same order."""
+    cdef int i
+    if a.storage is not b.storage or a.ptr != b.ptr or a.dt != b.dt or not same_shape(a, b):
+        return False
+    for i in range(a.nd):
+        if a.stride_[i] != b.stride_[i] and a.shape_[i] > 1:
+            return False
+    return True
+
+
+# Anomaly detection: where each node was recorded, by sequence number, and whether gradients are searched for nan.
+cdef int anomaly = 0
+cdef dict origins = {}
+
+
+def set_anomaly(int mode):
+    """0: off; 1: remember where each operation was recorded; 2: and refuse nan gradients."""
+    global anomaly
+    anomaly = mode
+    if mode == 0:
+        origins.clear()
+
+
+def get_anomaly():
+    """The mode that ``set_anomaly`` set."""
+    return anomaly
+
+
+cdef int note_origin(Node n) except -1:
+    origins[n.seq] = "".join(traceback.format_stack())
+    return 0
+
+
+cdef int refuse_nan(Node n, Py_ssize_t output, object g) except -1:
+    """In anomaly mode 2: raise if gradient ``g``, which a rule of ``n`` returned, has a nan."""
+    cdef Tensor t
+    cdef Py_ssize_t i
+    cdef bint found = False
+    if anomaly < 2 or not isinstance(g, Tensor) or CATEGORY[(<Tensor>g).dt] != 2:
+        return 0
+    t = to_contiguous(<Tensor>g)
+    for i in range(t.count):
+        if t.dt == F32:
+            found = found or (<float *>t.ptr)[i] != (<float *>t.ptr)[i]
+        else:
+            found = found or (<double *>t.ptr)[i] != (<double *>t.ptr)[i]
+    if found:
+        raise RuntimeError(f"Function '{n.op.name}Backward0' returned nan values in its {output}th output.")
+    return 0
+
+
+# --- the backward walk ------------------------------------------------------------------------------------------------
+
+cdef int64_t walks = 0
+
+cdef struct Order:
+    int64_t seq
+    PyObject *node
+
+
+cdef int later_first(const void *a, const void *b) noexcept nogil:
+    return 1 if (<Order *>a).seq < (<Order *>b).seq else -1 if (<Order *>a).seq > (<Order *>b).seq else 0
+
+
+@cython.final
+cdef class Walk:
+    """One run of backward: nodes by descending sequence number, and the gradients that have reached them."""
+    cdef int64_t id
+    cdef list nodes
+    cdef list grads
+    cdef list leaves
+    cdef list leaf_grads
+    cdef list leaf_pending
+    cdef dict places       # node or leaf -> place, once another walk has taken over a node's own note of it
+    cdef set targets       # the requested inputs, or None
+    cdef set wanted        # nodes whose rules must run to reach a target, or None for all
+    cdef dict captured     # requested input -> gradient
+    cdef bint retain
+    cdef bint recorded
+
+    cdef int place(self, object item) except -1:
+        if isinstance(item, Node):
+            if (<Node>item).walk == self.id:
+                return (<Node>item).slot
+        elif (<Tensor>item).walk == self.id:
+            return (<Tensor>item).slot
+        if self.places is None:
+            self.places = {id(n): i for i, n in enumerate(self.nodes)}
+            self.places.update({id(t): i for i, t in enumerate(self.leaves)})
+        return self.places[id(item)]
+
+    cdef int collect(self, list roots) except -1:
+        """Find the nodes and leaves below ``roots`` and order the nodes."""
+        cdef list stack = list(roots)
+        cdef Node n
+        cdef Tensor leaf
+        cdef Py_ssize_t i, count
+        cdef Order *order
+        cdef bint sorted_already = True
+        cdef list found = []
+        for item in roots:
+            if isinstance(item, Tensor):
+                self.add_leaf(<Tensor>item)
+        while stack:
+            item = stack.pop()
+            if not isinstance(item, Node):
+                continue
+            n = <Node>item
+            if n.walk == self.id:
+                continue
+            n.walk = self.id
+            found.append(n)
+            for edge in n.edges:
+                if edge is None:
+                    continue
+                if isinstance(edge, Node):
+                    if (<Node>edge).walk != self.id:
+                        stack.append(edge)
+                else:
+                    self.add_leaf(<Tensor>edge)
+        count = len(found)
+        order = <Order *>malloc((count + 1) * sizeof(Order))
+        if order == NULL:
+            raise MemoryError("backward: too many nodes")
+        for i in range(count):
+            n = <Node>found[i]
+            order[i].seq, order[i].node = n.seq, <PyObject *>n
+            if i and order[i - 1].seq < n.seq:
+                sorted_already = False
+        if not sorted_already:
+            qsort(order, count, sizeof(Order), later_first)
+        self.nodes = [<object>order[i].node for i in range(count)]
+        free(order)
+        self.grads = [None] * count
+        for i in range(count):
+            n = <Node>self.nodes[i]
+            if n.walk == self.id:  # else another walk, in a finalizer or thread, has passed here since
+                n.slot = <int>i
+        return 0
+
+    cdef int add_leaf(self, Tensor leaf) except -1:
+        """Note one more gradient on its way to ``leaf``."""
+        if leaf.walk != self.id:
+            leaf.walk, leaf.slot = self.id, <int>len(self.leaves)
+            self.leaves.append(leaf)
+            self.leaf_grads.append(None)
+            self.leaf_pending.append(0)
+        self.leaf_pending[leaf.slot] += 1
+        return 0
+
+    cdef int prune(self) except -1:
+        """Keep only the nodes that lead to a target; a target itself runs only if it leads to another one."""
+        cdef Node n
+        cdef Py_ssize_t i
+        self.wanted = set()
+        for i in range(len(self.nodes) - 1, -1, -1):
+            n = <Node>self.nodes[i]
+            for edge in n.edges:
+                if edge is not None and self.wants(edge):
+                    self.wanted.add(n)
+                    break
+        return 0
+
+    cdef bint wants(self, object edge):
+        return self.wanted is None or edge in self.wanted or edge in self.targets
+
+    cdef int deliver(self, object edge, object g) except -1:
+        """Add gradient ``g`` (or None) to what has reached ``edge``; a leaf that got its last one is finished."""
+        cdef int i = self.place(edge)
+        cdef object total
+        if isinstance(edge, Node):
+            if g is not None:
+                add_to(self.grads, i, g, self.recorded)
+            return 0
+        self.leaf_pending[i] -= 1
+        if self.leaf_pending[i] == 0 and self.leaf_grads[i] is None:
+            if g is not None:
+                self.finish_leaf(<Tensor>edge, g)
+            return 0
+        if g is not None:
+            add_to(self.leaf_grads, i, g, self.recorded)
+        if self.leaf_pending[i] == 0:
+            total = self.leaf_grads[i]
+            self.leaf_grads[i] = None
+            self.finish_leaf(<Tensor>edge, total)
+        return 0
+
+    cdef int finish_leaf(self, Tensor leaf, object g) except -1:
+        cdef object hooked
+        if not isinstance(g, Tensor):
+            raise TypeError(f"a backward rule must return tensors or None, got {type(g).__name__}")
+        if self.targets is not None and leaf not in self.targets:
+            return 0
+        if leaf.hooks is None:
+            if self.captured is not None:
+                self.captured[leaf] = g
+            else:
+                accumulate(leaf, <Tensor>g, self.recorded)
+            return 0
+        hooked = run_hooks(leaf.hooks, g)
+        if self.captured is not None:
+            self.captured[leaf] = hooked
+        else:
+            accumulate(leaf, <Tensor>hooked, self.recorded)
+        return 0
+
+    cdef int run(self) except -1:
+        cdef Node n
+        cdef Py_ssize_t i
+        cdef object g
+        for i in range(len(self.nodes)):
+            n = <Node>self.nodes[i]
+            if self.grads[i] is None or not self.wants(n):
+                self.grads[i] = None
+                self.skip(n)
+                continue
+            if n.hooks is not None:
+                self.grads[i] = run_hooks(n.hooks, self.grads[i])
+            if n.retained is not None or (self.targets is not None and n in self.targets):
+                self.keep(n, self.grads[i])
+                if self.wanted is not None and n not in self.wanted:
+                    self.grads[i] = None
+                    self.skip(n)
+                    continue
+            if n.outputs == -1:  # a Slot
+                g, self.grads[i] = self.grads[i], None
+                if self.wants(n.edges[0]):
+                    self.deliver_slot(<Node>n.edges[0], n.output, g)
+                continue
+            if n.freed:
+                raise RuntimeError(FREED)
+            if anomaly:
+                self.apply_watched(n, i)
+            else:
+                self.apply(n, i)
+        return 0
+
+    cdef int apply_watched(self, Node n, Py_ssize_t place) except -1:
+        """``apply``; an error is preceded by a warning that shows where the operation was recorded."""
+        try:
+            self.apply(n, place)
+        except Exception:
+            warnings.warn(
+                f"Error detected in {n.op.name}Backward0. "
+                + ("Traceback of forward call that caused the error:\n" + origins[n.seq] if n.seq in origins else
+                   "No forward pass information available. Enable detect_anomaly during forward pass too."),
+                stacklevel=2,
+            )
+            raise
+        return 0
+
+    cdef int keep(self, Node n, object g) except -1:
+        """Hand ``g`` to whoever asked for the gradient of this very node."""
+        cdef Tensor t
+        if n.retained is not None:
+            t = n.retained()
+            if t is not None:
+                accumulate(t, <Tensor>g, self.recorded)
+        if self.targets is not None and n in self.targets:
+            if self.captured is not None:
+                self.captured[n] = g
+        return 0
+
+    cdef int skip(self, Node n) except -1:
+        for edge in n.edges:
+            if edge is not None and not isinstance(edge, Node):
+                self.deliver(edge, None)
+        return 0
+
+    cdef int deliver_slot(self, Node parent, int output, object g) except -1:
+        cdef int i = self.place(parent)
+        cdef list parts = <list>self.grads[i]
+        if parts is None:
+            parts = self.grads[i] = [None] * parent.outputs
+        add_to(parts, output, g, self.recorded)
+        return 0
+
+    cdef int apply(self, Node n, Py_ssize_t place) except -1:
+        """Run the rules of ``n`` and deliver what they return; release what it saved."""
+        cdef tuple edges = n.edges, saved = n.saved
+        cdef Py_ssize_t i, count = len(saved), last = len(edges) - 1
+        cdef PyObject *arguments[24]
+        cdef list values = None
+        cdef object edge, r, result, g = self.grads[place]
+        self.grads[place] = None
+        if n.op.backward is not None:
+            result = n.op.backward(n, g)
+            g = None
+            if not self.retain:
+                saved = None
+                release(n)
+            values = list(result) if isinstance(result, (tuple, list)) else [result]
+            result = None
+            if len(values) <= last:
+                raise RuntimeError(f"function {n.op.name}Backward0 returned an incorrect number of gradients (expected "
+                                   f"{last + 1}, got {len(values)})")
+            for i in range(last + 1):
+                edge = edges[i]
+                if edge is not None:
+                    r, values[i] = values[i], None  # r may be the only reference now
+                    if anomaly:
+                        refuse_nan(n, i, r)
+                    self.deliver(edge, r if self.wants(edge) else None)
+                    r = None
+            return 0
+        while last >= 0 and edges[last] is None:
+            last -= 1
+        if count:
+            if count > 22:
+                raise ValueError(f"{n.op.name}: too many saved values")
+            values = [unpack(n, item, mg_grad_off == 0) for item in saved]
+            for i in range(count):
+                arguments[i + 1] = <PyObject *>values[i]
+            saved = None
+            if not self.retain:
+                release(n)
+        for i in range(last + 1):
+            edge = edges[i]
+            if edge is None:
+                continue
+            if not self.wants(edge):
+                if not isinstance(edge, Node):
+                    self.deliver(edge, None)
+                continue
+            arguments[0] = <PyObject *>g
+            r = mg_vectorcall((<tuple>n.op.rules)[i], arguments, count + 1)
+            if n.shapes is not None and n.shapes[i] is not None and r is not None:
+                r = hook_sum_to(r, n.shapes[i])
+            if anomaly:
+                refuse_nan(n, i, r)
+            if i == last:
+                g = values = None  # the last rule has run: r may be the only reference now
+            self.deliver(edge, r)
+            r = None
+        return 0
+
+
+cdef int release(Node n) except -1:
+    """Let go of the saved tensors; a node without any can run again."""
+    for item in n.saved:
+        if isinstance(item, Tensor):
+            n.saved = ()
+            n.freed = True
+            break
+    return 0
+
+
+cdef int add_to(list grads, Py_ssize_t i, object g, bint recorded) except -1:
+    """grads[i] += g, in place only when nobody else can see the sum so far."""
+    cdef Tensor old
+    if not isinstance(g, Tensor):
+        raise TypeError(f"a backward rule must return tensors or None, got {type(g).__name__}")
+    if grads[i] is None:
+        grads[i] = g
+        return 0
+    old = <Tensor>grads[i]
+    # references: the list, `old`; the storage: `old`
+    if not recorded and Py_REFCNT(<PyObject *>old) == 2 and exclusive(old) and same_shape(old, <Tensor>g) and (
+            old.dt == (<Tensor>g).dt):
+        add_inplace(old, to_contiguous(<Tensor>g), False)
+    else:
+        grads[i] = apply_binary(ADD, old, <Tensor>g)
+    return 0
+
+
+cdef bint exclusive(Tensor g):
+    """Whether g is the only tensor over its memory, and a plain one."""
+    return g.contiguous and g.base is None and not g.requires and not g.storage.readonly and (
+        Py_REFCNT(<PyObject *>g.storage) == 1)
+
+
+cdef int add_inplace(Tensor y, Tensor x, bint shared) except -1:
+    """y += x, both contiguous; if ``shared``, without letting other threads run in between."""
+    cdef void *bufs[3]
+    cdef Py_ssize_t[4] dims
+    cdef kernel_t f = ADD.flat.find(y.dt, y.dt)
+    bufs[0], bufs[1], bufs[2] = y.ptr, y.ptr, x.ptr
+    dims[0] = 3
+    if shared:
+        f(bufs, dims, NULL, 0, y.count)
+    else:
+        launch(f, bufs, dims, NULL, y.count, y.count * ADD.flat.cost)
+    y.storage.version += 1
+    return 0
+
+
+cdef object run_hooks(list hooks, object g):
+    for entry in list(hooks):
+        result = entry[1](g)
+        if result is not None:
+            if not isinstance(result, Tensor):
+                raise TypeError(f"a gradient hook must return a Tensor or None, got {type(result).__name__}")
+            if not same_shape(<Tensor>result, <Tensor>g):
+                raise RuntimeError(
+                    f"hook '{getattr(entry[1], '__name__', entry[1])}' has changed the size of value: "
+                    f"{shape_tuple(<Tensor>result)} instead of {shape_tuple(<Tensor>g)}"
+                )
+            if (<Tensor>result).dt != (<Tensor>g).dt:
+                raise RuntimeError(
+                    f"hook '{getattr(entry[1], '__name__', entry[1])}' has changed the type of value (was "
+                    f"{DTYPES[(<Tensor>g).dt]!r} got {DTYPES[(<Tensor>result).dt]!r})"
+                )
+            g = result
+    return g
+
+
+cdef int accumulate(Tensor leaf, Tensor g, bint recorded) except -1:
+    """leaf.grad += g; the first gradient is taken over without a copy when nobody else refers to it.
+
+    Several threads may do so for one leaf: between looking at ``.grad`` and changing it no other thread runs.
+    """
+    cdef Tensor old, new
+    if not same_shape(leaf, g):
+        raise RuntimeError(f"a gradient of shape {shape_tuple(g)} reached a tensor of shape {shape_tuple(leaf)}")
+    if g.dt != leaf.dt:
+        return accumulate(leaf, cast(g, leaf.dt), recorded)
+    # arguments are borrowed: the one reference is the caller's
+    if leaf.gradient is None and not recorded and Py_REFCNT(<PyObject *>g) == 1 and exclusive(g):
+        g.link = None
+        leaf.gradient = g
+    else:
+        new = to_contiguous(g)
+        ADD.flat.find(g.dt, g.dt)  # compiled by now
+        while True:
+            old = <Tensor>leaf.gradient
+            if old is not None and not same_shape(old, g):
+                raise RuntimeError(f"a gradient of shape {shape_tuple(g)} reached a tensor whose .grad has shape "
+                                   f"{shape_tuple(old)}")
+            if old is not None and not recorded and old.contiguous and not old.requires and old.dt == g.dt and (
+                    not old.storage.readonly) and old.storage is not new.storage:
+                add_inplace(old, new, True)
+                break
+            total = clone(g) if old is None else apply_binary(ADD, old, g)
+            if leaf.gradient is old:  # else another thread came first: add to what it left
+                leaf.gradient = total
+                break
+    if leaf.after_hooks is not None:
+        for entry in list(leaf.after_hooks):
+            entry[1](leaf)
+    return 0
+
+
+cdef Tensor detached_clone(Tensor x):
+    cdef Tensor y = new_like(x, x.dt)
+    copy_memory(y, x)
+    return y
+
+
+cdef Tensor clone(Tensor x):
+    """A contiguous copy, recorded."""
+    cdef Tensor y = detached_clone(x)
+    if mg_grad_off == 0 and needs_grad(x):
+        push(IDENTITY, y, (edge_of(x),), (), None)
+    return y
+
+
+cdef Tensor initial_gradient(Tensor y, object gradient, Py_ssize_t i):
+    cdef Tensor g
+    if gradient is None:
+        if y.count != 1:
+            raise RuntimeError(
+                f"grad can be implicitly created only for scalar outputs, got output {i} of shape {shape_tuple(y)}; "
+                f"pass gradient= or reduce it with sum() or mean()"
+            )
+        return full(y.dt, y.nd, y.shape_, 1)
+    if not isinstance(gradient, Tensor):
+        raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
+    g = <Tensor>gradient
+    if not same_shape(g, y):
+        raise RuntimeError(
+            f"Mismatch in shape: grad_output[{i}] has a shape of {shape_tuple(g)} and output[{i}] has a shape of "
+            f"{shape_tuple(y)}."
+        )
+    return cast(g, y.dt)
+
+
+def run_backward(tuple outputs, tuple gradients, bint retain_graph, bint create_graph, inputs=None, bint capture=False,
+                 bint allow_unused=False):
+    """Differentiate ``outputs``; into ``.grad`` of leaves, or (``capture``) return the gradients of ``inputs``."""
+    global walks
+    cdef Walk walk = Walk()
+    cdef list roots = [], keys = []
+    cdef Tensor y, t
+    cdef Py_ssize_t i
+    cdef int before = mg_grad_off
+    if len(gradients) != len(outputs):
+        raise RuntimeError(f"got {len(outputs)} tensors and {len(gradients)} gradients")
+    walks += 1
+    walk.id, walk.retain, walk.recorded = walks, retain_graph, create_graph
+    walk.leaves, walk.leaf_grads, walk.leaf_pending = [], [], []
+    for i in range(len(outputs)):
+        y = <Tensor?>outputs[i]
+        if not needs_grad(y):
+            raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
+        roots.append(edge_of(y))
+    first = [initial_gradient(outputs[i], gradients[i], i) for i in range(len(outputs))]
+    if inputs is not None:
+        for i in range(len(inputs)):
+            t = <Tensor?>inputs[i]
+            if not needs_grad(t):
+                raise RuntimeError(f"One of the differentiated Tensors does not require grad: inputs[{i}]")
+            if t.node is not None and not capture:
+                retain_gradient(t)
+            keys.append(edge_of(t))
+        walk.targets = set(keys)
+        if capture:
+            walk.captured = {}
+    walk.collect(roots)
+    if walk.targets is not None:
+        walk.prune()
+    set_grad_off(not create_graph)
+    try:
+        for i in range(len(roots)):
+            g, first[i] = first[i], None
+            walk.deliver(roots[i], g)
+            g = None
+        walk.run()
+        return collect_captured(walk, keys, gradients, allow_unused) if capture else None
+    finally:
+        set_grad_off(before)
+
+
+cdef tuple collect_captured(Walk walk, list keys, tuple gradients, bint allow_unused):
+    """The gradients of ``keys``; no two of them, and none of the ``gradients`` given, share memory."""
+    cdef list result = []
+    cdef set seen = {id((<Tensor>g).storage) for g in gradients if g is not None}
+    cdef Py_ssize_t i
+    for i in range(len(keys)):
+        g = walk.captured.get(keys[i])
+        if g is None:
+            if not allow_unused:
+                raise RuntimeError(
+                    f"One of the differentiated Tensors appears to not have been used in the graph: inputs[{i}]. "
+                    "Set allow_unused=True if this is the desired behavior."
+                )
+        elif id((<Tensor>g).storage) in seen:
+            g = clone(<Tensor>g)
+        elif not walk.recorded and (<Tensor>g).requires:
+            g = alias(<Tensor>g)
+        if g is not None:
+            seen.add(id((<Tensor>g).storage))
+        result.append(g)
+    return tuple(result)
+
+
+cdef int set_grad_off(int off) noexcept:
+    global mg_grad_off
+    mg_grad_off = off
+    return 0
+
+
+# --- in-place operations and views ------------------------------------------------------------------------------------
+
+cdef int check_inplace(Tensor x) except -1:
+    """Refuse what must not be written: read-only memory, expanded views, leaves that record."""
+    cdef int i
+    check_writable(x)
+    if x.base is not None and x.base.storage is not x.storage:
+        x.base = None  # ``.data = ...`` gave the base other memory
+    for i in range(x.nd):
+        if x.stride_[i] == 0 and x.shape_[i] > 1:
+            raise RuntimeError(
+                "unsupported operation: more than one element of the written-to tensor refers to a single memory "
+                "location. Please clone() the tensor before performing the operation."
+            )
+    if mg_grad_off == 0:
+        needs_grad(x)
+        if x.requires and x.node is None:
+            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+        if x.base is not None and x.base.requires:
+            if x.base.node is None:
+                raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place "
+                                   "operation.")
+            if not x.requires:
+                raise RuntimeError(
+                    "A view was created in no_grad mode and is being modified inplace with grad mode enabled. This is "
+                    "ambiguous and forbidden: move both the view and the inplace operation inside the no_grad block "
+                    "(not tracked) or both outside (tracked)."
+                )
+    return 0
+
+
+cdef bint overlaps(Tensor x, Tensor y):
+    """Whether writing x could change what is read from y at another place."""
+    cdef int i
+    if x.storage is not y.storage:
+        return False
+    if x.ptr == y.ptr and same_shape(x, y):
+        for i in range(x.nd):
+            if x.stride_[i] != y.stride_[i] and x.shape_[i] > 1:
+                return True
+        return False
+    return True
+
+
+cdef Tensor apply_inplace(Op op, Tensor x, object other):
+    cdef Tensor y, b = None
+    cdef void *bufs[3]
+    cdef Py_ssize_t[64] dims
+    cdef PyObject *operands[3]
+    cdef Kernel k
+    cdef Py_ssize_t units
+    cdef int dt
+    if (other is None) != (op.arity == 1) or op.flat is None:
+        raise TypeError(f"{op.__name__}_() takes {op.arity - 1} other operand, got {type(other).__name__}")
+    check_inplace(x)
+    if other is not None:
+        if isinstance(other, Tensor):
+            b = <Tensor>other
+        elif is_number(other):
+            b = scalar_tensor(other, compute_dtype(op, number_dtype(other, x.dt)))
+        else:
+            b = hook_as_tensor(other)
+    dt = compute_dtype(op, x.dt if b is None else result_dtype(x, b))
+    if dt != x.dt and CATEGORY[dt] > CATEGORY[x.dt]:
+        raise RuntimeError(f"result type {DTYPES[dt]!r} can't be cast to the desired output type {DTYPES[x.dt]!r}")
+    if mg_grad_off == 0 and (needs_grad(x) or (b is not None and needs_grad(b))):
+        return write_back(x, apply_unary(op, clone(x)) if b is None else apply_binary(op, clone(x), b))
+    if dt != x.dt or op.kind & TO_BOOL or (b is not None and overlaps(x, b)):
+        return write_back(x, apply_unary(op, x) if b is None else apply_binary(op, x, b))
+    if b is None:
+        k = op.flat if CATEGORY[dt] == 2 else op.int_flat
+        bufs[0] = bufs[1] = x.ptr
+        if x.contiguous:
+            dims[0] = 3
+            launch(k.find(dt, dt), bufs, dims, NULL, x.count, x.count * k.cost)
+            x.storage.version += 1
+            return x
+        k = op.strided if CATEGORY[dt] == 2 else op.int_strided
+        operands[0] = operands[1] = <PyObject *>x
+        units = plan(2, operands, x.nd, x.shape_, dims) if x.count else 0
+        launch(k.find(dt, dt), bufs, dims, NULL, units, x.count * k.cost)
+        x.storage.version += 1
+        return x
+    if b.dt != dt:
+        b = cast(b, dt)
+    if op.int_flat is not op.flat and CATEGORY[dt] != 2:
+        check_integers(op, b)
+    bufs[0], bufs[1], bufs[2] = x.ptr, x.ptr, b.ptr
+    if x.contiguous and b.contiguous and (same_shape(x, b) or (b.count == 1 and b.nd <= x.nd)):
+        dims[0] = 3 if same_shape(x, b) else 4
+        k = op.flat if CATEGORY[dt] == 2 else op.int_flat
+        launch(k.find(dt, dt), bufs, dims, NULL, x.count, x.count * k.cost)
+    else:
+        check_fits(x, b)
+        k = op.strided if CATEGORY[dt] == 2 else op.int_strided
+        operands[0], operands[1], operands[2] = <PyObject *>x, <PyObject *>x, <PyObject *>b
+        units = plan(3, operands, x.nd, x.shape_, dims) if x.count else 0
+        launch(k.find(dt, dt), bufs, dims, NULL, units, x.count * k.cost)
+    x.storage.version += 1
+    return x
+
+
+cdef int check_fits(Tensor x, Tensor y) except -1:
+    """y must broadcast to the very shape of x."""
+    cdef Py_ssize_t[8] shape
+    cdef int i, n = broadcast(x, y, shape)
+    cdef bint fits = n == x.nd
+    for i in range(n):
+        fits = fits and shape[i] == x.shape_[i]
+    if not fits:
+        raise RuntimeError(
+            f"output with shape {list(shape_tuple(x))} doesn't match the broadcast shape "
+            f"{[shape[i] for i in range(n)]}"
+        )
+    return 0
+
+
+cdef Tensor write_back(Tensor x, Tensor y):
+    """x[...] = y, and x takes over y's history: the end of every in-place operation."""
+    cdef bint recording = mg_grad_off == 0 and CATEGORY[x.dt] == 2 and (needs_grad(x) or needs_grad(y))
+    check_inplace(x)
+    check_fits(x, y)
+    if overlaps(x, y):
+        y = clone(y)
+    if recording:
+        y = cast(y, x.dt)
+        if not same_shape(x, y):
+            y = hook_expand(y, shape_tuple(x))
+    copy_memory(x, y)
+    x.storage.version += 1
+    if recording:
+        if x.base is None:
+            if y.node is None and y.requires:
+                y = clone(y)
+            adopt(x, y.node, y.requires)
+            x.history += 1
+            x.hooks = None
+        else:
+            hook_slice_write(x.base, y, x)
+    return x
+
+
+cdef int adopt(Tensor x, Node node, bint requires) except -1:
+    """x is the output of ``node`` now; the wish to retain its gradient moves along."""
+    if x.node is not None and x.node.retained is not None:
+        if node is not None:
+            node.retained = x.node.retained
+        x.node.retained = None
+    x.node, x.requires = node, requires
+    return 0
+
+
+def rewrite_base(Tensor base not None, Tensor result not None):
+    """Give ``base`` the history of ``result`` (same values, not copied); views of it follow on next use."""
+    adopt(base, result.node, result.requires)
+    base.history += 1
+
+
+def region_of(Tensor view not None, Tensor base not None):
+    """(shape, strides, offset, base shape, base strides or None if contiguous) of a view within its base's memory."""
+    return (shape_tuple(view), view.stride(), (view.ptr - base.ptr) // ITEMSIZE[base.dt], shape_tuple(base),
+            None if base.contiguous else base.stride())
+
+
+cdef int refresh_view(Tensor x) except -1:
+    """The base of view x was modified in place and recorded: x's history is now a view of the new base."""
+    cdef Tensor base = x.base, y
+    if base.storage is not x.storage:  # one of them was given other memory by ``.data = ...``: no view any more
+        x.base = None
+        return 0
+    x.history = base.history
+    if not base.requires:
+        return adopt(x, None, False)
+    y = alias(x)
+    push(hook_as_strided_op, y, (edge_of(base),),
+         (shape_tuple(x), x.stride(), (x.ptr - base.ptr) // ITEMSIZE[base.dt], shape_tuple(base),
+          None if base.contiguous else base.stride()), None)
+    return adopt(x, y.node, True)
+
+
+def view(Tensor x not None, shape, strides, Py_ssize_t offset=0):
+    """A view of ``x`` by shape, strides and an offset in elements; the caller checks bounds and records it."""
+    cdef Py_ssize_t[8] sizes
+    cdef Py_ssize_t[8] steps
+    cdef int n = parse_shape(shape, sizes), i
+    for i in range(n):
+        steps[i] = strides[i]
+    return strided_view(x, n, sizes, steps, offset)
+
+
+def copy_(Tensor x not None, Tensor y not None):
+    """x[...] = y with broadcasting and conversion, following autograd's rules; x."""
+    cdef Tensor u
+    if mg_grad_off == 0 and needs_grad(y):
+        if x.storage is y.storage:
+            u = clone(y)
+        else:
+            u = alias(y)
+            push(IDENTITY, u, (edge_of(y),), (), None)  # a node of its own: x must not share y's
+        y = u
+    return write_back(x, y)
+
+
+def write_memory(Tensor x not None, Tensor y not None):
+    """x[...] = y without history or checks beyond shape; for outputs under construction."""
+    check_fits(x, y)
+    copy_memory(x, y)
+    return x
+
+
+def bump(Tensor x not None):
+    """Count one in-place write of ``x``'s memory."""
+    x.storage.version += 1
+
+
+# --- construction -----------------------------------------------------------------------------------------------------
+
+
+def empty(shape, dtype=None):
+    """An uninitialised tensor of ``shape``."""
+    cdef Py_ssize_t[8] sizes
+    cdef int n = parse_shape(shape, sizes)
+    return new_tensor(default_float if dtype is None else dtype_code(dtype), n, sizes)
+
+
+def filled(shape, value, dtype=None):
+    """A tensor of ``shape`` with every element ``value``."""
+    cdef Py_ssize_t[8] sizes
+    cdef int n = parse_shape(shape, sizes), dt
+    dt = dtype_code(dtype) if dtype is not None else (
+        BOOL if isinstance(value, bool) else I64 if isinstance(value, int) else default_float)
+    return full(dt, n, sizes, value)
+
+
+def from_buffer(array, name, shape, strides, bint writable):
+    """A tensor over the memory of ``array`` (an ndarray of a supported, native dtype; strides in elements)."""
+    cdef Storage s = lease(array, writable)
+    cdef Tensor t = <Tensor>Tensor.__new__(Tensor), u
+    cdef Py_ssize_t[8] sizes
+    cdef Py_ssize_t[8] steps
+    cdef int n = parse_shape(shape, sizes), i
+    t.storage, t.ptr = s, s.ptr
+    t.dt = DTYPE_NAMES.index(name)
+    for i in range(n):
+        steps[i] = strides[i]
+    u = strided_view(t, n, sizes, steps, 0)
+    u.base = None
+    u.history = 0
+    return u
+
+
+# --- the Tensor -------------------------------------------------------------------------------------------------------
+
+
+@cython.freelist(256)
+cdef class Tensor:
+    """A multi-dimensional array of one dtype that remembers how it was computed.
+
+    ``Tensor(data)`` converts ``data`` (nested lists, numbers, an array) to the default floating dtype and
+    ``Tensor(2, 3)`` is uninitialised, as in PyTorch; prefer ``minigrad.tensor``, ``zeros`` or ``empty``.
+    """
+
+    __array_priority__ = 1000
+
+    def __init__(self, *data, requires_grad=False):
+        cdef Tensor t = hook_legacy(data)
+        self.storage, self.ptr, self.dt, self.nd = t.storage, t.ptr, t.dt, t.nd
+        self.count, self.contiguous = t.count, t.contiguous
+        memcpy(self.shape_, t.shape_, sizeof(t.shape_))
+        memcpy(self.stride_, t.stride_, sizeof(t.stride_))
+        self.requires_grad = requires_grad
+
+    # --- what it is ---
+
+    @property
+    def shape(self):
+        """The sizes of its dimensions, a tuple."""
+        return hook_size(shape_tuple(self))
+
+    def stride(self, dim=None):
+        """Steps between neighbours along each dimension (or ``dim``), in elements."""
+        cdef tuple strides = tuple([self.stride_[i] for i in range(self.nd)])
+        return strides if dim is None else strides[dim]
+
+    @property
+    def dtype(self):
+        """The element type."""
+        return DTYPES[self.dt]
+
+    @property
+    def device(self):
+        """Where the memory is."""
+        return hook_device
+
+    @property
+    def ndim(self):
+        """The number of dimensions."""
+        return self.nd
+
+    def dim(self):
+        """The number of dimensions."""
+        return self.nd
+
+    def numel(self):
+        """The number of elements."""
+        return self.count
+
+    def element_size(self):
+        """Bytes an element."""
+        return ITEMSIZE[self.dt]
+
+    def data_ptr(self):
+        """The address of the first element."""
+        return <size_t>self.ptr
+
+    def storage_offset(self):
+        """Elements between the start of the memory block and the first element."""
+        return (self.ptr - self.storage.ptr) // ITEMSIZE[self.dt]
+
+    def is_contiguous(self):
+        """Whether elements lie in row-major order without gaps."""
+        return self.contiguous
+
+    def is_floating_point(self):
+        """Whether the dtype is float32 or float64."""
+        return CATEGORY[self.dt] == 2
+
+    @property
+    def _version(self):
+        return self.storage.version
+
+    @property
+    def _base(self):
+        return self.base
+
+    @property
+    def _storage(self):
+        return self.storage
+
+    # --- gradients ---
+
+    @property
+    def requires_grad(self):
+        """Whether operations on this tensor are recorded."""
+        needs_grad(self)
+        return self.requires
+
+    @requires_grad.setter
+    def requires_grad(self, bint value):
+        if value and CATEGORY[self.dt] != 2:
+            raise RuntimeError(f"only Tensors of floating point dtype can require gradients, this one is {self.dtype!r}")
+        if not value and self.node is not None:
+            raise RuntimeError("you can only change requires_grad flags of leaf variables; use detach() instead")
+        self.requires = value
+
+    def requires_grad_(self, bint requires_grad=True):
+        """Set ``requires_grad`` in place; the tensor."""
+        self.requires_grad = requires_grad
+        return self
+
+    @property
+    def grad(self):
+        """The gradient that backward has accumulated, or None."""
+        if self.gradient is None and self.node is not None and self.node.retained is None:
+            hook_warn_nonleaf()
+        return self.gradient
+
+    @grad.setter
+    def grad(self, value):
+        cdef Tensor g
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"assigned grad must be a Tensor or None, got {type(value).__name__}")
+            g = <Tensor>value
+            if g is self:
+                raise RuntimeError("can't assign Variable as its own grad")
+            if not same_shape(g, self):
+                raise RuntimeError(f"assigned grad has data of a different size: {shape_tuple(g)} for a tensor of shape "
+                                   f"{shape_tuple(self)}")
+            if g.dt != self.dt:
+                raise RuntimeError(f"assigned grad has data of a different type: {g.dtype!r} for {self.dtype!r}")
+        self.gradient = value
+
+    @grad.deleter
+    def grad(self):
+        self.gradient = None
+
+    @property
+    def is_leaf(self):
+        """Whether the user made it: gradients of leaves that require grad are kept."""
+        needs_grad(self)
+        return self.node is None
+
+    @property
+    def grad_fn(self):
+        """The node that computed it, or None."""
+        needs_grad(self)
+        return self.node
+
+    @property
+    def output_nr(self):
+        """Which output of its ``grad_fn`` it is."""
+        return self.node.output if self.node is not None else 0
+
+    @property
+    def retains_grad(self):
+        """Whether a non-leaf keeps its gradient."""
+        return self.node is not None and self.node.retained is not None
+
+    @property
+    def data(self):
+        """The same memory without history; writing through it is still seen by backward's version check."""
+        return alias(self)
+
+    @data.setter
+    def data(self, value):
+        cdef Tensor t = <Tensor?>value
+        if t.dt != self.dt and self.requires and CATEGORY[t.dt] != 2:
+            raise RuntimeError(f"data of dtype {t.dtype!r} cannot require gradients")
+        needs_grad(self)
+        self.base = None  # a view that is given other memory is none any more
+        self.storage, self.ptr, self.dt, self.nd = t.storage, t.ptr, t.dt, t.nd
+        self.count, self.contiguous = t.count, t.contiguous
+        memcpy(self.shape_, t.shape_, sizeof(t.shape_))
+        memcpy(self.stride_, t.stride_, sizeof(t.stride_))
+
+    def detach(self):
+        """The same memory without history."""
+        return alias(self)
+
+    def detach_(self):
+        """Forget the history; the tensor itself."""
+        if self.base is not None:
+            raise RuntimeError("Can't detach views in-place. Use detach() instead.")
+        self.node, self.requires = None, False
+        return self
+
+    def clone(self):
+        """A contiguous copy, recorded."""
+        return clone(self)
+
+    def backward(self, gradient=None, retain_graph=None, create_graph=False, inputs=None):
+        """Accumulate the gradient of this tensor into ``.grad`` of the leaves (or of ``inputs``) that it depends on.
+
+        ``gradient``: of the same shape, the gradient to start from; optional if the tensor has one element.
+        """
+        if inputs is not None:
+            inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+            if not inputs:
+                raise RuntimeError("'inputs' argument to backward cannot be empty.")
+        if gradient is not None and not isinstance(gradient, Tensor):
+            gradient = hook_as_tensor(gradient)
+        run_backward((self,), (gradient,), create_graph if retain_graph is None else retain_graph, create_graph, inputs)
+
+    def retain_grad(self):
+        """Keep the gradient of this non-leaf in ``.grad`` too."""
+        if not self.requires_grad:
+            raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+        retain_gradient(self)
+
+    def register_hook(self, hook):
+        """Call ``hook(grad)`` when the gradient is computed; what it returns, if not None, replaces it. A handle."""
+        if not self.requires_grad:
+            raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+        if self.node is None:
+            if self.hooks is None:
+                self.hooks = []
+            return add_hook(self.hooks, hook)
+        if self.node.hooks is None:
+            self.node.hooks = []
+        return add_hook(self.node.hooks, hook)
+
+    def register_post_accumulate_grad_hook(self, hook):
+        """Call ``hook(tensor)`` after a gradient was added to a leaf's ``.grad``. A handle with ``remove()``."""
+        if self.node is not None or not self.requires:
+            raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+        if self.after_hooks is None:
+            self.after_hooks = []
+        return add_hook(self.after_hooks, hook)
+
+    # --- values ---
+
+    def item(self):
+        """The value of a tensor with one element, as a Python number."""
+        if self.count != 1:
+            raise RuntimeError(f"a Tensor with {self.count} elements (shape {shape_tuple(self)}) cannot be converted to Scalar")
+        return load(self.ptr, self.dt)
+
+    def __bool__(self):
+        if self.count != 1:
+            raise RuntimeError(f"Boolean value of Tensor with {'more than one value' if self.count else 'no values'} is "
+                               "ambiguous; use .any(), .all() or .item()")
+        return bool(load(self.ptr, self.dt))
+
+    def __float__(self):
+        return float(self.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __index__(self):
+        if CATEGORY[self.dt] == 2 or self.count != 1:
+            raise TypeError("only integer tensors of a single element can be converted to an index")
+        return int(load(self.ptr, self.dt))
+
+    def __len__(self):
+        if self.nd == 0:
+            raise TypeError("len() of a 0-d tensor")
+        return self.shape_[0]
+
+    def __hash__(self):
+        return <Py_hash_t>((<size_t><PyObject *>self) >> 4)
+
+    def __iter__(self):
+        return dunder["iter"](self)
+
+    def __getitem__(self, index):
+        return dunder["getitem"](self, index)
+
+    def __setitem__(self, index, value):
+        dunder["setitem"](self, index, value)
+
+    def __contains__(self, value):
+        return dunder["contains"](self, value)
+
+    def __repr__(self):
+        return dunder["repr"](self)
+
+    def __format__(self, spec):
+        return dunder["format"](self, spec)
+
+    # --- operators ---
+
+    def __add__(self, other):
+        return operator(ADD, self, other)
+
+    def __radd__(self, other):
+        return operator(ADD, other, self)
+
+    def __iadd__(self, other):
+        return apply_inplace(ADD, self, other)
+
+    def __sub__(self, other):
+        return operator(SUB, self, other)
+
+    def __rsub__(self, other):
+        return operator(SUB, other, self)
+
+    def __isub__(self, other):
+        return apply_inplace(SUB, self, other)
+
+    def __mul__(self, other):
+        return operator(MUL, self, other)
+
+    def __rmul__(self, other):
+        return operator(MUL, other, self)
+
+    def __imul__(self, other):
+        return apply_inplace(MUL, self, other)
+
+    def __truediv__(self, other):
+        return operator(DIV, self, other)
+
+    def __rtruediv__(self, other):
+        return operator(DIV, other, self)
+
+    def __itruediv__(self, other):
+        return apply_inplace(DIV, self, other)
+
+    def __mod__(self, other):
+        return operator(REMAINDER, self, other)
+
+    def __rmod__(self, other):
+        return operator(REMAINDER, other, self)
+
+    def __floordiv__(self, other):
+        return operator(FLOOR_DIVIDE, self, other)
+
+    def __rfloordiv__(self, other):
+        return operator(FLOOR_DIVIDE, other, self)
+
+    def __pow__(self, other, modulo):
+        return dunder["pow"](self, other)
+
+    def __rpow__(self, other, modulo):
+        return dunder["pow"](other, self)
+
+    def __ipow__(self, other):
+        return apply_inplace(POW, self, other)
+
+    def __matmul__(self, other):
+        return dunder["matmul"](self, other)
+
+    def __rmatmul__(self, other):
+        return dunder["matmul"](other, self)
+
+    def __neg__(self):
+        return apply_unary(NEG, self)
+
+    def __pos__(self):
+        return self
+
+    def __abs__(self):
+        return apply_unary(ABS, self)
+
+    def __invert__(self):
+        return apply_unary(INVERT, self)
+
+    def __and__(self, other):
+        return operator(AND, self, other)
+
+    def __rand__(self, other):
+        return operator(AND, other, self)
+
+    def __or__(self, other):
+        return operator(OR, self, other)
+
+    def __ror__(self, other):
+        return operator(OR, other, self)
+
+    def __xor__(self, other):
+        return operator(XOR, self, other)
+
+    def __rxor__(self, other):
+        return operator(XOR, other, self)
+
+    def __richcmp__(self, other, int kind):
+        cdef Op op = EQ
+        if kind == Py_NE:
+            op = NE
+        elif kind == Py_LT:
+            op = LT
+        elif kind == Py_LE:
+            op = LE
+        elif kind == Py_GT:
+            op = GT
+        elif kind == Py_GE:
+            op = GE
+        return operator(op, self, other)
+
+
+cdef object operator(Op op, object a, object b):
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return apply_binary(op, <Tensor>a, <Tensor>b)
+    if not (is_number(a) or is_number(b) or hook_is_array(a if isinstance(b, Tensor) else b)):
+        return NotImplemented
+    return binary(op, a, b)
+
+
+cdef int retain_gradient(Tensor t) except -1:
+    if t.node is not None and t.node.retained is None:
+        t.node.retained = weakref.ref(t)
+    return 0
+
+
+class RemovableHandle:
+    """What ``register_hook`` returns: ``remove()`` takes the hook away; usable as a context manager."""
+
+    def __init__(self, hooks, entry):
+        self._hooks, self._entry = hooks, entry
+
+    def remove(self):
+        """Take the hook away; a second call does nothing."""
+        self._hooks[:] = [entry for entry in self._hooks if entry is not self._entry]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.remove()
+
+
+cdef object add_hook(list hooks, object hook):
+    if not callable(hook):
+        raise TypeError(f"a hook must be callable, got {type(hook).__name__}")
+    entry = [None, hook]
+    hooks.append(entry)
+    return RemovableHandle(hooks, entry)
+
+
+def clear_gradients(parameters):
+    """Set ``.grad`` of every tensor to None."""
+    for p in parameters:
+        (<Tensor?>p).gradient = None
+
+
+# --- grad mode: thread-local ------------------------------------------------------------------------------------------
+
+
+def is_grad_enabled():
+    """Whether operations are being recorded in this thread."""
+    return mg_grad_off == 0
+
+
+cdef class GradMode:
+    """Base of ``no_grad``, ``enable_grad`` and ``set_grad_enabled``: context manager and decorator."""
+    cdef readonly int off
+    cdef list before
+    cdef object function  # what it decorates, wrapped: each call enters a mode of its own
+
+    def __enter__(self):
+        if self.before is None:
+            self.before = []
+        self.before.append(mg_grad_off)
+        set_grad_off(self.off)
+        return self
+
+    def __exit__(self, kind, value, trace):
+        set_grad_off(self.before.pop())
+
+    def __call__(self, *args, **kwargs):
+        if self.function is None:  # @no_grad()
+            return hook_decorate(self, *args, **kwargs)
+        return self.function(*args, **kwargs)  # @no_grad
+
+    def __get__(self, instance, owner):
+        return self if instance is None else MethodType(self, instance)
+
+    def __getattr__(self, name):
+        if self.function is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.function, name)
+
+
+cdef class no_grad(GradMode):
+    """Do not record operations: ``with no_grad(): ...``, ``@no_grad()`` or ``@no_grad``; thread-local."""
+
+    def __init__(self, function=None):
+        self.off = 1
+        if function is not None:
+            self.function = hook_decorate(self, function)
+
+
+cdef class enable_grad(GradMode):
+    """Record operations, inside ``no_grad`` too; context manager and decorator; thread-local."""
+
+    def __init__(self, function=None):
+        self.off = 0
+        if function is not None:
+            self.function = hook_decorate(self, function)
+
+
+cdef class set_grad_enabled(GradMode):
+    """Record operations or not by ``mode``: at once when called, until the end of a ``with`` block when used as one."""
+
+    def __init__(self, bint mode):
+        self.off = not mode
+        self.before = [mg_grad_off]
+        set_grad_off(self.off)
+
+    def __enter__(self):
+        set_grad_off(self.off)
+        return self
+
+    def __exit__(self, kind, value, trace):
+        set_grad_off(self.before[0])
+
+    def __call__(self, function):
+        set_grad_off(self.before[0])
+        return hook_decorate(self, function)
+
+
+# --- what the rest of the package plugs in ----------------------------------------------------------------------------
+
+cdef dict dunder = {}
+cdef object hook_as_tensor, hook_sum_to, hook_expand, hook_slice_write, hook_any, hook_legacy, hook_device
+cdef object hook_size = tuple, hook_warn_nonleaf, hook_decorate, hook_is_array
+cdef Op hook_as_strided_op
+
+
+def install(**functions):
+    """Plug in what the engine needs from ``ops`` and ``tensor``: see the names below."""
+    global hook_as_tensor, hook_sum_to, hook_expand, hook_slice_write, hook_any, hook_legacy, hook_device
+    global hook_size, hook_warn_nonleaf, hook_decorate, hook_is_array, hook_as_strided_op
+    for name, value in functions.items():
+        if name == "as_tensor":
+            hook_as_tensor = value
+        elif name == "sum_to":
+            hook_sum_to = value
+        elif name == "expand":
+            hook_expand = value
+        elif name == "slice_write":
+            hook_slice_write = value
+        elif name == "any":
+            hook_any = value
+        elif name == "legacy":
+            hook_legacy = value
+        elif name == "device":
+            hook_device = value
+        elif name == "size":
+            hook_size = value
+        elif name == "warn_nonleaf":
+            hook_warn_nonleaf = value
+        elif name == "decorate":
+            hook_decorate = value
+        elif name == "is_array":
+            hook_is_array = value
+        elif name == "as_strided_op":
+            hook_as_strided_op = value
+        else:
+            raise TypeError(f"install: unknown name {name!r}")
+
+
+def install_operators(dict ops, dict special):
+    """Plug in the elementwise operations behind the operators, and the slower special methods."""
+    global ADD, SUB, MUL, DIV, POW, NEG, ABS, EQ, NE, LT, LE, GT, GE, AND, OR, XOR, INVERT, REMAINDER, FLOOR_DIVIDE
+    ADD, SUB, MUL, DIV, POW, NEG, ABS = (ops[n] for n in ("add", "sub", "mul", "div", "pow", "neg", "abs"))
+    EQ, NE, LT, LE, GT, GE = (ops[n] for n in ("eq", "ne", "lt", "le", "gt", "ge"))
+    AND, OR, XOR, INVERT = (ops[n] for n in ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"))
+    REMAINDER, FLOOR_DIVIDE = ops["remainder"], ops["floor_divide"]
+    dunder.update(special)
+
+
+def add_methods(dict methods):
+    """Attach Python functions to Tensor: what setattr would do if extension types allowed it."""
+    cdef object namespace = mg_type_dict(Tensor)
+    for name, function in methods.items():
+        if name in namespace:
+            raise TypeError(f"Tensor already has {name!r}")
+        namespace[name] = function
+    PyType_Modified(Tensor)

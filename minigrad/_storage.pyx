@@ -1,0 +1,250 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Memory and dtypes: 64-byte aligned, refcounted, pooled blocks, and the eight element types.
+
+DESIGN
+a. A ``Storage`` is one block; tensors and NumPy views hold references to it, and the last one returns the block to a
+   free list of its size class. A training step asks for the same sizes again and again, so after the first step it
+   allocates nothing.
+b. Size classes are multiples of 64 bytes up to 4 KiB, then four steps a power of two (at most 25 % waste). Blocks
+   above 64 MiB, and whatever would make the pool larger than 512 MiB, go back to the system at once; ``trim`` empties
+   the pool.
+c. ``version`` counts in-place writes, so that backward can tell that a tensor it saved has changed.
+d. The GIL guards the pool: storage is created and released by Python code only.
+"""
+
+cimport cython
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
+)
+
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    #ifdef _WIN32
+    #include <malloc.h>
+    static void *mg_block(size_t n) { return _aligned_malloc(n, 64); }
+    static void mg_unblock(void *p) { _aligned_free(p); }
+    #else
+    static void *mg_block(size_t n) { void *p = NULL; return posix_memalign(&p, 64, n) == 0 ? p : NULL; }
+    static void mg_unblock(void *p) { free(p); }
+    #endif
+    """
+    void *mg_block(size_t n) nogil
+    void mg_unblock(void *p) nogil
+
+ITEMSIZE[:] = [4, 8, 8, 4, 2, 1, 1, 1]
+CATEGORY[:] = [2, 2, 1, 1, 1, 1, 1, 0]  # bool < integer < floating point
+
+
+@cython.final
+cdef class dtype:
+    """An element type: ``minigrad.float32`` and its like; compare with ``is`` or ``==``."""
+
+    def __init__(self):
+        raise TypeError("dtypes are fixed: use minigrad.float32, float64, int64, int32, int16, int8, uint8 or bool")
+
+    def __repr__(self):
+        return "minigrad." + self.name
+
+    def __reduce__(self):
+        return _dtype_named, (self.name,)
+
+
+def _dtype_named(str name):
+    for found in DTYPES:
+        if (<dtype>found).name == name:
+            return found
+    raise TypeError(f"unknown dtype {name!r}")
+
+
+cdef list _make_dtypes():
+    made = []
+    for code, name in enumerate(("float32", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")):
+        d = <dtype>dtype.__new__(dtype)
+        d.code, d.name, d.itemsize = code, name, ITEMSIZE[code]
+        d.is_floating_point, d.is_signed = CATEGORY[code] == 2, code != U8 and code != BOOL
+        made.append(d)
+    return made
+
+
+DTYPES = _make_dtypes()
+float32, float64, int64, int32, int16, int8, uint8, bool_ = DTYPES
+
+
+cdef int dtype_code(object value) except -1:
+    """The code of a minigrad dtype, a NumPy dtype or type, ``float``, ``int`` or ``bool``."""
+    if type(value) is dtype:
+        return (<dtype>value).code
+    if value is float:
+        return F64
+    if value is int:
+        return I64
+    import numpy
+
+    try:
+        name = numpy.dtype(value).name
+    except TypeError:
+        raise TypeError(f"dtype must be a minigrad dtype, got {value!r}") from None
+    for found in DTYPES:
+        if (<dtype>found).name == name:
+            return (<dtype>found).code
+    raise TypeError(f"dtype {name} is not supported (float32, float64, int64, int32, int16, int8, uint8, bool)")
+
+
+cdef int promote(int a, int b) noexcept nogil:
+    """PyTorch's promotion of two dtypes of equal rank."""
+    if a == b:
+        return a
+    if CATEGORY[a] == 2 or CATEGORY[b] == 2:
+        if CATEGORY[a] != 2:
+            return b
+        if CATEGORY[b] != 2:
+            return a
+        return F64
+    if a == BOOL:
+        return b
+    if b == BOOL:
+        return a
+    if a == U8 or b == U8:
+        a = b if a == U8 else a
+        return I16 if a == I8 else a
+    return a if ITEMSIZE[a] > ITEMSIZE[b] else b
+
+
+# --- the pool ---------------------------------------------------------------------------------------------------------
+
+cdef enum:
+    SMALL = 64          # classes 0..63: multiples of 64 bytes
+    CLASSES = 128
+    LARGEST = 67108864
+    POOL_LIMIT = 536870912
+
+cdef struct Block:
+    Block *next
+
+cdef Block *free_blocks[CLASSES]
+cdef Py_ssize_t pooled_bytes = 0
+cdef Py_ssize_t live_bytes = 0
+cdef Py_ssize_t peak_bytes = 0
+
+
+cdef inline int size_class(Py_ssize_t nbytes, Py_ssize_t *rounded) noexcept nogil:
+    cdef Py_ssize_t step = 1024, base = 4096
+    cdef int c = SMALL
+    if nbytes <= 4096:
+        rounded[0] = ((nbytes + 63) >> 6) << 6 if nbytes > 0 else 64
+        return <int>(rounded[0] >> 6) - 1
+    if nbytes > LARGEST:
+        rounded[0] = nbytes
+        return -1
+    while base * 2 < nbytes:
+        base, step, c = base * 2, step * 2, c + 4
+    rounded[0] = base + ((nbytes - base + step - 1) // step) * step
+    return c + <int>((rounded[0] - base) // step) - 1
+
+
+cdef Storage new_storage(Py_ssize_t nbytes):
+    """A block of at least ``nbytes``, uninitialised; MemoryError when there is none."""
+    global pooled_bytes, live_bytes, peak_bytes
+    cdef Storage s = <Storage>Storage.__new__(Storage)
+    cdef Py_ssize_t rounded
+    cdef int c = size_class(nbytes, &rounded)
+    cdef Block *block
+    if c >= 0 and free_blocks[c] != NULL:
+        block = free_blocks[c]
+        free_blocks[c] = block.next
+        pooled_bytes -= rounded
+        s.ptr = <char *>block
+    else:
+        s.ptr = <char *>mg_block(rounded)
+        if s.ptr == NULL:
+            trim()
+            s.ptr = <char *>mg_block(rounded)
+            if s.ptr == NULL:
+                raise MemoryError(f"cannot allocate {nbytes:,} bytes for a tensor")
+    s.nbytes, s.size_class = rounded, c
+    live_bytes += rounded
+    if live_bytes > peak_bytes:
+        peak_bytes = live_bytes
+    return s
+
+
+@cython.no_gc
+@cython.freelist(256)
+@cython.final
+cdef class Storage:
+    """One block of memory, its owner when it is borrowed, and the count of in-place writes."""
+
+    def __cinit__(self):
+        self.size_class = -2  # nothing to free yet
+
+    def __dealloc__(self):
+        global pooled_bytes, live_bytes
+        cdef Block *block = <Block *>self.ptr
+        if self.size_class == -2 or block == NULL:
+            return
+        live_bytes -= self.nbytes
+        if self.size_class >= 0 and pooled_bytes + self.nbytes <= POOL_LIMIT:
+            block.next = free_blocks[self.size_class]
+            free_blocks[self.size_class] = block
+            pooled_bytes += self.nbytes
+        else:
+            mg_unblock(block)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.ptr, self.nbytes, self.readonly, flags)
+
+
+def trim():
+    """Return all pooled, unused blocks to the system; the bytes returned."""
+    global pooled_bytes
+    cdef Py_ssize_t freed = pooled_bytes
+    cdef Block *block
+    cdef int c
+    for c in range(CLASSES):
+        while free_blocks[c] != NULL:
+            block = free_blocks[c]
+            free_blocks[c] = block.next
+            mg_unblock(block)
+    pooled_bytes = 0
+    return freed
+
+
+def memory_stats():
+    """Bytes ``live`` in tensors, ``pooled`` for reuse, and the ``peak`` of live bytes so far."""
+    return {"live": live_bytes, "pooled": pooled_bytes, "peak": peak_bytes}
+
+
+def reset_peak():
+    """Start a new peak for ``memory_stats``."""
+    global peak_bytes
+    peak_bytes = live_bytes
+
+
+# --- memory of others -------------------------------------------------------------------------------------------------
+
+
+@cython.final
+cdef class Lease:
+    """A held buffer export: it keeps the array alive and refuses its resizing."""
+    cdef Py_buffer view
+    cdef bint held
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.view)
+
+
+cdef Storage lease(object array, bint writable):
+    """A storage that borrows the memory of ``array`` (any strided buffer), from its first element on."""
+    cdef Lease held = Lease()
+    cdef Storage s = <Storage>Storage.__new__(Storage)
+    PyObject_GetBuffer(array, &held.view, PyBUF_STRIDES | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0))
+    held.held = True
+    cdef Py_ssize_t extent = held.view.itemsize if held.view.len else 0
+    cdef int i
+    for i in range(held.view.ndim):  # up to the last element, gaps included
+        if held.view.strides[i] > 0 and held.view.len:
+            extent += (held.view.shape[i] - 1) * held.view.strides[i]
+    s.ptr, s.nbytes, s.readonly, s.owner = <char *>held.view.buf, extent, not writable, held
+    return s

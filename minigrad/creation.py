@@ -1,0 +1,448 @@
+"""Tensors from data and from nothing: ``tensor``, ``from_numpy``, ``zeros``, ``arange`` and their like."""
+
+import math
+import sys
+from array import array
+from itertools import chain
+
+from . import device as _device
+from ._engine import Tensor, empty as _empty, filled, from_buffer, get_default_dtype, result_type, view, write_memory
+from ._engine import Kernel, _cast as cast
+from ._storage import bool_, dtype as dtype_type, float32, float64, int8, int16, int32, int64, uint8
+
+CODES = {float32: "f", float64: "d", int64: "q", int32: "i", int16: "h", int8: "b", uint8: "B", bool_: "?"}
+_BY_NAME = {d.name: d for d in CODES}
+_NUMBERS = {float: None, int: int64, bool: bool_}  # None: the default dtype
+_K_ARANGE = Kernel("elementwise.arange", 0.3)
+
+
+# --- from data --------------------------------------------------------------------------------------------------------
+
+
+def tensor(data, *, dtype=None, device=None, requires_grad=False):
+    """A new tensor with a copy of ``data``: numbers, nested sequences, an array, a tensor, or a mixture of them.
+
+    Without ``dtype``, Python floats give the default dtype, ints int64, bools bool, and arrays and tensors keep theirs.
+    TypeError for what is not numeric, ValueError for ragged sequences.
+
+    >>> import minigrad as mg
+    >>> mg.tensor([[1.0, 2.0], [3.0, 4.0]])
+    tensor([[1., 2.],
+            [3., 4.]])
+    >>> mg.tensor([1, 2, 3]).dtype
+    minigrad.int64
+    """
+    _device.check(device)
+    if isinstance(data, Tensor):
+        made = data.detach()
+        made = cast(made, dtype) if dtype is not None and made.dtype != dtype else made.clone()
+    elif is_array(data):
+        made = _copy_array(data, dtype)
+    elif isinstance(data, (list, tuple)):
+        made = _from_sequence(data, dtype)
+    elif isinstance(data, (float, int)):
+        made = filled((), data, dtype)
+    else:
+        made = _from_object(data, dtype)
+    if requires_grad:
+        made.requires_grad = True
+    return made
+
+
+def as_tensor(data, dtype=None, device=None):
+    """``data`` as a tensor: a tensor itself (converted, recorded), an array without a copy if possible, else a copy.
+
+    >>> import minigrad as mg, numpy as np
+    >>> a = np.zeros(2)
+    >>> mg.as_tensor(a)[0] = 1.0
+    >>> a
+    array([1., 0.])
+    """
+    _device.check(device)
+    if isinstance(data, Tensor):
+        return data if dtype is None else cast(data, dtype)
+    if is_array(data):
+        a = _checked_array(data)
+        if a is data and all(s >= 0 for s in a.strides):
+            made = _share(a)
+            return made if dtype is None else cast(made, dtype)
+    return tensor(data, dtype=dtype)
+
+
+def from_numpy(ndarray):
+    """A tensor that shares the memory of ``ndarray``; writes are seen both ways.
+
+    A read-only array gives a tensor that refuses to be written. ValueError for negative strides and foreign byte order,
+    TypeError for dtypes that tensors do not have.
+
+    >>> import minigrad as mg, numpy as np
+    >>> mg.from_numpy(np.arange(3))
+    tensor([0, 1, 2])
+    """
+    np = sys.modules.get("numpy")
+    if np is None or not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+    _check_dtype(ndarray.dtype)
+    if not ndarray.dtype.isnative:
+        raise ValueError(
+            "given numpy array has byte order different from the native byte order; "
+            "convert it with array.astype(array.dtype.newbyteorder('='))"
+        )
+    if any(s < 0 for s in ndarray.strides):
+        raise ValueError(
+            "At least one stride in the given numpy array is negative, and tensors with negative strides are not "
+            "supported. Make a copy of your array with array.copy()."
+        )
+    if not _aligned(ndarray):
+        raise ValueError("strides of the given numpy array are not multiples of its item size; use array.copy()")
+    return _share(ndarray)
+
+
+def from_dlpack(ext_tensor):
+    """A tensor over the memory of any object with ``__dlpack__`` on the CPU (of a library that NumPy can read).
+
+    >>> import minigrad as mg, numpy as np
+    >>> mg.from_dlpack(np.ones(2))
+    tensor([1., 1.], dtype=minigrad.float64)
+    """
+    import numpy
+
+    return as_tensor(numpy.from_dlpack(ext_tensor))
+
+
+def is_array(value):
+    """Whether ``value`` is a NumPy array or scalar; NumPy is not imported to find out."""
+    np = sys.modules.get("numpy")
+    return np is not None and isinstance(value, (np.ndarray, np.generic))
+
+
+def _check_dtype(dt):
+    found = _BY_NAME.get(dt.name)
+    if found is None:
+        raise TypeError(
+            f"can't convert an array of dtype numpy.{dt.name}. The only supported types are: "
+            f"{', '.join(_BY_NAME)}; convert it first with array.astype(...)."
+        )
+    return found
+
+
+def _aligned(a):
+    """Whether steps and start are whole elements."""
+    size = a.itemsize
+    return a.flags.aligned and all(s % size == 0 for s in a.strides)
+
+
+def _checked_array(data):
+    """``data`` as an ndarray that the engine can read: a supported native dtype and whole elements."""
+    import numpy as np
+
+    a = np.asarray(data)
+    _check_dtype(a.dtype)
+    if not a.dtype.isnative:
+        a = a.astype(a.dtype.newbyteorder("="))
+    if not _aligned(a):
+        a = a.copy()
+    if a.ndim > 8:
+        raise ValueError(f"tensors have at most 8 dimensions, got an array of shape {a.shape}")
+    return a
+
+
+def _share(a):
+    size = a.itemsize
+    return from_buffer(a, a.dtype.name, a.shape, [s // size for s in a.strides], a.flags.writeable)
+
+
+def _copy_array(data, dtype):
+    shared = _share(_checked_array(data))
+    return shared.clone() if dtype is None or shared.dtype == dtype else cast(shared, dtype)
+
+
+def _from_sequence(data, dtype):
+    """Nested lists and tuples level by level: each level is flattened in one go, so large lists stay fast."""
+    shape, flat = [len(data)], data
+    while flat and isinstance(flat[0], (list, tuple)):
+        size = len(flat[0])
+        for i, row in enumerate(flat):
+            if not isinstance(row, (list, tuple)) or len(row) != size:
+                return _from_mixture(data, dtype) if _holds_tensors(data) else _ragged(row, size, i, shape)
+        shape.append(size)
+        if len(shape) > 8:
+            raise ValueError("tensors have at most 8 dimensions: too many nested sequences")
+        flat = list(chain.from_iterable(flat))
+    kinds = set(map(type, flat))
+    if not kinds <= _NUMBERS.keys():
+        return _from_mixture(data, dtype)
+    if dtype is None:
+        dtype = get_default_dtype() if float in kinds or not kinds else int64 if int in kinds else bool_
+    return _filled_with(flat, shape, dtype)
+
+
+def _filled_with(flat, shape, dtype):
+    """A tensor of ``shape`` over the Python numbers in ``flat``."""
+    made = _empty(shape, dtype)
+    code = CODES[made.dtype]
+    try:
+        if made.dtype.is_floating_point:
+            values = array(code, flat)
+        elif made.dtype is bool_:
+            values = array("B", map(bool, flat))
+        else:
+            values = array(code, map(int, flat))
+    except OverflowError:
+        raise RuntimeError(f"a value cannot be converted to {made.dtype!r} without overflow") from None
+    memoryview(made._storage)[: len(values) * values.itemsize] = memoryview(values).cast("B")
+    return made
+
+
+def _ragged(row, size, place, shape):
+    index = []
+    for n in reversed(shape):
+        place, i = divmod(place, n)
+        index.insert(0, f"[{i}]")
+    where = "data" + "".join(index)
+    what = f"length {len(row)}" if isinstance(row, (list, tuple)) else f"type {type(row).__name__}"
+    raise ValueError(
+        f"expected sequence of length {size} at dim {len(shape)} (got {what} at {where}): "
+        "nested sequences must not be ragged"
+    )
+
+
+def _holds_tensors(data):
+    return any(
+        _holds_tensors(item) if isinstance(item, (list, tuple)) else isinstance(item, Tensor) or is_array(item)
+        for item in data
+    )
+
+
+def _from_mixture(data, dtype):
+    """Sequences that hold tensors, arrays, NumPy scalars or other sequences: made plain first."""
+    found = []
+    plain = _plain(data, found, "data", 0)
+    if dtype is None and found:
+        dtype = found[0]
+        for other in found[1:]:
+            dtype = result_type(_empty((), dtype), _empty((), other))
+    return tensor(plain, dtype=dtype)
+
+
+def _plain(item, found, where, depth):
+    """``item`` as nested lists of Python numbers; the dtypes of its parts are added to ``found``."""
+    if depth > 8:
+        raise ValueError("tensors have at most 8 dimensions: too many nested sequences")
+    if isinstance(item, bool):
+        kind = bool_
+    elif isinstance(item, Tensor):
+        kind, item = item.dtype, item.tolist()
+    elif is_array(item):
+        kind, item = _check_dtype(item.dtype), item.tolist()
+    elif isinstance(item, float):
+        kind, item = get_default_dtype(), float(item)
+    elif isinstance(item, int):
+        kind, item = int64, int(item)
+    else:
+        return [_plain(part, found, f"{where}[{i}]", depth + 1) for i, part in enumerate(_sequence(item, where))]
+    if kind not in found:
+        found.append(kind)
+    return item
+
+
+def _sequence(item, where):
+    """``item`` if it can be iterated as a sequence, else a TypeError that says where it is."""
+    if isinstance(item, (list, tuple, range)):
+        return item
+    if isinstance(item, (str, bytes, dict, set, complex)) or not (
+        hasattr(item, "__len__") and hasattr(item, "__getitem__")
+    ):
+        raise TypeError(f"{where} is of type {type(item).__name__}, which cannot be converted to a tensor")
+    return [item[i] for i in range(len(item))]
+
+
+def _from_object(data, dtype):
+    """What is neither number, list, array nor tensor: NumPy's protocols, then any sequence."""
+    if hasattr(data, "__array__") or hasattr(data, "__array_interface__"):
+        import numpy
+
+        return _copy_array(numpy.asarray(data), dtype)
+    return _from_mixture(list(_sequence(data, "data")), dtype)
+
+
+def legacy(data):
+    """``Tensor(2, 3)``: uninitialised; ``Tensor([[1, 2]])``: its values in the default dtype; ``Tensor()``: empty."""
+    if len(data) == 1 and not isinstance(data[0], int):
+        return tensor(data[0], dtype=get_default_dtype())
+    return _empty(sizes("Tensor", data) if data else (0,), get_default_dtype())
+
+
+# --- from a shape -----------------------------------------------------------------------------------------------------
+
+
+def sizes(name, size):
+    """The shape that ``name(2, 3)`` or ``name((2, 3))`` asks for: a tuple of ints, or a TypeError."""
+    if len(size) == 1 and not hasattr(size[0], "__index__"):
+        size = size[0]
+        if not isinstance(size, (tuple, list)):
+            raise TypeError(f"{name}(): argument 'size' must be tuple of ints, not {type(size).__name__}")
+    for i, n in enumerate(size):
+        if type(n) is not int and (not hasattr(n, "__index__") or isinstance(n, bool)):
+            raise TypeError(
+                f"{name}(): argument 'size' must be tuple of ints, "
+                f"but found element of type {type(n).__name__} at pos {i}"
+            )
+    return tuple(n if type(n) is int else n.__index__() for n in size)
+
+
+def _finish(made, device, requires_grad):
+    if device is not None:
+        _device.check(device)
+    if requires_grad:
+        made.requires_grad = True
+    return made
+
+
+def empty(*size, dtype=None, device=None, requires_grad=False):
+    """An uninitialised tensor of the given sizes (numbers or one sequence).
+
+    >>> import minigrad as mg
+    >>> mg.empty(2, 3).shape
+    minigrad.Size([2, 3])
+    """
+    return _finish(_empty(sizes("empty", size), dtype), device, requires_grad)
+
+
+def zeros(*size, dtype=None, device=None, requires_grad=False):
+    """A tensor of zeros of the given sizes (numbers or one sequence).
+
+    >>> import minigrad as mg
+    >>> mg.zeros(2, 2)
+    tensor([[0., 0.],
+            [0., 0.]])
+    """
+    return _finish(filled(sizes("zeros", size), 0.0, dtype), device, requires_grad)
+
+
+def ones(*size, dtype=None, device=None, requires_grad=False):
+    """A tensor of ones of the given sizes (numbers or one sequence).
+
+    >>> import minigrad as mg
+    >>> mg.ones((3,))
+    tensor([1., 1., 1.])
+    """
+    return _finish(filled(sizes("ones", size), 1.0, dtype), device, requires_grad)
+
+
+def full(size, fill_value, *, dtype=None, device=None, requires_grad=False):
+    """A tensor of ``size`` with every element ``fill_value``, whose type decides the dtype if none is given.
+
+    >>> import minigrad as mg
+    >>> mg.full((2,), 7)
+    tensor([7, 7])
+    """
+    fill_value = _number("full", fill_value)
+    return _finish(filled(sizes("full", (size,)), fill_value, dtype), device, requires_grad)
+
+
+def _number(name, value):
+    if isinstance(value, Tensor) or is_array(value):
+        return value.item()
+    if not isinstance(value, (float, int)):
+        raise TypeError(f"{name}(): argument 'fill_value' must be Number, not {type(value).__name__}")
+    return value
+
+
+def empty_like(input, *, dtype=None, device=None, requires_grad=False):
+    """An uninitialised tensor of the shape and dtype of ``input``."""
+    return _finish(_empty(input.shape, input.dtype if dtype is None else dtype), device, requires_grad)
+
+
+def zeros_like(input, *, dtype=None, device=None, requires_grad=False):
+    """Zeros of the shape and dtype of ``input``.
+
+    >>> import minigrad as mg
+    >>> mg.zeros_like(mg.tensor([1, 2]))
+    tensor([0, 0])
+    """
+    return _finish(filled(input.shape, 0, input.dtype if dtype is None else dtype), device, requires_grad)
+
+
+def ones_like(input, *, dtype=None, device=None, requires_grad=False):
+    """Ones of the shape and dtype of ``input``."""
+    return _finish(filled(input.shape, 1, input.dtype if dtype is None else dtype), device, requires_grad)
+
+
+def full_like(input, fill_value, *, dtype=None, device=None, requires_grad=False):
+    """A tensor of the shape and dtype of ``input`` with every element ``fill_value``."""
+    fill_value = _number("full_like", fill_value)
+    return _finish(filled(input.shape, fill_value, input.dtype if dtype is None else dtype), device, requires_grad)
+
+
+# --- sequences --------------------------------------------------------------------------------------------------------
+
+
+def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad=False):
+    """``start, start + step, ...`` below ``end``; ``arange(n)`` is 0 to n - 1. Integers give int64.
+
+    >>> import minigrad as mg
+    >>> mg.arange(1, 2.5, 0.5)
+    tensor([1.0000, 1.5000, 2.0000])
+    """
+    if end is None:
+        start, end = 0, start
+    start, end, step = (_number("arange", v) for v in (start, end, step))
+    whole = all(isinstance(v, int) for v in (start, end, step))
+    if not all(math.isfinite(v) for v in (start, end, step)):
+        raise RuntimeError(f"unsupported range: {start} -> {end} by {step}")
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if (end - start) * step < 0:
+        raise RuntimeError(f"upper bound and lower bound inconsistent with step sign: {start} -> {end} by {step}")
+    n = -((start - end) // step) if whole else math.ceil((end - start) / step)
+    made = _empty((n,), dtype if dtype is not None else int64 if whole else None)
+    if whole and max(abs(start), abs(end)) >= 2**53:  # beyond what the kernel's float64 holds
+        made = tensor(list(range(start, end, step)), dtype=made.dtype)
+    else:
+        _K_ARANGE((made,), (), (), (start, step))
+    return _finish(made, device, requires_grad)
+
+
+def linspace(start, end, steps, *, dtype=None, device=None, requires_grad=False):
+    """``steps`` evenly spaced numbers from ``start`` to ``end``, both included.
+
+    >>> import minigrad as mg
+    >>> mg.linspace(0, 1, 5)
+    tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
+    """
+    start, end = (_number("linspace", v) for v in (start, end))
+    n = steps.__index__()
+    if n < 0:
+        raise RuntimeError("number of steps must be non-negative")
+    made = _empty((n,), dtype)
+    _K_ARANGE((made,), (), (), (start, (end - start) / max(n - 1, 1)))
+    if n > 1:
+        write_memory(view(made, (), (), n - 1), filled((), end, made.dtype))
+    return _finish(made, device, requires_grad)
+
+
+def eye(n, m=None, *, dtype=None, device=None, requires_grad=False):
+    """An (n, m) matrix with ones on the diagonal; ``m`` is ``n`` if not given.
+
+    >>> import minigrad as mg
+    >>> mg.eye(2)
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    n, m = sizes("eye", (n, n if m is None else m))
+    made = filled((n, m), 0.0, dtype)
+    k = min(n, m)
+    if k:
+        write_memory(view(made, (k,), (m + 1,)), filled((), 1, made.dtype))
+    return _finish(made, device, requires_grad)
+
+
+def is_dtype(value):
+    """Whether ``value`` names a dtype: a minigrad dtype, ``float``, ``int``, ``bool`` or a NumPy dtype or type."""
+    if isinstance(value, dtype_type) or value in (float, int, bool):
+        return True
+    np = sys.modules.get("numpy")
+    return np is not None and (
+        isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic))
+    )

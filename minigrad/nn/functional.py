@@ -1,0 +1,188 @@
+"""The operations behind the layers, as functions; ``import minigrad.nn.functional as F``.
+
+Losses and ``linear`` come from ``minigrad.ops``; what is composed here from other operations needs no rule of its own.
+"""
+
+import math
+import warnings
+
+from .. import random as _random
+from .._engine import Tensor, copy_
+from ..ops import pointwise as _p
+from ..ops import reduce as _reduce
+from ..ops.dropout import dropout as _dropout
+from ..ops.linear import linear
+from ..ops.losses import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    mse_loss,
+    nll_loss,
+)
+
+__all__ = [
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "gelu",
+    "leaky_relu", "linear", "log_softmax", "mse_loss", "nll_loss", "normalize", "one_hot", "relu", "sigmoid", "silu",
+    "softmax", "softplus", "tanh",
+]  # fmt: skip
+
+
+# --- activations ------------------------------------------------------------------------------------------------------
+
+
+def relu(input, inplace=False):
+    """max(x, 0); the gradient at 0 is 0.
+
+    >>> import minigrad as mg
+    >>> mg.nn.functional.relu(mg.tensor([-1.0, 2.0]))
+    tensor([0., 2.])
+    """
+    return _p.relu.inplace(input) if inplace else _p.relu(input)
+
+
+def sigmoid(input):
+    """1 / (1 + exp(-x)).
+
+    >>> import minigrad as mg
+    >>> mg.nn.functional.sigmoid(mg.tensor([0.0, 1e4]))
+    tensor([0.5000, 1.0000])
+    """
+    return _p.sigmoid(input)
+
+
+def tanh(input):
+    """The hyperbolic tangent.
+
+    >>> import minigrad as mg
+    >>> mg.nn.functional.tanh(mg.tensor([0.0, 1e4]))
+    tensor([0., 1.])
+    """
+    return _p.tanh(input)
+
+
+def leaky_relu(input, negative_slope=0.01, inplace=False):
+    """x where x > 0, else ``negative_slope * x``.
+
+    >>> import minigrad as mg
+    >>> mg.nn.functional.leaky_relu(mg.tensor([-1.0, 2.0]), 0.1)
+    tensor([-0.1000,  2.0000])
+    """
+    x = input.clone() if inplace else input
+    return _written(input, _p.where(x > 0, x, x * negative_slope), inplace)
+
+
+def elu(input, alpha=1.0, inplace=False):
+    """x where x > 0, else ``alpha * (exp(x) - 1)``.
+
+    >>> import minigrad as mg
+    >>> mg.nn.functional.elu(mg.tensor([-1.0, 2.0]))
+    tensor([-0.6321,  2.0000])
+    """
+    x = input.clone() if inplace else input
+    # clamped, so that the branch that is not taken has a finite slope: 0 * inf would be nan
+    return _written(input, _p.where(x > 0, x, _p.expm1(_p.clamp(x, max=0.0)) * alpha), inplace)
+
+
+def silu(input, inplace=False):
+    """x * sigmoid(x).
+
+    >>> import minigrad as mg
+    >>> mg.nn.functional.silu(mg.tensor([0.0, 1.0]))
+    tensor([0.0000, 0.7311])
+    """
+    x = input.clone() if inplace else input
+    return _written(input, x * _p.sigmoid(x), inplace)
+
+
+def gelu(input, approximate="none"):
+    """x * Phi(x), Phi being the normal distribution; ``approximate="tanh"``: by its usual approximation.
+
+    >>> import minigrad as mg
+    >>> mg.nn.functional.gelu(mg.tensor([0.0, 1.0]))
+    tensor([0.0000, 0.8413])
+    """
+    if approximate == "none":
+        return input * 0.5 * (_p.erf(input * math.sqrt(0.5)) + 1)
+    if approximate != "tanh":
+        raise RuntimeError(f"approximate argument must be either none or tanh, got {approximate!r}")
+    return input * 0.5 * (_p.tanh((input + input * input * input * 0.044715) * math.sqrt(2 / math.pi)) + 1)
+
+
+def softplus(input, beta=1.0, threshold=20.0):
+    """log(1 + exp(beta x)) / beta; x itself where ``beta * x > threshold``.
+
+    >>> import minigrad as mg
+    >>> mg.nn.functional.softplus(mg.tensor([0.0, 100.0]))
+    tensor([  0.6931, 100.0000])
+    """
+    scaled = input * beta
+    return _p.where(scaled > threshold, input, _p.softplus(scaled) / beta)
+
+
+def _written(input, y, inplace):
+    return copy_(input, y) if inplace else y
+
+
+def _implicit_dim(name, ndim):
+    warnings.warn(
+        f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.",
+        stacklevel=3,
+    )
+    return 0 if ndim in (0, 1, 3) else 1
+
+
+def softmax(input, dim=None, _stacklevel=3, dtype=None):
+    """exp(x) / sum(exp(x)) along ``dim``; ``dtype``: convert the input first.
+
+    >>> import minigrad as mg
+    >>> mg.nn.functional.softmax(mg.tensor([1.0, 1.0]), dim=0)
+    tensor([0.5000, 0.5000])
+    """
+    return _reduce.softmax(input, _implicit_dim("softmax", input.ndim) if dim is None else dim, dtype)
+
+
+def log_softmax(input, dim=None, _stacklevel=3, dtype=None):
+    """x - log(sum(exp(x))) along ``dim``; ``dtype``: convert the input first.
+
+    >>> import minigrad as mg
+    >>> mg.nn.functional.log_softmax(mg.tensor([1.0, 1.0]), dim=0)
+    tensor([-0.6931, -0.6931])
+    """
+    return _reduce.log_softmax(input, _implicit_dim("log_softmax", input.ndim) if dim is None else dim, dtype)
+
+
+# --- the rest ---------------------------------------------------------------------------------------------------------
+
+
+def dropout(input, p=0.5, training=True, inplace=False, *, generator=None):
+    """Each element 0 with probability ``p``, the others divided by 1 - p; ``input`` itself if not ``training``.
+
+    input: floating point, any shape. ValueError unless 0 <= p <= 1. ``generator``: the default one if None.
+
+    >>> import minigrad as mg
+    >>> mg.nn.functional.dropout(mg.ones(3), p=1.0)
+    tensor([0., 0., 0.])
+    >>> mg.nn.functional.dropout(mg.ones(3), training=False)
+    tensor([1., 1., 1.])
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+    if not training or p == 0:
+        return input
+    if not isinstance(input, Tensor) or not input.is_floating_point():
+        kind = repr(input.dtype) if isinstance(input, Tensor) else type(input).__name__
+        raise RuntimeError(f"dropout: input must be a floating-point tensor, got {kind}")
+    if generator is None:
+        generator = _random.default_generator
+    seed, offset = generator.take(input.numel())
+    return _written(input, _dropout(input, p, seed, offset), inplace)
+
+
+def normalize(input, p=2.0, dim=1, eps=1e-12):
+    """``input`` divided by its p-norm along ``dim``, or by ``eps`` where that is larger.
+
+    >>> import minigrad as mg
+    >>> mg.nn.functional.normalize(mg.tensor([[3.0, 4.0]]))
+    tensor([[0.6000, 0.8000]])
+    """
+    return input / _p.clamp(_reduce.norm(input, p, dim, True), min=eps)

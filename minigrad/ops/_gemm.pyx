@@ -1,0 +1,149 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Matrix products of tensors: strides become BLAS flags, shapes choose the blocks.
+
+DESIGN
+a. A matrix whose rows or columns are contiguous goes to BLAS as it is (leading dimension, transpose flag); anything
+   else is copied first.
+b. ``blocks_of`` cuts a product along its longer side into blocks that depend on the shape only; the engine shares
+   them among threads. Each block is one BLAS call, so the bits do not depend on the number of threads.
+"""
+
+from .._engine cimport Tensor, kernel_t, launch, new_tensor, strided_view, to_contiguous
+from .._storage cimport F32, F64, ITEMSIZE
+from libc.string cimport memset
+
+from ..kernels import blas, contract
+
+cdef kernel_t GEMM[2]
+cdef kernel_t BIAS_RELU[2]
+cdef tuple NAMES = ("float32", "float64")
+GEMM[F32] = <kernel_t><size_t>blas.address("float32")
+GEMM[F64] = <kernel_t><size_t>blas.address("float64")
+
+
+cdef struct Layout:
+    Py_ssize_t ld
+    bint transposed
+    bint usable
+
+
+cdef Layout layout_of(Tensor x) noexcept:
+    """How BLAS can read 2-D ``x`` where it lies, if it can."""
+    cdef Py_ssize_t rows = x.shape_[0], columns = x.shape_[1], s0 = x.stride_[0], s1 = x.stride_[1]
+    cdef Layout found
+    found.usable, found.transposed = True, False
+    if (s1 == 1 or columns <= 1) and (rows <= 1 or s0 >= columns):
+        found.ld = s0 if rows > 1 else columns
+    elif (s0 == 1 or rows <= 1) and (columns <= 1 or s1 >= rows):
+        found.ld, found.transposed = s1 if columns > 1 else rows, True
+    else:
+        found.usable = False
+    if found.ld < 1:
+        found.ld = 1
+    return found
+
+
+cdef Py_ssize_t blocks_of(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint *columns) noexcept:
+    """Into how many blocks an (m, n) product over k is cut, and whether into columns; by the shape alone."""
+    cdef Py_ssize_t work = m * n * k, side = n if n > m else m, blocks = 1
+    columns[0] = n > m
+    if work < 500_000:
+        return 1
+    if work <= 8_000_000:  # under a million OpenBLAS multiplies without packing
+        while blocks < 8 and (blocks < 2 or work > blocks * 1_000_000) and side >= 32 * blocks:
+            blocks *= 2
+        return blocks
+    blocks = side // 128 if side // 128 < work // 4_000_000 else work // 4_000_000
+    return 2 if blocks < 2 else 16 if blocks > 16 else blocks
+
+
+cdef Tensor product(Tensor a, Tensor b, bint ta, bint tb, Tensor bias, bint relu):
+    """op(a) @ op(b) [+ bias] [relu] for 2-D floats of one dtype whose shapes were checked; a fresh tensor."""
+    cdef Layout la = layout_of(a), lb = layout_of(b)
+    cdef Py_ssize_t[2] shape
+    cdef Py_ssize_t[11] dims
+    cdef double[2] scalars
+    cdef void *bufs[6]
+    cdef Py_ssize_t m = a.shape_[1] if ta else a.shape_[0], k = a.shape_[0] if ta else a.shape_[1]
+    cdef Py_ssize_t n = b.shape_[0] if tb else b.shape_[1], units
+    cdef bint columns
+    cdef Tensor y
+    if m > 0x7FFFFFFF or n > 0x7FFFFFFF or k > 0x7FFFFFFF:
+        raise ValueError(f"matrix product of sizes ({m}, {k}) x ({k}, {n}): dimensions must fit 32 bits")
+    if not la.usable:
+        a = to_contiguous(a)
+        la = layout_of(a)
+    if not lb.usable:
+        b = to_contiguous(b)
+        lb = layout_of(b)
+    shape[0], shape[1] = m, n
+    y = new_tensor(a.dt, 2, shape)
+    if y.count == 0:
+        return y
+    units = blocks_of(m, n, k, &columns)
+    bufs[0], bufs[1], bufs[2], bufs[5] = y.ptr, a.ptr, b.ptr, NULL
+    bufs[3] = bias.ptr if bias is not None else NULL
+    bufs[4] = <void *>epilogue(a.dt) if bias is not None or relu else NULL
+    dims[0], dims[1], dims[2], dims[3], dims[4], dims[5] = m, n, k, la.ld, lb.ld, n
+    dims[6], dims[7], dims[8], dims[9], dims[10] = ta != la.transposed, tb != lb.transposed, units, columns, relu
+    scalars[0], scalars[1] = 1, 0
+    if k == 0:
+        memset(y.ptr, 0, y.count * ITEMSIZE[y.dt])
+        scalars[1] = 1
+    launch(GEMM[a.dt], bufs, dims, scalars, units, <double>m * n * k * (0.022 if a.dt == F32 else 0.044))
+    return y
+
+
+cdef kernel_t epilogue(int dt) except NULL:
+    if BIAS_RELU[dt] == NULL:
+        BIAS_RELU[dt] = <kernel_t><size_t>contract.address("linear.bias_relu", NAMES[dt])
+    return BIAS_RELU[dt]
+
+
+cdef Tensor rows_of(Tensor x, Py_ssize_t width):
+    """x (..., width) as an unrecorded (rows, width) matrix."""
+    cdef Py_ssize_t[2] shape
+    cdef Py_ssize_t[2] stride
+    if x.nd == 2:
+        return x
+    x = to_contiguous(x)
+    shape[0], shape[1], stride[0], stride[1] = x.count // width if width else 0, width, width, 1
+    if width == 0:
+        shape[0] = 1
+        for i in range(x.nd - 1):
+            shape[0] *= x.shape_[i]
+    return strided_view(x, 2, shape, stride, 0)
+
+
+def gemm(Tensor a not None, Tensor b not None, bint ta=False, bint tb=False):
+    """``op(a) @ op(b)`` for 2-D tensors of one floating dtype whose inner sizes agree; not recorded."""
+    if a.nd != 2 or b.nd != 2 or a.dt != b.dt or a.dt > F64:
+        raise ValueError("gemm: needs two matrices of one floating dtype")
+    if (a.shape_[0] if ta else a.shape_[1]) != (b.shape_[1] if tb else b.shape_[0]):
+        raise ValueError(f"gemm: inner sizes of {a.shape} and {b.shape} differ")
+    return product(a, b, ta, tb, None, False)
+
+
+def gemm_batched(Tensor y not None, Tensor a not None, Tensor b not None, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+                 Py_ssize_t lda, Py_ssize_t ldb, Py_ssize_t ldy, bint ta, bint tb, Tensor offsets not None):
+    """y[i] = op(a[i]) @ op(b[i]); ``offsets`` (batch, 3) int64: where y[i], a[i], b[i] start, in elements.
+
+    The caller answers for shapes, strides and offsets: nothing is checked here.
+    """
+    cdef Py_ssize_t[11] dims
+    cdef double[2] scalars
+    cdef void *bufs[6]
+    cdef bint columns
+    cdef Py_ssize_t blocks = blocks_of(m, n, k, &columns)
+    if y.count == 0:
+        return y
+    bufs[0], bufs[1], bufs[2], bufs[3], bufs[4], bufs[5] = y.ptr, a.ptr, b.ptr, NULL, NULL, offsets.ptr
+    dims[0], dims[1], dims[2], dims[3], dims[4], dims[5] = m, n, k, lda, ldb, ldy
+    dims[6], dims[7], dims[8], dims[9], dims[10] = ta, tb, blocks, columns, False
+    scalars[0], scalars[1] = 1, 0
+    if k == 0:
+        memset(y.ptr, 0, y.count * ITEMSIZE[y.dt])
+        return y
+    launch(GEMM[a.dt], bufs, dims, scalars, blocks * offsets.shape_[0],
+           <double>m * n * k * offsets.shape_[0] * (0.022 if a.dt == F32 else 0.044))
+    return y

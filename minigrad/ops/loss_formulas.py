@@ -1,0 +1,75 @@
+"""The losses once more, in differentiable operations: for second derivatives and for gradients of targets and weights.
+
+``losses.pyx`` runs fused kernels; it comes here only when backward itself is recorded, or when something other than
+the input needs a gradient. Reductions: 0 none, 1 mean, 2 sum.
+"""
+
+from .._engine import _cast as cast
+from .._engine import filled
+from .pointwise import clamp, log, log1p, softplus, where
+
+
+def _reduce(loss, reduction):
+    return loss if reduction == 0 else loss.mean() if reduction == 1 else loss.sum()
+
+
+def _zeros(x):
+    return filled(x.shape, 0, x.dtype)
+
+
+def _by_label(logp, target, weight, ignore_index):
+    """(-w_t logp_t, w_t, kept) of each row; ignored rows have weight 0."""
+    kept = target != ignore_index
+    safe = where(kept, target, 0)
+    w = cast(kept, logp.dtype) if weight is None else where(kept, weight[safe], 0.0)
+    picked = logp.gather(1, safe.unsqueeze(1)).squeeze(1)
+    return where(kept, -picked * w, 0.0), w, kept
+
+
+def cross_entropy(x, target, weight, ignore_index, smoothing, reduction):
+    """(1 - s) (-w_t logp_t) + s / C sum_c(-w_c logp_c), x (N, C), target (N,)."""
+    logp = x.log_softmax(1)
+    loss, w, kept = _by_label(logp, target, weight, ignore_index)
+    if smoothing:
+        spread = -(logp if weight is None else logp * weight).sum(1)
+        loss = loss * (1 - smoothing) + where(kept, spread, 0.0) * (smoothing / x.shape[1])
+    return loss.sum() / w.sum() if reduction == 1 else _reduce(loss, reduction)
+
+
+def nll_loss(x, target, weight, ignore_index, smoothing, reduction):
+    """-w_t x_t, x (N, C), target (N,)."""
+    loss, w, _ = _by_label(x, target, weight, ignore_index)
+    return loss.sum() / w.sum() if reduction == 1 else _reduce(loss, reduction)
+
+
+def cross_entropy_probs(x, target, weight, smoothing, reduction, batch):
+    """-sum_c q_c logp_c with q = w (t (1 - s) + s / C), x and target (N, C)."""
+    q = target * (1 - smoothing) + smoothing / x.shape[1] if smoothing else target
+    if weight is not None:
+        q = q * weight
+    return _reduce(-(q * x.log_softmax(1)).sum(1), reduction)
+
+
+def cross_entropy_probs_of_input(x, target, *arguments):
+    return cross_entropy_probs(x, target, *arguments)
+
+
+def _weighted(loss, w, reduction):
+    return _reduce(loss if w is None else loss * w, reduction)
+
+
+def mse(x, t, w, q, constant, reduction):
+    d = x - t
+    return _weighted(d * d, w, reduction)
+
+
+def bce(x, t, w, q, constant, reduction):
+    """-(t max(log x, -100) + (1 - t) max(log(1 - x), -100))."""
+    loss = (t - 1) * clamp(log1p(-x), min=-100.0) - t * clamp(log(x), min=-100.0)
+    return _weighted(loss, w, reduction)
+
+
+def bce_logits(x, t, w, q, constant, reduction):
+    positive = t * softplus(-x)
+    loss = (positive if q is None else positive * q) + (1 - t) * softplus(x)
+    return _weighted(loss, w, reduction)

@@ -1,0 +1,576 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Losses: one kernel computes the loss and its gradient; backward hands the gradient on.
+
+DESIGN
+a. Two native paths cover all losses: ``rows_loss`` (a unit is a row of classes: cross_entropy, nll) and ``each_loss``
+   (elementwise: mse, bce, bce_logits, ...). When the input needs a gradient the fused kernel writes it, already
+   divided by what the reduction divides by, and the node saves it; under no_grad the loss-only twin runs.
+b. The rule multiplies by the incoming gradient unless that is one number equal to 1.
+c. When backward is recorded (create_graph), or when the target or a weight needs a gradient, the loss is computed by
+   its formula in differentiable operations instead (loss_formulas.py): any order of derivative, for the time it takes.
+d. Everything is validated here, before a kernel runs: kernels never raise. Labels may be of any integer or bool dtype,
+   arrays or lists.
+"""
+
+from libc.stdint cimport int64_t
+
+from .._engine cimport (
+    Kernel, Op, Tensor, grad_enabled, launch, needs_grad, new_like, new_tensor, record, strided_view, to_contiguous,
+)
+from .._storage cimport BOOL, CATEGORY, F32, F64, I64
+
+import warnings
+
+from .._engine import _cast as cast
+from .._engine import enable_grad, operand, run_backward
+from . import loss_formulas as formulas
+
+cdef Kernel LABEL_STATS = Kernel("losses.label_stats", 0.3), BCE_CHECK = Kernel("losses.bce_check", 0.2)
+cdef enum:
+    BLOCK = 4096  # elements a unit of the elementwise kernels, see kernels/losses.py
+    NONE = 0
+    MEAN = 1
+    SUM = 2
+
+
+cdef int reduction_of(object reduction, object size_average, object reduce) except -1:
+    """The reduction's code; the deprecated ``size_average`` and ``reduce`` as PyTorch translates them."""
+    if size_average is not None or reduce is not None:
+        average, reduced = (True if v is None else v for v in (size_average, reduce))
+        reduction = "none" if not reduced else "mean" if average else "sum"
+        warnings.warn(f"size_average and reduce are deprecated, please use reduction='{reduction}' instead.", stacklevel=3)
+    if reduction == "mean":
+        return MEAN
+    if reduction == "sum":
+        return SUM
+    if reduction == "none":
+        return NONE
+    raise ValueError(f"{reduction} is not a valid value for reduction: use 'mean', 'sum' or 'none'")
+
+
+cdef Tensor number(int dt, double value):
+    cdef Tensor t = new_tensor(dt, 0, NULL)
+    if dt == F32:
+        (<float *>t.ptr)[0] = <float>value
+    else:
+        (<double *>t.ptr)[0] = value
+    return t
+
+
+cdef double ordered_sum(Tensor x) noexcept:
+    """Sum in float64, always in the same order."""
+    cdef double a = 0, b = 0, c = 0, d = 0
+    cdef Py_ssize_t i, n = x.count
+    cdef float *p = <float *>x.ptr
+    cdef double *q = <double *>x.ptr
+    if x.dt == F32:
+        for i in range(0, n - 3, 4):
+            a += p[i]; b += p[i + 1]; c += p[i + 2]; d += p[i + 3]
+        for i in range(n - n % 4, n):
+            a += p[i]
+    else:
+        for i in range(0, n - 3, 4):
+            a += q[i]; b += q[i + 1]; c += q[i + 2]; d += q[i + 3]
+        for i in range(n - n % 4, n):
+            a += q[i]
+    return (a + b) + (c + d)
+
+
+# --- backward: hand the saved gradient on -------------------------------------------------------------------------------
+
+
+def dloss(Tensor dy, Tensor x, Tensor dx, formula, tuple arguments):
+    """The gradient that the forward pass computed, times dy; recomputed by the formula when backward is recorded."""
+    if grad_enabled():
+        with enable_grad():
+            y = formula(x, *arguments)
+        return run_backward((y,), (dy,), True, True, (x,), True)[0]
+    if dy.nd == 0:
+        if (<float *>dy.ptr)[0] == 1 if dy.dt == F32 else (<double *>dy.ptr)[0] == 1:
+            return dx
+        return dx * dy
+    return dx * (dy if dy.nd == dx.nd else dy.unsqueeze(-1))
+
+
+LOSS = Op("Loss", dloss)
+cdef dict OPS = {}
+
+
+cdef Op op_named(str name):
+    found = OPS.get(name)
+    if found is None:
+        found = OPS[name] = Op(name, dloss)
+    return <Op>found
+
+
+# --- losses of rows: cross-entropy and negative log-likelihood -----------------------------------------------------------
+
+
+cdef class RowsLoss:
+    """The kernels of a loss whose unit is a row (N, C) -> (N,), by integer label."""
+    cdef Op op
+    cdef Kernel fused
+    cdef Kernel loss_only
+    cdef object formula
+    cdef str name
+    cdef bint smooths
+
+    def __init__(self, name, op, formula, double cost, bint smooths):
+        self.name, self.op, self.formula, self.smooths = name, op_named(op), formula, smooths
+        self.fused = Kernel("losses." + name, cost)
+        self.loss_only = Kernel("losses." + name + "_loss", cost)
+
+    cdef Tensor run(self, Tensor x, Tensor target, Tensor weight, Py_ssize_t ignore_index, double smoothing,
+                    int reduction, object label_shape):
+        """x (N, C) and target (N,) int64, both checked for shape and dtype; target contiguous."""
+        cdef Py_ssize_t rows = x.shape_[0], classes = x.shape_[1]
+        cdef bint recording = grad_enabled() and needs_grad(x)
+        cdef double[2] stats
+        cdef int64_t bad
+        cdef double[2] scalars
+        cdef Py_ssize_t[4] dims
+        cdef void *bufs[5]
+        cdef Tensor data = to_contiguous(x), losses, dx = None, y
+        cdef int at = 1
+        # labels: range and the sum of weights
+        bufs[0], bufs[1], bufs[2], bufs[3] = stats, &bad, target.ptr, NULL if weight is None else weight.ptr
+        dims[0], dims[1], dims[2], dims[3] = rows, classes, weight is not None, ignore_index
+        bad, stats[0], stats[1] = -1, 0, 0
+        launch(LABEL_STATS.find(x.dt, x.dt), bufs, dims, NULL, 1 if rows else 0, rows * 0.3)
+        if bad >= 0:
+            raise_label(target, bad, classes, target.shape if label_shape is None else label_shape)
+        scalars[0] = smoothing
+        scalars[1] = 1 / stats[0] if reduction == MEAN else 1
+        if reduction == MEAN and stats[0] == 0:
+            scalars[1] = 0  # all ignored: the loss is nan and the gradients are 0, as in PyTorch
+        if not self.smooths:
+            scalars[0] = scalars[1]
+        losses = new_tensor(x.dt, 1, &rows)
+        bufs[0] = losses.ptr
+        if recording:
+            dx = new_like(data, data.dt)
+            bufs[at] = dx.ptr
+            at += 1
+        bufs[at], bufs[at + 1], bufs[at + 2] = data.ptr, target.ptr, NULL if weight is None else weight.ptr
+        dims[0], dims[1], dims[2] = classes, weight is not None, ignore_index
+        kernel = self.fused if recording else self.loss_only
+        launch((<Kernel>kernel).find(x.dt, x.dt), bufs, dims, scalars, rows, <double>rows * classes * (<Kernel>kernel).cost)
+        if reduction == NONE:
+            y = losses
+        else:
+            y = number(x.dt, ordered_sum(losses) / stats[0] if reduction == MEAN else ordered_sum(losses))
+        if recording:
+            record(self.op, y, (x,), (x, dx, self.formula, (target, weight, ignore_index, smoothing, reduction)))
+        return y
+
+
+cdef int raise_label(Tensor target, Py_ssize_t bad, Py_ssize_t classes, object shape) except -1:
+    """IndexError naming the label, its place and the range."""
+    place = []
+    value, rest = (<int64_t *>target.ptr)[bad], bad
+    for size in reversed(shape):
+        place.append(rest % size)
+        rest //= size
+    where = f"target[{', '.join(str(i) for i in reversed(place))}]" if shape else "target"
+    raise IndexError(f"Target {value} is out of bounds: {where} = {value} is outside [0, {classes})")
+
+
+CE = RowsLoss("cross_entropy", "CrossEntropy", formulas.cross_entropy, 0.6, True)
+NLL = RowsLoss("nll", "NllLoss", formulas.nll_loss, 0.15, False)
+
+
+cdef Tensor labels(object target, str name):
+    """Integer labels as a contiguous int64 tensor."""
+    cdef Tensor t = <Tensor>target if isinstance(target, Tensor) else <Tensor>operand(target)
+    if t.dt != I64:
+        t = cast(t, int64_dtype)
+    return to_contiguous(t)
+
+
+cdef object int64_dtype
+from .._storage import int64 as int64_dtype
+
+
+cdef Tensor class_weight(object weight, Tensor x, Py_ssize_t classes):
+    """The class weights, checked; contiguous."""
+    if weight is None:
+        return None
+    if not isinstance(weight, Tensor):
+        weight = operand(weight, x.dtype)
+    cdef Tensor w = <Tensor>weight
+    if w.nd != 1 or w.shape_[0] != classes:
+        raise RuntimeError(f"weight tensor should be defined either for all {classes} classes or no classes but got weight "
+                           f"tensor of shape: {list(w.shape)}")
+    if w.dt != x.dt:
+        raise RuntimeError(f"expected scalar type {x.dtype!r} for weight but found {w.dtype!r}")
+    return to_contiguous(w)
+
+
+def cross_entropy(input, target, weight=None, size_average=None, Py_ssize_t ignore_index=-100, reduce=None,
+                  reduction="mean", double label_smoothing=0.0):
+    """Cross-entropy of logits and class labels or class probabilities.
+
+    input: logits (N, C), (C,) or (N, C, d1, ...), float32 or float64. target: labels in [0, C), of any integer or bool
+    dtype, (N,), () or (N, d1, ...); or probabilities, floating point, of input's shape. weight: (C,).
+    Loss of a row: w_t (log(sum(exp(x))) - x_t); 'mean' divides by the sum of the weights of the rows that are not
+    ``ignore_index`` (by N for probabilities), and is nan if there are none. Label smoothing mixes the target with the
+    uniform distribution. IndexError names the row of a label out of range.
+    Source: Bishop 2006, section 4.3.4; Szegedy et al. 2016, section 7.
+
+    >>> import minigrad as mg
+    >>> x = mg.tensor([[1.0, 2.0], [1.0, 3.0], [1.0, 3.0]])
+    >>> mg.nn.functional.cross_entropy(x, mg.tensor([0, 1, 1]))
+    tensor(0.5224)
+    """
+    cdef Tensor x, t
+    cdef int code = MEAN if reduction == "mean" and size_average is None and reduce is None else reduction_of(
+        reduction, size_average, reduce)
+    if not isinstance(input, Tensor):
+        raise TypeError(f"cross_entropy: input must be a Tensor, got {type(input).__name__}")
+    x = <Tensor>input
+    if isinstance(target, Tensor) and (<Tensor>target).dt == I64 and (<Tensor>target).nd == 1 and x.nd == 2 and (
+            weight is None and (<Tensor>target).contiguous and (<Tensor>target).shape_[0] == x.shape_[0]
+            and CATEGORY[x.dt] == 2 and x.shape_[1] > 0 and label_smoothing == 0):
+        return (<RowsLoss>CE).run(x, <Tensor>target, None, ignore_index, 0.0, code, None)
+    if CATEGORY[x.dt] != 2:
+        raise NotImplementedError(f"cross_entropy: logits must be floating point, got {x.dtype!r}")
+    if not 0 <= label_smoothing <= 1:
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    t = <Tensor>target if isinstance(target, Tensor) else <Tensor>operand(target)
+    if x.nd == 0:
+        raise ValueError("cross_entropy: input must have at least one dimension (C,), got shape ()")
+    if CATEGORY[t.dt] == 2 and (t.nd == x.nd and same(t, x)):
+        return probabilities(x, t, weight, ignore_index, code, label_smoothing)
+    if CATEGORY[t.dt] == 2:
+        raise RuntimeError(
+            f"cross_entropy: target has dtype {t.dtype!r} and shape {t.shape}: class labels must be integers; class "
+            f"probabilities must have the input's shape {x.shape}")
+    return of_labels(<RowsLoss>CE, x, t, weight, ignore_index, label_smoothing, code, "cross_entropy")
+
+
+def nll_loss(input, target, weight=None, size_average=None, Py_ssize_t ignore_index=-100, reduce=None,
+             reduction="mean"):
+    """Negative log-likelihood of log-probabilities and class labels: -w_t x_t a row.
+
+    Shapes, labels, weights and reductions as in ``cross_entropy``, of which it is the second half after
+    ``log_softmax``. The input is not checked to be log-probabilities.
+
+    >>> import minigrad as mg
+    >>> mg.nn.functional.nll_loss(mg.tensor([[-1.0, -2.0], [-0.5, -3.0]]), mg.tensor([0, 1]))
+    tensor(2.)
+    """
+    cdef int code = reduction_of(reduction, size_average, reduce)
+    if not isinstance(input, Tensor):
+        raise TypeError(f"nll_loss: input must be a Tensor, got {type(input).__name__}")
+    if CATEGORY[(<Tensor>input).dt] != 2:
+        raise NotImplementedError(f"nll_loss: input must be floating point, got {input.dtype!r}")
+    target = operand(target)
+    if CATEGORY[(<Tensor>target).dt] == 2:
+        raise RuntimeError(f"nll_loss: target must hold integer class labels, got {target.dtype!r}")
+    return of_labels(<RowsLoss>NLL, input, target, weight, ignore_index, 0.0, code, "nll_loss")
+
+
+cdef bint same(Tensor a, Tensor b):
+    cdef int i
+    for i in range(a.nd):
+        if a.shape_[i] != b.shape_[i]:
+            return False
+    return a.nd == b.nd
+
+
+cdef object of_labels(RowsLoss loss, Tensor x, Tensor target, object weight, Py_ssize_t ignore_index, double smoothing,
+                      int code, str name):
+    """Any allowed shape, brought to (N, C) and (N,)."""
+    cdef int at = 0 if x.nd == 1 else 1
+    cdef Py_ssize_t classes
+    cdef Tensor w, rows
+    cdef int i
+    if x.nd == 0:
+        raise ValueError(f"{name}: input must have at least one dimension (C,), got shape ()")
+    classes = x.shape_[at]
+    if target.nd != x.nd - 1:
+        hint = ""
+        if target.nd == x.nd and target.shape_[at] == 1:
+            hint = f"; squeeze the target: target.squeeze({at})"
+        elif target.nd == x.nd and same(x, target):
+            hint = "; for class probabilities the target must be floating point, for labels use target.argmax(1)"
+        raise ValueError(f"{name}: expected a target of {x.nd - 1} dimensions for an input of shape {x.shape}, got shape "
+                         f"{target.shape}{hint}")
+    if at and x.shape_[0] != target.shape_[0]:
+        raise ValueError(f"Expected input batch_size ({x.shape_[0]}) to match target batch_size ({target.shape_[0]}).")
+    for i in range(2, x.nd):
+        if x.shape_[i] != target.shape_[i - 1]:
+            raise RuntimeError(f"Expected target size {[x.shape[0], *x.shape[2:]]}, got {list(target.shape)}")
+    if classes == 0:
+        raise IndexError(f"{name}: input of shape {x.shape} has no classes")
+    w = class_weight(weight, x, classes)
+    shape = target.shape
+    rows = x
+    if x.nd == 1:
+        rows = x.unsqueeze(0)
+    elif x.nd > 2:
+        rows = x.movedim(1, -1).reshape(-1, classes)
+    target = labels(target, "target")
+    y = loss.run(rows, target if target.nd == 1 else flat(target), w, ignore_index, smoothing, code, tuple(shape))
+    return y.reshape(shape) if code == NONE and x.nd != 2 else y
+
+
+cdef Tensor flat(Tensor x):
+    """Contiguous x in one dimension, unrecorded."""
+    cdef Py_ssize_t[1] size
+    cdef Py_ssize_t[1] step
+    size[0], step[0] = x.count, 1
+    return strided_view(x, 1, size, step, 0)
+
+
+cdef Kernel PROBS = Kernel("losses.cross_entropy_probs", 0.8), PROBS_LOSS = Kernel("losses.cross_entropy_probs_loss", 0.6)
+cdef Op PROBS_OP = Op("CrossEntropyProbs", dloss)
+
+
+cdef object probabilities(Tensor x, Tensor target, object weight, Py_ssize_t ignore_index, int code, double smoothing):
+    """Cross-entropy against class probabilities."""
+    cdef int at = 0 if x.nd == 1 else 1
+    cdef Py_ssize_t classes = x.shape_[at], count
+    cdef Tensor w = class_weight(weight, x, classes), rows = x, t = target, losses, dx = None, y
+    cdef Py_ssize_t[3] dims
+    cdef double[2] scalars
+    cdef void *bufs[6]
+    cdef bint recording
+    if ignore_index >= 0:
+        raise RuntimeError("ignore_index is not supported for floating point target")
+    if t.dt != x.dt:
+        raise RuntimeError(f"expected scalar type {x.dtype!r} for target but found {t.dtype!r}")
+    if classes == 0:
+        raise IndexError(f"cross_entropy: input of shape {x.shape} has no classes")
+    shape = [x.shape[i] for i in range(x.nd) if i != at]
+    if x.nd != 2:
+        rows, t = (v.unsqueeze(0) if v.ndim == 1 else v.movedim(1, -1).reshape(-1, classes) for v in (x, t))
+    arguments = (w, smoothing, code, x.shape_[0] if x.nd > 1 else 1)
+    if grad_enabled() and (needs_grad(target) or (w is not None and needs_grad(<Tensor>weight))):
+        y = formulas.cross_entropy_probs(rows, t, *arguments)
+        return y.reshape(shape) if code == NONE else y
+    recording = grad_enabled() and needs_grad(rows)
+    data, td = to_contiguous(rows), to_contiguous(t)
+    count = data.shape[0]
+    losses = new_tensor(x.dt, 1, &count)
+    # 'mean' divides by the batch size, also with further dimensions (count rows each weigh the same)
+    divisor = count if code == MEAN else 1
+    scalars[0], scalars[1] = smoothing, 1 / <double>divisor if divisor else 0
+    if recording:
+        dx = new_like(data, x.dt)
+        bufs[0], bufs[1], bufs[2], bufs[3], bufs[4] = losses.ptr, dx.ptr, NULL, (<Tensor>data).ptr, (<Tensor>td).ptr
+        bufs[5] = NULL if w is None else w.ptr
+        dims[0], dims[1], dims[2] = classes, 0, w is not None
+        launch(PROBS.find(x.dt, x.dt), bufs, dims, scalars, count, <double>count * classes * PROBS.cost)
+    else:
+        bufs[0], bufs[1], bufs[2], bufs[3] = losses.ptr, (<Tensor>data).ptr, (<Tensor>td).ptr, NULL if w is None else w.ptr
+        dims[0], dims[1] = classes, w is not None
+        launch(PROBS_LOSS.find(x.dt, x.dt), bufs, dims, scalars, count, <double>count * classes * PROBS_LOSS.cost)
+    y = losses
+    if code != NONE:
+        total = ordered_sum(losses)
+        y = number(x.dt, total if code == SUM else total / count if count else float("nan"))
+    if recording:
+        record(PROBS_OP, y, (rows,), (rows, dx, formulas.cross_entropy_probs_of_input, (t, *arguments)))
+    return y.reshape(shape) if code == NONE and x.nd != 2 else y
+
+
+# --- elementwise losses ---------------------------------------------------------------------------------------------------
+
+
+cdef class EachLoss:
+    """The kernels of an elementwise loss."""
+    cdef Op op
+    cdef Kernel fused
+    cdef Kernel loss_only
+    cdef object formula
+    cdef bint logits
+
+    def __init__(self, name, op, formula, double cost, bint logits=False):
+        self.op, self.formula, self.logits = op_named(op), formula, logits
+        self.fused, self.loss_only = Kernel("losses." + name, cost), Kernel("losses." + name + "_loss", cost)
+
+    cdef Tensor run(self, Tensor x, Tensor t, Tensor w, Tensor q, double constant, int reduction):
+        """x and t of one shape and dtype; w, q (pos_weight, only for logits) of that shape or None."""
+        cdef bint recording = grad_enabled() and needs_grad(x), each = reduction == NONE
+        cdef Tensor data = to_contiguous(x), target = to_contiguous(t), weight = None, positive = None
+        cdef Tensor losses = None, parts = None, dx = None, y
+        cdef Py_ssize_t n = x.count, blocks = (n + BLOCK - 1) // BLOCK
+        cdef Py_ssize_t[4] dims
+        cdef double[2] scalars
+        cdef void *bufs[7]
+        cdef int at = 2
+        if w is not None:
+            weight = to_contiguous(w)
+        if q is not None:
+            positive = to_contiguous(q)
+        if each:
+            losses = new_like(data, data.dt)
+        else:
+            parts = new_tensor(F64, 1, &blocks)
+        bufs[0], bufs[1] = NULL if each else <void *>parts.ptr, <void *>losses.ptr if each else NULL
+        if recording:
+            dx = new_like(data, data.dt)
+            bufs[2], at = dx.ptr, 3
+        bufs[at], bufs[at + 1] = data.ptr, target.ptr
+        bufs[at + 2] = NULL if weight is None else <void *>weight.ptr
+        dims[0], dims[1], dims[2] = n, each, weight is not None
+        scale = 1 / <double>n if reduction == MEAN and n else 1.0
+        if self.logits:
+            bufs[at + 3] = NULL if positive is None else <void *>positive.ptr
+            dims[3] = positive is not None
+            scalars[0] = scale
+        else:
+            scalars[0], scalars[1] = constant, scale
+        kernel = self.fused if recording else self.loss_only
+        launch((<Kernel>kernel).find(x.dt, x.dt), bufs, dims, scalars, blocks, n * (<Kernel>kernel).cost)
+        if each:
+            y = losses
+        elif reduction == MEAN:
+            y = number(x.dt, ordered_sum(parts) / n if n else float("nan"))
+        else:
+            y = number(x.dt, ordered_sum(parts))
+        if recording:
+            record(self.op, y, (x,), (x, dx, self.formula, (t, w, q, constant, reduction)))
+        return y
+
+    cdef object call(self, Tensor x, Tensor t, Tensor w, Tensor q, double constant, int reduction):
+        """The fused kernel, or the formula where something other than x needs a gradient."""
+        if grad_enabled() and (needs_grad(t) or (w is not None and needs_grad(w)) or (q is not None and needs_grad(q))):
+            return self.formula(x, t, w, q, constant, reduction)
+        return self.run(x, t, w, q, constant, reduction)
+
+
+MSE = EachLoss("mse", "MseLoss", formulas.mse, 0.15)
+BCE = EachLoss("bce", "BinaryCrossEntropy", formulas.bce, 1.2)
+BCE_LOGITS = EachLoss("bce_logits", "BinaryCrossEntropyWithLogits", formulas.bce_logits, 1.0, True)
+
+
+cdef Tensor floating(object value, str function, str name):
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{function}: {name} must be a Tensor, got {type(value).__name__}")
+    if CATEGORY[(<Tensor>value).dt] != 2:
+        raise RuntimeError(f"{function}: {name} must be floating point, got {value.dtype!r}")
+    return <Tensor>value
+
+
+cdef Tensor expanded(object weight, Tensor x, str function, str name):
+    """A weight broadcast to x's shape and converted to its dtype."""
+    if weight is None:
+        return None
+    weight = operand(weight, x.dtype)
+    try:
+        return weight.expand(x.shape) if weight.shape != x.shape else weight
+    except RuntimeError:
+        raise RuntimeError(f"{function}: {name} of shape {weight.shape} does not broadcast to the input's shape "
+                           f"{x.shape}") from None
+
+
+def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
+    """Squared error (x - t)^2; 'mean' divides by the number of elements.
+
+    input, target: floats of one shape (others broadcast with a warning; (N, 1) against (N,) is refused, since it would
+    compare every row with every other). weight: broadcast to that shape; 'mean' then divides by its sum.
+
+    >>> import minigrad as mg
+    >>> mg.nn.functional.mse_loss(mg.tensor([1.0, 2.0]), mg.tensor([1.0, 4.0]))
+    tensor(2.)
+    """
+    cdef int code = reduction_of(reduction, size_average, reduce)
+    x, t = pair(input, target, "mse_loss")
+    if weight is None:
+        return (<EachLoss>MSE).call(x, t, None, None, 0.0, code)
+    w = expanded(weight, x, "mse_loss", "weight")
+    if code == MEAN:
+        return (<EachLoss>MSE).call(x, t, w, None, 0.0, SUM) / w.sum()
+    return (<EachLoss>MSE).call(x, t, w, None, 0.0, code)
+
+
+cdef tuple pair(object input, object target, str function):
+    """Input and target of one dtype and shape."""
+    cdef Tensor x, t
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{function}: input must be a Tensor, got {type(input).__name__}")
+    x, t = <Tensor>input, <Tensor>operand(target)
+    if not same(x, t):
+        if {x.nd, t.nd} == {1, 2} and x.count == t.count and x.count > 1 and 1 in (x.shape[x.nd - 1], t.shape[t.nd - 1]):
+            wide, name = (x, "input") if x.nd == 2 else (t, "target")
+            raise ValueError(f"{function}: input {x.shape} and target {t.shape} would broadcast to ({x.count}, {x.count}), "
+                             f"comparing every row with every other; use {name}.squeeze(1)" if wide.shape[1] == 1 else
+                             f"{function}: input {x.shape} and target {t.shape} differ; use {name}.squeeze(0)")
+        warnings.warn(
+            f"Using a target size ({t.shape}) that is different to the input size ({x.shape}). This will likely lead to "
+            "incorrect results due to broadcasting. Please ensure they have the same size.", stacklevel=3)
+        from .shape import broadcast_tensors
+
+        x, t = broadcast_tensors(x, t)
+    if x.dt != t.dt or CATEGORY[x.dt] != 2:
+        from .._engine import result_type
+
+        dtype = result_type(x, t)
+        if not dtype.is_floating_point:
+            raise RuntimeError(f"{function}: input must be floating point, got {x.dtype!r} and target {t.dtype!r}")
+        x, t = cast(x, dtype), cast(t, dtype)
+    return x, t
+
+
+cdef int check_sizes(Tensor x, Tensor t, str function) except -1:
+    if not same(x, t):
+        hint = ""
+        if x.count == t.count:
+            hint = f"; use target.reshape({', '.join(map(str, x.shape))})" if x.nd else "; use target.squeeze()"
+        raise ValueError(f"{function}: target size {t.shape} must be the same as input size {x.shape}{hint}")
+    return 0
+
+
+def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
+    """Binary cross-entropy of probabilities: -(t log p + (1 - t) log(1 - p)), logs clamped at -100 as in PyTorch.
+
+    input: probabilities in [0, 1]; target in [0, 1], any dtype, same shape; weight broadcasts. RuntimeError names the
+    first element outside the range. For logits use binary_cross_entropy_with_logits: it is exact where this is not.
+
+    >>> import minigrad as mg
+    >>> mg.nn.functional.binary_cross_entropy(mg.tensor([0.5, 0.9]), mg.tensor([1.0, 1.0]))
+    tensor(0.3993)
+    """
+    cdef int code = reduction_of(reduction, size_average, reduce)
+    cdef Tensor x = floating(input, "binary_cross_entropy", "input"), t, xc, tc
+    cdef int64_t[2] bad
+    cdef void *bufs[3]
+    cdef Py_ssize_t[1] dims
+    t = cast(operand(target), x.dtype)
+    check_sizes(x, t, "binary_cross_entropy")
+    if x.count:
+        xc, tc = to_contiguous(x), to_contiguous(t)
+        bufs[0], bufs[1], bufs[2], dims[0] = bad, xc.ptr, tc.ptr, x.count
+        launch(BCE_CHECK.find(x.dt, x.dt), bufs, dims, NULL, 1, x.count * BCE_CHECK.cost)
+        for i, name, v in ((0, "input", x), (1, "target", t)):
+            if bad[i] >= 0:
+                place, rest = [], bad[i]
+                for size in reversed(v.shape):
+                    place.append(str(rest % size))
+                    rest //= size
+                raise RuntimeError(f"all elements of {name} should be between 0 and 1: {name}[{', '.join(reversed(place))}] "
+                                   f"= {v.reshape(-1)[bad[i]].item()}")
+    w = expanded(weight, x, "binary_cross_entropy", "weight")
+    return (<EachLoss>BCE).call(x, t, w, None, 0.0, code)
+
+
+def binary_cross_entropy_with_logits(input, target, weight=None, size_average=None, reduce=None, reduction="mean",
+                                     pos_weight=None):
+    """Binary cross-entropy of logits: w (q t softplus(-x) + (1 - t) softplus(x)), exact at infinite logits.
+
+    input: logits; target: same shape, any dtype; weight and pos_weight (q) broadcast to it. 'mean' divides by the number
+    of elements, also with weights.
+
+    >>> import minigrad as mg
+    >>> mg.nn.functional.binary_cross_entropy_with_logits(mg.tensor([1.0, 2.0]), mg.tensor([1, 0]))
+    tensor(1.2201)
+    """
+    cdef int code = reduction_of(reduction, size_average, reduce)
+    cdef Tensor x = floating(input, "binary_cross_entropy_with_logits", "input")
+    t = cast(operand(target), x.dtype)
+    check_sizes(x, t, "binary_cross_entropy_with_logits")
+    w = expanded(weight, x, "binary_cross_entropy_with_logits", "weight")
+    q = expanded(pos_weight, x, "binary_cross_entropy_with_logits", "pos_weight")
+    return (<EachLoss>BCE_LOGITS).call(x, t, w, q, 0.0, code)

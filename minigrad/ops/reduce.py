@@ -1,0 +1,862 @@
+"""Reductions: sums, products, extremes, moments, norms, softmax and its relatives, running sums.
+
+DESIGN
+a. A reduction is planned from the shape alone and the plan is cached: ``_layout`` gives the output's shape, the axes
+   that lead back from an output to the input, and the kernel calls. A run of neighbouring reduced dimensions is one
+   call on x viewed as (outer, n, inner); several runs are reduced one after the other, from the last to the first.
+b. A long run is cut into blocks whose partial results a second call reduces in order, and a wide one into tiles of
+   columns; both by shape alone, so that results have the same bits at any number of threads.
+c. ``_add_up`` and ``_spread`` (a broadcast view) are each other's gradients; the sum of a broadcast gradient
+   (``sum_to``) and all of sum, mean and var stand on them.
+"""
+
+import functools
+import math
+import warnings
+from collections import namedtuple
+from types import SimpleNamespace
+
+from .._engine import Kernel, Op, Tensor, empty, filled, view
+from .._engine import _cast as cast
+from .._storage import bool_, float32, float64, int64, uint8
+from . import pointwise as p
+from .shape import cat, flip, narrow, permute, reshape, select, stack, wrap_dim
+
+BLOCK = 32768  # elements a unit of work reduces when a long run is cut
+TILE = 512  # columns a unit of the _columns kernels, see kernels/reduce.py
+GATHER_TILE = 64  # columns a unit of index.scatter_add, see kernels/index.py
+
+
+# --- planning -----------------------------------------------------------------------------------------------------------
+
+
+def _dims(dim, ndim):
+    """``dim`` (None, an int or a sequence) as a sorted tuple of distinct non-negative dimensions."""
+    if dim is None or (isinstance(dim, (tuple, list)) and not dim):
+        return tuple(range(ndim))
+    found = set()
+    for d in dim if isinstance(dim, (tuple, list)) else (dim,):
+        d = wrap_dim(d, ndim)
+        if d in found:
+            raise RuntimeError(f"dim {d} appears multiple times in the list of dims")
+        found.add(d)
+    return tuple(sorted(found)) if ndim else ()
+
+
+@functools.lru_cache(4096)
+def _layout(shape, dim, keepdim):
+    """(output shape, axes, kernel calls, number of elements reduced into one) of a reduction.
+
+    axes: for each input dimension, the output dimension that it lies along, or -1 if it is reduced.
+    """
+    dims = _dims(dim, len(shape))
+    axes, out = [], []
+    for d, size in enumerate(shape):
+        reduced = d in dims
+        axes.append(-1 if reduced else len(out))
+        if keepdim or not reduced:
+            out.append(1 if reduced else size)
+    return tuple(out), tuple(axes), _steps(shape, axes), math.prod([shape[d] for d in dims])
+
+
+@functools.lru_cache(4096)
+def _layout_to(shape, target):
+    """(axes, kernel calls) of the sum that undoes a broadcast from ``target`` to ``shape``."""
+    lead = len(shape) - len(target)
+    axes = [
+        -1 if d < lead or (target[d - lead] == 1 and size != 1) else d - lead for d, size in enumerate(shape)
+    ]
+    if lead < 0 or any_of(a >= 0 and shape[d] != target[a] for d, a in enumerate(axes)):
+        raise RuntimeError(f"a gradient of shape {tuple(shape)} cannot be summed to shape {tuple(target)}")
+    return tuple(axes), _steps(shape, axes)
+
+
+def any_of(values):
+    return True in map(bool, values)
+
+
+def _steps(shape, axes):
+    """The kernel calls of a reduction: (by columns, dims, units, work, size of the output) each."""
+    if 0 in shape:
+        return ()
+    runs = []  # [reduced, size]
+    for size, axis in zip(shape, axes, strict=True):
+        if size == 1:
+            continue
+        if runs and runs[-1][0] == (axis < 0):
+            runs[-1][1] *= size
+        else:
+            runs.append([axis < 0, size])
+    steps, inner = [], 1
+    for i in range(len(runs) - 1, -1, -1):
+        reduced, n = runs[i]
+        if reduced:
+            _cut(steps, math.prod([size for _, size in runs[:i]]), n, inner)
+        else:
+            inner *= n
+    if not steps:  # nothing to add up, still a conversion or a square
+        _cut(steps, 1, 1, inner)
+    return tuple(steps)
+
+
+def _cut(steps, outer, n, inner):
+    work, block, blocks = outer * n * inner, n, 1
+    if work > BLOCK and outer < 64:
+        if inner >= 8 * TILE:
+            steps.append((1, (n, inner), outer * (-(-inner // TILE)), work, outer * inner))
+            return
+        block = min(n, -(-BLOCK // inner) + 7 & ~7)
+        blocks = -(-n // block)
+    steps.append((0, (n, inner, block, blocks), outer * blocks, work, outer * blocks * inner))
+    if blocks > 1:
+        steps.append((0, (blocks, inner, blocks, 1), outer, outer * blocks * inner, outer * inner))
+
+
+def _contiguous(x):
+    return x if x.is_contiguous() else x.detach().clone()
+
+
+class _Fold:
+    """The kernels of a reduction, (over blocks, over columns), those that reduce its partial results, its identity."""
+
+    def __init__(self, name, identity, cost, then=None, converts=True):
+        self.kernels = (Kernel(f"reduce.{name}", cost), Kernel(f"reduce.{name}_columns", cost))
+        self.identity, self.then, self.converts = identity, then or self, converts
+
+    def __call__(self, x, shape, steps, dtype):
+        if not steps:
+            return filled(shape, self.identity, dtype)
+        x, fold = _contiguous(x), self
+        for i, (columns, dims, units, work, size) in enumerate(steps):
+            y = empty(shape if i == len(steps) - 1 else (size,), dtype)
+            to = dtype if fold.converts else None
+            fold.kernels[columns]((y,), (x,), dims=dims, units=units, work=work, dtype=x.dtype, to=to)
+            x, fold = y, fold.then
+        return y
+
+
+_SUM = _Fold("sum", 0, 0.1)
+_PROD = _Fold("prod", 1, 0.1)
+_SQUARES = _Fold("sum_squares", 0, 0.1, then=_SUM)
+_ALL = _Fold("all", True, 0.1, converts=False)
+_ANY = _Fold("any", False, 0.1, converts=False)
+
+
+class _Extreme:
+    """The kernels of max or min: values and the positions of the first of them along the reduced run."""
+
+    def __init__(self, name):
+        self.kernels = (Kernel(f"reduce.{name}", 0.3), Kernel(f"reduce.{name}_columns", 0.3))
+
+    def __call__(self, x, shape, steps):
+        x, index = _contiguous(x), None
+        for i, (columns, dims, units, work, size) in enumerate(steps):
+            y, k = (empty(shape if i == len(steps) - 1 else (size,), d) for d in (x.dtype, int64))
+            if columns:
+                self.kernels[1]((y, k), (x,), dims=dims, units=units, work=work)
+            else:
+                last = (*dims, index is not None)
+                self.kernels[0]((y, k), (x, index), dims=last, units=units, work=work)
+            # positions of an earlier run mean nothing along the next one
+            x, index = y, k if dims[-1] > 1 and not columns else None
+        return y, k
+
+
+_MAX, _MIN = _Extreme("maxdim"), _Extreme("mindim")
+
+
+def _check(input, name, floating=False):
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{name}(): argument 'input' must be Tensor, not {type(input).__name__}")
+    if floating and not input.is_floating_point():
+        raise NotImplementedError(
+            f"{name}() needs a floating-point input, got {input.dtype!r}; convert it or pass dtype="
+        )
+
+
+def _hashable(dim):
+    return tuple(dim) if isinstance(dim, list) else dim
+
+
+# --- sums and the broadcasts that undo them -------------------------------------------------------------------------------
+
+_sum = Op("Sum", lambda dy, shape, axes: _spread(dy, shape, axes))
+_expand = Op("Expand", lambda d, axes, shape: _add_up(d, shape, axes, _steps(d.shape, axes)))
+
+
+def _add_up(x, shape, axes, steps):
+    """x summed over the dimensions that ``axes`` marks by -1; recorded."""
+    y = _SUM(x, shape, steps, x.dtype)
+    return _sum.record(y, x, saved=(x.shape, axes))
+
+
+def _spread(y, shape, axes):
+    """A view of ``y`` broadcast to ``shape``: dimension d of it lies along dimension axes[d] of y; recorded."""
+    s = y.stride()
+    x = view(y, shape, [0 if a < 0 else s[a] for a in axes])
+    return _expand.record(x, y, saved=(axes, y.shape))
+
+
+def sum_to(g, shape):
+    """``g`` summed down to ``shape``, from which it was broadcast: what a broadcast does to gradients."""
+    if g.shape == shape:
+        return g
+    axes, steps = _layout_to(g.shape, tuple(shape))
+    return _add_up(g, shape, axes, steps)
+
+
+def sum(input, dim=None, keepdim=False, *, dtype=None):
+    """The sum over ``dim`` (an int, a tuple, or None for all dimensions).
+
+    Integers and bools are summed in int64 unless ``dtype`` says otherwise; the sum of nothing is 0. Long float32 sums
+    are added up in float64 from parts of 1024 elements.
+
+    >>> import minigrad as mg
+    >>> mg.sum(mg.tensor([[1., 2.], [3., 4.]]), 1)
+    tensor([3., 7.])
+    """
+    _check(input, "sum")
+    shape, axes, steps, _ = _layout(input.shape, _hashable(dim), keepdim)
+    if dtype is not None:
+        input = cast(input, dtype)
+        if input.dtype is bool_:
+            return any(input, dim, keepdim)
+    elif not input.is_floating_point():
+        return _SUM(input, shape, steps, int64)
+    else:
+        return _add_up(input, shape, axes, steps)
+    y = _SUM(input, shape, steps, input.dtype)
+    return _sum.record(y, input, saved=(input.shape, axes))
+
+
+_mean = Op("Mean", lambda dy, shape, axes, n: _spread(dy / n, shape, axes))
+
+
+def mean(input, dim=None, keepdim=False, *, dtype=None):
+    """The mean over ``dim`` (an int, a tuple, or None for all dimensions); of nothing it is nan.
+
+    >>> import minigrad as mg
+    >>> mg.mean(mg.tensor([[1., 2.], [3., 4.]]), 0)
+    tensor([2., 3.])
+    """
+    _check(input, "mean")
+    if dtype is not None:
+        input = cast(input, dtype)
+    if not input.is_floating_point():
+        raise RuntimeError(
+            "mean(): could not infer output dtype. Input dtype must be a floating point dtype. "
+            f"Got: {input.dtype!r}; convert it or pass dtype="
+        )
+    shape, axes, steps, n = _layout(input.shape, _hashable(dim), keepdim)
+    y = p.div(_SUM(input, shape, steps, input.dtype), n)
+    return _mean.record(y, input, saved=(input.shape, axes, n))
+
+
+def count_nonzero(input, dim=None):
+    """The number of elements that are not zero over ``dim`` (an int, a tuple, or None for all), in int64.
+
+    >>> import minigrad as mg
+    >>> mg.count_nonzero(mg.tensor([[1., 0.], [3., 4.]]), 0)
+    tensor([2, 1])
+    """
+    _check(input, "count_nonzero")
+    return sum(p.ne(input.detach(), 0), dim)
+
+
+# --- products -------------------------------------------------------------------------------------------------------------
+
+_prod = Op("Prod", lambda dy, x, axes: _spread(dy, x.shape, axes) * _others(x, axes))
+
+
+def prod(input, dim=None, keepdim=False, *, dtype=None):
+    """The product over ``dim`` (an int, or None for all dimensions); of nothing it is 1. Integers as in ``sum``.
+
+    The gradient multiplies all other elements and is exact when some of them are zero.
+
+    >>> import minigrad as mg
+    >>> mg.prod(mg.tensor([[1., 2.], [3., 4.]]), 1)
+    tensor([ 2., 12.])
+    """
+    _check(input, "prod")
+    if dtype is not None:
+        input = cast(input, dtype)
+        if input.dtype is bool_:
+            return all(input, dim, keepdim)
+    shape, axes, steps, _ = _layout(input.shape, _hashable(dim), keepdim)
+    y = _PROD(input, shape, steps, input.dtype if dtype is not None or input.is_floating_point() else int64)
+    return _prod.record(y, input, saved=(input, axes))
+
+
+def _others(x, axes):
+    """For each element of x the product of all the others that are reduced with it.
+
+    A tree: products of pairs upwards, then downwards each child gets its parent's others times its sibling. No
+    division, hence exact with zeros; made of differentiable operations; about five passes over x in all.
+    """
+    kept = [d for d, a in enumerate(axes) if a >= 0]
+    order = kept + [d for d, a in enumerate(axes) if a < 0]
+    rows = permute(x, order)
+    moved = tuple(rows.shape)
+    lead = moved[: len(kept)]
+    n = math.prod(moved[len(kept) :])
+    rows = reshape(rows, (*lead, n))
+    tree = []
+    while n > 1:
+        if n % 2:
+            rows, n = cat([rows, filled((*lead, 1), 1, x.dtype)], -1), n + 1
+        pairs = reshape(rows, (*lead, n // 2, 2))
+        left, right = select(pairs, -1, 0), select(pairs, -1, 1)
+        tree.append((left, right))
+        rows, n = left * right, n // 2
+    others = filled(rows.shape, 1, x.dtype)
+    sizes = [2 * t[0].shape[-1] for t in tree]
+    for (left, right), size in zip(reversed(tree), reversed(sizes), strict=True):
+        others = narrow(others, -1, 0, size // 2)  # without the one that made an odd row even
+        others = reshape(stack([others * right, others * left], -1), (*lead, size))
+    others = reshape(narrow(others, -1, 0, math.prod(moved[len(kept) :])), moved)
+    return permute(others, [order.index(d) for d in range(len(order))])
+
+
+# --- truth ----------------------------------------------------------------------------------------------------------------
+
+
+def _truth(fold, input, dim, keepdim):
+    if dim == () or dim == []:  # here no dimensions are none, unlike everywhere else, as in PyTorch
+        y = p.ne(input.detach(), 0)
+        return cast(y, uint8) if input.dtype is uint8 else y
+    shape, _, steps, _ = _layout(input.shape, _hashable(dim), keepdim)
+    y = fold(input, shape, steps, bool_)
+    return cast(y, uint8) if input.dtype is uint8 else y
+
+
+def all(input, dim=None, keepdim=False):
+    """Whether all elements over ``dim`` are true (not zero; nan is true): bool, but uint8 for uint8 as in PyTorch.
+
+    >>> import minigrad as mg
+    >>> mg.all(mg.tensor([[True, False], [True, True]]), 1)
+    tensor([False,  True])
+    """
+    _check(input, "all")
+    return _truth(_ALL, input, dim, keepdim)
+
+
+def any(input, dim=None, keepdim=False):
+    """Whether any element over ``dim`` is true (not zero; nan is true): bool, but uint8 for uint8 as in PyTorch.
+
+    >>> import minigrad as mg
+    >>> mg.any(mg.tensor([[True, False], [False, False]]), 1)
+    tensor([ True, False])
+    """
+    _check(input, "any")
+    return _truth(_ANY, input, dim, keepdim)
+
+
+# --- extremes -------------------------------------------------------------------------------------------------------------
+
+
+def _return_type(name):
+    made = namedtuple(name, ["values", "indices"])
+    made.__module__ = "minigrad.return_types"
+    made.__repr__ = lambda self: f"minigrad.return_types.{name}(\nvalues={self.values!r},\nindices={self.indices!r})"
+    return made
+
+
+return_types = SimpleNamespace(max=_return_type("max"), min=_return_type("min"))
+
+# all that equal the extreme share the gradient
+_amax = Op("Amax", lambda dy, x, y, axes: _share_out(dy, x, y, axes))
+_amin = Op("Amin", lambda dy, x, y, axes: _share_out(dy, x, y, axes))
+
+
+def _share_out(dy, x, y, axes):
+    x, y = x.detach(), _spread(y.detach(), x.shape, axes)
+    hits = cast(p.logical_or(p.eq(x, y), p.logical_and(p.isnan(x), p.isnan(y))), x.dtype)
+    count = _add_up(hits, dy.shape, axes, _steps(hits.shape, axes))
+    return _spread(dy / count, x.shape, axes) * hits
+
+
+def _check_nonempty(input, dim, name):
+    """Every reduced dimension must have elements."""
+    for d in _dims(dim, input.ndim):
+        if input.shape[d] == 0:
+            raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
+
+
+def _extreme_values(op, extreme, name, input, dim, keepdim):
+    if (dim is None or dim == () or dim == []) and input.numel() == 0:
+        raise RuntimeError(
+            f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with "
+            "the 'dim' argument."
+        )
+    shape, axes, steps, _ = _layout(input.shape, _hashable(dim), keepdim)
+    if not steps:
+        _check_nonempty(input, dim, name)
+        return op.record(empty(shape, input.dtype), input, saved=(input, empty(shape, input.dtype), axes))
+    y, _ = extreme(input, shape, steps)
+    return op.record(y, input, saved=(input, y, axes))
+
+
+def amax(input, dim=(), keepdim=False):
+    """The largest element over ``dim`` (an int, a tuple, or () for all); nan if there is one.
+
+    Equal largest elements share the gradient evenly.
+
+    >>> import minigrad as mg
+    >>> mg.amax(mg.tensor([[1., 5.], [3., 4.]]), 1)
+    tensor([5., 4.])
+    """
+    _check(input, "amax")
+    return _extreme_values(_amax, _MAX, "amax", input, dim, keepdim)
+
+
+def amin(input, dim=(), keepdim=False):
+    """The smallest element over ``dim`` (an int, a tuple, or () for all); nan if there is one.
+
+    Equal smallest elements share the gradient evenly.
+
+    >>> import minigrad as mg
+    >>> mg.amin(mg.tensor([[1., 5.], [3., 4.]]), 1)
+    tensor([1., 3.])
+    """
+    _check(input, "amin")
+    return _extreme_values(_amin, _MIN, "amin", input, dim, keepdim)
+
+
+_K_PICK, _K_PLACE = Kernel("index.gather", 1), Kernel("index.scatter_add", 1)
+_pick = Op("Gather", lambda dy, dim, shape, index, keepdim: _place(dy, dim, shape, index, keepdim))
+_place_op = Op("Scatter", lambda d, dim, index, keepdim: _pick_values(d, dim, index, keepdim))
+
+
+def _around(shape, dim):
+    """(outer, n, inner) of ``shape`` around dimension ``dim``."""
+    if not shape:
+        return 1, 1, 1
+    return math.prod(shape[:dim]), shape[dim], math.prod(shape[dim + 1 :])
+
+
+def _place(dy, dim, shape, index, keepdim):
+    """Zeros of ``shape`` with dy at the positions ``index`` along ``dim``; recorded."""
+    outer, n, inner = _around(shape, dim)
+    dx = filled(shape, 0, dy.dtype)
+    units = outer * (-(-inner // GATHER_TILE))
+    _K_PLACE((dx,), (_contiguous(dy), index), dims=(1, n, inner), units=units, work=outer * inner)
+    return _place_op.record(dx, dy, saved=(dim, index, keepdim))
+
+
+def _pick_values(x, dim, index, keepdim):
+    """The elements of x at the positions ``index`` along ``dim``; recorded."""
+    outer, n, inner = _around(x.shape, dim)
+    y = empty(index.shape, x.dtype)
+    _K_PICK((y,), (_contiguous(x), index), dims=(1, n, inner), units=outer, work=outer * inner)
+    return _pick.record(y, x, saved=(dim, x.shape, index, keepdim))
+
+
+def _extreme_along(extreme, name, input, dim, keepdim):
+    """Values and indices along one dimension."""
+    d = wrap_dim(dim, input.ndim)
+    shape, _, steps, _ = _layout(input.shape, d, keepdim)
+    if not steps:
+        if input.ndim and input.shape[d] == 0:
+            raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
+        y, index = empty(shape, input.dtype), empty(shape, int64)
+    else:
+        y, index = extreme(input, shape, steps)
+    return _pick.record(y, input, saved=(d, input.shape, index, keepdim)), index
+
+
+def _extreme(name, extreme, op, other_op, input, dim, keepdim, other):
+    _check(input, name)
+    if isinstance(dim, Tensor):
+        dim, other = None, dim
+    if other is not None:
+        return other_op(input, other)
+    if dim is None:
+        return _extreme_values(op, extreme, name, input, None, keepdim)
+    return getattr(return_types, name)(*_extreme_along(extreme, name, input, dim, keepdim))
+
+
+def max(input, dim=None, keepdim=False, *, other=None):
+    """The largest element; with ``dim``, ``(values, indices)`` along it; with a tensor, the elementwise maximum.
+
+    nan wins. Without ``dim`` equal largest elements share the gradient, with ``dim`` the first one (whose index is
+    returned) gets it all, as in PyTorch.
+
+    >>> import minigrad as mg
+    >>> x = mg.tensor([[1., 5.], [3., 4.]])
+    >>> mg.max(x)
+    tensor(5.)
+    >>> mg.max(x, 0).indices
+    tensor([1, 0])
+    """
+    return _extreme("max", _MAX, _amax, p.maximum, input, dim, keepdim, other)
+
+
+def min(input, dim=None, keepdim=False, *, other=None):
+    """The smallest element; with ``dim``, ``(values, indices)`` along it; with a tensor, the elementwise minimum.
+
+    Gradients as in ``max``.
+
+    >>> import minigrad as mg
+    >>> mg.min(mg.tensor([[1., 5.], [3., 4.]]), 1).values
+    tensor([1., 3.])
+    """
+    return _extreme("min", _MIN, _amin, p.minimum, input, dim, keepdim, other)
+
+
+def _position(extreme, name, input, dim, keepdim):
+    _check(input, name)
+    if input.dtype is bool_:
+        raise RuntimeError(f"{name}(): does not support bool input")
+    if dim is None:
+        if input.numel() == 0:
+            raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0.")
+        shape, _, steps, _ = _layout((input.numel(),), None, False)
+        return extreme(input, (1,) * input.ndim if keepdim else shape, steps)[1]
+    return _extreme_along(extreme, name, input.detach(), dim, keepdim)[1]
+
+
+def argmax(input, dim=None, keepdim=False):
+    """The index of the largest element, the first of several, along ``dim`` or in the flattened tensor; nan wins.
+
+    >>> import minigrad as mg
+    >>> mg.argmax(mg.tensor([[1., 5.], [3., 4.]]), 1)
+    tensor([1, 1])
+    """
+    return _position(_MAX, "argmax", input, dim, keepdim)
+
+
+def argmin(input, dim=None, keepdim=False):
+    """The index of the smallest element, the first of several, along ``dim`` or in the flattened tensor; nan wins.
+
+    >>> import minigrad as mg
+    >>> mg.argmin(mg.tensor([[1., 5.], [3., 4.]]), 1)
+    tensor([0, 0])
+    """
+    return _position(_MIN, "argmin", input, dim, keepdim)
+
+
+# --- moments --------------------------------------------------------------------------------------------------------------
+
+
+def _dvar(dy, x, axes, n, divisor):
+    slope = 2 / divisor if divisor > 0 else math.inf  # n - correction <= 0: the variance is nan or inf, so are slopes
+    centre = x - _spread(_add_up(x, dy.shape, axes, _steps(x.shape, axes)) / n, x.shape, axes)
+    return _spread(dy * slope, x.shape, axes) * centre
+
+
+_var = Op("Var", _dvar)
+_std = Op("Std", lambda dy, y: p.where(p.eq(y, 0), 0.0, dy / (p.where(p.eq(y, 0), 1.0, y) * 2)))
+
+
+def var(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
+    """The variance over ``dim``: sum((x - mean(x))^2) / max(0, n - correction), correction = 1 by default.
+
+    ``unbiased``: True is correction 1, False is 0; may come second, in place of ``dim``, as in PyTorch. With fewer
+    than correction + 1 elements the result is nan or inf and there is a warning.
+
+    >>> import minigrad as mg
+    >>> mg.var(mg.tensor([[1., 3.], [3., 4.]]), 1)
+    tensor([2.0000, 0.5000])
+    """
+    return _variance("var", input, dim, unbiased, keepdim, correction)
+
+
+def std(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
+    """The standard deviation over ``dim``: the root of ``var``. Where it is 0 the gradient is 0.
+
+    >>> import minigrad as mg
+    >>> mg.std(mg.tensor([1., 2., 3.]))
+    tensor(1.)
+    """
+    v = _variance("std", input, dim, unbiased, keepdim, correction)
+    y = p.sqrt(v.detach())
+    return _std.record(y, v, saved=(y,))
+
+
+def _variance(name, input, dim, unbiased, keepdim, correction):
+    _check(input, name)
+    if not input.is_floating_point():
+        raise RuntimeError(f"std and var only support floating point dtypes, got {input.dtype!r}; convert it")
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    if unbiased is not None:
+        if correction is not None:
+            raise TypeError(f"{name}(): pass either unbiased or correction, not both")
+        correction = 1 if unbiased else 0
+    correction = 1 if correction is None else correction
+    shape, axes, steps, n = _layout(input.shape, _hashable(dim), keepdim)
+    divisor = n - correction if n > correction else 0
+    if divisor == 0 and math.prod(shape):
+        warnings.warn(
+            f"{name}(): degrees of freedom is <= 0. Correction should be strictly less than the reduction factor "
+            f"(input numel divided by output numel): correction {correction}, {n} elements.",
+            UserWarning,
+            stacklevel=3,
+        )
+    x = input.detach()
+    centre = p.sub(x, _spread(p.div(_SUM(x, shape, steps, x.dtype), n), x.shape, axes))
+    y = p.div(_SQUARES(centre, shape, steps, x.dtype), divisor)
+    return _var.record(y, input, saved=(input, axes, n, divisor))
+
+
+# --- norms ----------------------------------------------------------------------------------------------------------------
+
+
+def _dnorm(dy, x, y, axes, order):
+    # x |x|^(p-2) dy / y^(p-1); 0 at x = 0 and at y = 0. The inner where keeps derivatives of the rule finite there.
+    nil = p.eq(y, 0)
+    safe = p.where(nil, 1.0, y)
+    if order == 2:
+        return x * _spread(p.where(nil, 0.0, dy / safe), x.shape, axes)
+    scale = p.where(nil, 0.0, dy * p.pow(safe, 1 - order))
+    zero = p.eq(x, 0)
+    size = p.pow(p.abs(p.where(zero, 1.0, x)), order - 1)
+    return p.where(zero, 0.0, p.sign(x) * size * _spread(scale, x.shape, axes))
+
+
+_norm = Op("Norm", _dnorm)
+
+
+def norm(input, p="fro", dim=None, keepdim=False, dtype=None):
+    """The p-norm of the elements over ``dim``: (sum |x|^p)^(1/p).
+
+    ``p``: 2 or "fro" (float32 is squared in float64 and cannot overflow), 1, inf (largest magnitude), -inf (smallest),
+    0 (number of elements that are not 0), any other number. ``dim``: an int, a tuple, or None for all elements.
+    Where the norm is 0 so is the gradient.
+
+    >>> import minigrad as mg
+    >>> mg.norm(mg.tensor([3., 4.]))
+    tensor(5.)
+    """
+    _check(input, "norm")
+    if dtype is not None:
+        input = cast(input, dtype)
+    if not input.is_floating_point():
+        raise RuntimeError(f"norm(): expected a floating point tensor as input, got {input.dtype!r}; pass dtype=")
+    if p is None or p == "fro":
+        p = 2.0
+    if isinstance(p, str):
+        raise RuntimeError(f"norm(): p must be a number or 'fro', got {p!r}")
+    return _vector_norm(input, float(p), _hashable(dim), keepdim)
+
+
+def _vector_norm(input, order, dim, keepdim):
+    if order == math.inf or order == -math.inf:
+        if not input.numel() and (dim is None or dim == () or 0 in [input.shape[d] for d in _dims(dim, input.ndim)]):
+            raise RuntimeError(
+                f"norm() cannot compute the {order} norm of nothing (shape {tuple(input.shape)}, dim {dim}) because the "
+                "operation does not have an identity"
+            )
+        return (amax if order > 0 else amin)(p.abs(input), () if dim is None else dim, keepdim)
+    if order == 1:
+        return sum(p.abs(input), dim, keepdim)
+    if order == 0:
+        return sum(cast(p.ne(input.detach(), 0), input.dtype), dim, keepdim)  # flat: no gradient, as in PyTorch
+    shape, axes, steps, _ = _layout(input.shape, dim, keepdim)
+    x = input.detach()
+    if order == 2:
+        y = cast(p.sqrt(_SQUARES(x, shape, steps, float64)), x.dtype)
+    else:
+        y = p.pow(_SUM(p.pow(p.abs(x), order), shape, steps, x.dtype), 1 / order)
+    return _norm.record(y, input, saved=(input, y, axes, order))
+
+
+# --- softmax and its relatives --------------------------------------------------------------------------------------------
+
+_K_SOFTMAX, _K_LOG_SOFTMAX = Kernel("reduce.softmax", 1), Kernel("reduce.log_softmax", 1)
+_K_DSOFTMAX, _K_DLOG_SOFTMAX = Kernel("reduce.dsoftmax", 0.3), Kernel("reduce.dlog_softmax", 0.8)
+_K_LOGSUMEXP = Kernel("reduce.logsumexp", 0.8)
+
+
+def _moved(x, dims):
+    """A contiguous tensor with ``dims`` (sorted) moved last, x itself where possible; not recorded."""
+    nd = x.ndim
+    if dims == tuple(range(nd - len(dims), nd)):
+        return _contiguous(x)
+    order = [d for d in range(nd) if d not in dims] + list(dims)
+    shape, stride = x.shape, x.stride()
+    return view(x, [shape[d] for d in order], [stride[d] for d in order]).detach().clone()
+
+
+def _moved_back(x, dim):
+    """The inverse of ``_moved`` for one dimension."""
+    nd = x.ndim
+    if dim == nd - 1 or nd == 0:
+        return x
+    order = [*range(dim), nd - 1, *range(dim, nd - 1)]
+    shape, stride = x.shape, x.stride()
+    return view(x, [shape[d] for d in order], [stride[d] for d in order]).detach().clone()
+
+
+def _by_rows(kernel, dim, *inputs):
+    """Run a kernel on rows along ``dim``: an output of the inputs' shape, not recorded."""
+    dims = (dim,) if inputs[0].ndim else ()
+    inputs = tuple([_moved(x, dims) for x in inputs])
+    x = inputs[0]
+    y = empty(x.shape, x.dtype)
+    size = x.numel()
+    if size:
+        n = x.shape[-1] if dims else 1
+        kernel((y,), inputs, dims=(n,), units=size // n, work=size)
+    return _moved_back(y, dim)
+
+
+_softmax = Op("Softmax", lambda dy, y, dim: _dsoftmax(dy, y, dim))
+_dsoftmax_op = Op(
+    "SoftmaxBackward",
+    lambda d, dy, y, dim: _dsoftmax(d, y, dim),
+    lambda d, dy, y, dim: d * (dy - sum(dy * y, dim, True)) - dy * sum(d * y, dim, True),
+)
+_log_softmax = Op("LogSoftmax", lambda dy, y, dim: _dlog_softmax(dy, y, dim))
+_dlog_softmax_op = Op(
+    "LogSoftmaxBackward",
+    lambda d, dy, y, dim: d - sum(d * p.exp(y), dim, True),
+    lambda d, dy, y, dim: -(d * p.exp(y)) * sum(dy, dim, True),
+)
+
+
+def _dsoftmax(dy, y, dim):
+    return _dsoftmax_op.record(_by_rows(_K_DSOFTMAX, dim, dy, y), dy, y, saved=(dy, y, dim))
+
+
+def _dlog_softmax(dy, y, dim):
+    return _dlog_softmax_op.record(_by_rows(_K_DLOG_SOFTMAX, dim, dy, y), dy, y, saved=(dy, y, dim))
+
+
+def softmax(input, dim, dtype=None):
+    """exp(x) / sum(exp(x)) along ``dim``, shifted by the maximum so that nothing overflows.
+
+    A row that holds +inf, or only -inf, is nan. ``dtype``: convert the input first.
+
+    >>> import minigrad as mg
+    >>> mg.softmax(mg.tensor([1., 1.]), 0)
+    tensor([0.5000, 0.5000])
+    """
+    _check(input, "softmax", floating=dtype is None)
+    input = input if dtype is None else cast(input, dtype)
+    d = wrap_dim(dim, input.ndim)
+    y = _by_rows(_K_SOFTMAX, d, input)
+    return _softmax.record(y, input, saved=(y, d))
+
+
+def log_softmax(input, dim, dtype=None):
+    """x - log(sum(exp(x))) along ``dim``, shifted by the maximum so that nothing overflows.
+
+    A row that holds +inf, or only -inf, is nan. ``dtype``: convert the input first.
+
+    >>> import minigrad as mg
+    >>> mg.log_softmax(mg.tensor([1., 1.]), 0)
+    tensor([-0.6931, -0.6931])
+    """
+    _check(input, "log_softmax", floating=dtype is None)
+    input = input if dtype is None else cast(input, dtype)
+    d = wrap_dim(dim, input.ndim)
+    y = _by_rows(_K_LOG_SOFTMAX, d, input)
+    return _log_softmax.record(y, input, saved=(y, d))
+
+
+def softmin(input, dim, dtype=None):
+    """``softmax(-input, dim)``.
+
+    >>> import minigrad as mg
+    >>> mg.softmin(mg.tensor([1., 1.]), 0)
+    tensor([0.5000, 0.5000])
+    """
+    _check(input, "softmin", floating=dtype is None)
+    return softmax(-(input if dtype is None else cast(input, dtype)), dim)
+
+
+_logsumexp = Op(
+    "Logsumexp", lambda dy, x, y, axes: _spread(dy, x.shape, axes) * p.exp(x - _spread(y, x.shape, axes))
+)
+
+
+def logsumexp(input, dim, keepdim=False):
+    """log(sum(exp(x))) over ``dim`` (an int or a tuple), shifted by the maximum so that nothing overflows.
+
+    Integers are converted to the default floating dtype. Of nothing, or of -inf only, it is -inf.
+
+    >>> import minigrad as mg
+    >>> mg.logsumexp(mg.tensor([0., 0.]), 0)
+    tensor(0.6931)
+    """
+    _check(input, "logsumexp")
+    if not input.is_floating_point():
+        input = p.add(input, 0.0)
+    shape, axes, _, n = _layout(input.shape, _hashable(dim), keepdim)
+    if input.numel() == 0:
+        y = filled(shape, -math.inf, input.dtype)
+    else:
+        x = _moved(input, _dims(dim, input.ndim))
+        y = empty(shape, x.dtype)
+        _K_LOGSUMEXP((y,), (x,), dims=(n,), units=x.numel() // n, work=x.numel())
+    return _logsumexp.record(y, input, saved=(input, y, axes))
+
+
+# --- running sums and products --------------------------------------------------------------------------------------------
+
+_K_CUMSUM, _K_CUMPROD = Kernel("reduce.cumsum", 1), Kernel("reduce.cumprod", 1)
+_cumsum = Op("Cumsum", lambda dy, dim: flip(cumsum(flip(dy, dim), dim), dim) if dy.ndim else dy)
+_cumprod = Op("Cumprod", lambda dy, x, dim: _dcumprod(dy, x, dim))
+
+
+def _running(kernel, op, name, input, dim, dtype, saves_input):
+    _check(input, name)
+    d = wrap_dim(dim, input.ndim)
+    if dtype is not None:
+        input = cast(input, dtype)
+    elif not input.is_floating_point():
+        input = cast(input, int64)
+    if input.dtype is bool_:
+        return cast(_running(kernel, op, name, input, dim, int64, False), bool_)
+    x = _contiguous(input)
+    y = empty(x.shape, x.dtype)
+    if x.numel():
+        outer, n, inner = _around(x.shape, d)
+        kernel((y,), (x,), dims=(n, inner), units=outer, work=x.numel())
+    return op.record(y, input, saved=(input, d) if saves_input else (d,))
+
+
+def cumsum(input, dim, *, dtype=None):
+    """The sums of all elements up to each one along ``dim``; integers in int64, floats added up in float64.
+
+    >>> import minigrad as mg
+    >>> mg.cumsum(mg.tensor([1., 2., 3.]), 0)
+    tensor([1., 3., 6.])
+    """
+    return _running(_K_CUMSUM, _cumsum, "cumsum", input, dim, dtype, False)
+
+
+def cumprod(input, dim, *, dtype=None):
+    """The products of all elements up to each one along ``dim``; integers in int64. The gradient is exact with zeros.
+
+    >>> import minigrad as mg
+    >>> mg.cumprod(mg.tensor([1., 2., 3.]), 0)
+    tensor([1., 2., 6.])
+    """
+    return _running(_K_CUMPROD, _cumprod, "cumprod", input, dim, dtype, True)
+
+
+def _dcumprod(dy, x, dim):
+    """dx[i] = prod(x[:i]) * S[i] with S[i] = dy[i] + x[i+1] S[i+1], which needs no division.
+
+    The recurrence is composed with itself log2(n) times: after each, S[i] has the terms of twice as many elements and
+    f[i] the product that carries on to the rest.
+    """
+    if x.ndim == 0:
+        return dy
+    n = x.shape[dim]
+    if n == 0:
+        return dy.clone()
+
+    def later(t, k, fill):
+        pad = filled([k if d == dim else size for d, size in enumerate(t.shape)], fill, t.dtype)
+        return cat([narrow(t, dim, k, n - k), pad], dim)
+
+    one = filled([1 if d == dim else size for d, size in enumerate(x.shape)], 1, x.dtype)
+    before = cat([one, narrow(cumprod(x, dim), dim, 0, n - 1)], dim)
+    total, factor, k = dy, later(x, 1, 0), 1
+    while k < n:
+        total, factor = total + factor * later(total, k, 0), factor * later(factor, k, 0)
+        k *= 2
+    return before * total

@@ -1,0 +1,246 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""One native call for a whole list of parameters: the tables that the optimizer kernels read.
+
+DESIGN
+a. ``update`` walks the parameters once, looks their state up in the optimizer's own dicts (nothing is cached, so nothing
+   can go stale), writes addresses and chunks into C arrays, and runs one kernel per dtype over all chunks.
+b. Numbers that depend on a tensor's own step count (bias corrections) come from ``row(step)``, called once per distinct
+   step count, in practice once.
+c. Everything that can fail (state creation, shapes, dtypes) happens before the first parameter is written.
+"""
+
+from cpython.dict cimport PyDict_GetItem
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc, realloc
+
+from .._engine cimport Kernel, Tensor, launch, to_contiguous
+from .._storage cimport CATEGORY, DTYPES, F32, F64
+
+from .._engine import write_memory
+
+cdef enum:
+    CHUNK = 16384  # elements a unit: kernels/optimizers.py
+    SLOTS = 5      # parameter, gradient and up to three states
+
+
+cdef class Tables:
+    """Growing C arrays: addresses a slot, sizes, chunk table, numbers a tensor."""
+    cdef int64_t *address[SLOTS]
+    cdef int64_t *sizes
+    cdef double *table
+    cdef int64_t *chunk_tensor
+    cdef int64_t *chunk_start
+    cdef Py_ssize_t room, chunk_room, tensors, chunks, elements
+
+    def __dealloc__(self):
+        for i in range(SLOTS):
+            free(self.address[i])
+        free(self.sizes)
+        free(self.table)
+        free(self.chunk_tensor)
+        free(self.chunk_start)
+
+    cdef int reserve(self, Py_ssize_t n) except -1:
+        cdef int i
+        if n <= self.room:
+            return 0
+        n = 2 * n + 16
+        for i in range(SLOTS):
+            self.address[i] = <int64_t *>grown(self.address[i], n * sizeof(int64_t))
+        self.sizes = <int64_t *>grown(self.sizes, n * sizeof(int64_t))
+        self.table = <double *>grown(self.table, 4 * n * sizeof(double))
+        self.room = n
+        return 0
+
+    cdef int add(self, Tensor p) except -1:
+        """One more tensor and its chunks; addresses are the caller's."""
+        cdef Py_ssize_t n = (p.count + CHUNK - 1) // CHUNK, i
+        self.reserve(self.tensors + 1)
+        if self.chunks + n > self.chunk_room:
+            i = 2 * (self.chunks + n) + 16
+            self.chunk_tensor = <int64_t *>grown(self.chunk_tensor, i * sizeof(int64_t))
+            self.chunk_start = <int64_t *>grown(self.chunk_start, i * sizeof(int64_t))
+            self.chunk_room = i
+        for i in range(n):
+            self.chunk_tensor[self.chunks + i] = self.tensors
+            self.chunk_start[self.chunks + i] = i * CHUNK
+        self.sizes[self.tensors] = p.count
+        self.chunks += n
+        self.tensors += 1
+        self.elements += p.count
+        return 0
+
+
+cdef void *grown(void *p, size_t bytes) except NULL:
+    p = realloc(p, bytes)
+    if p == NULL:
+        raise MemoryError("cannot allocate the optimizer's tables")
+    return p
+
+
+cdef Tensor dense(Tensor p, list borrowed):
+    """p, or a contiguous copy of it that is written back after the kernel."""
+    if p.storage.readonly:
+        raise ValueError("a parameter shares read-only memory (a read-only NumPy array) and cannot be updated")
+    if p.contiguous:
+        return p
+    copy = to_contiguous(p)
+    borrowed.append((p, copy))
+    return copy
+
+
+def update(Kernel kernel not None, params, state, tuple names, tuple dims, tuple scalars,
+           Py_ssize_t columns=0, row=None, init=None, str fresh=None):
+    """Run an optimizer kernel once over all ``params`` that have a gradient.
+
+    names: the state key of each state buffer of the kernel, in its order, None for NULL. columns, row: the kernel's
+    ``table``, ``row(step)`` gives the numbers of a tensor, and ``state["step"]`` (float32, 0-d) is counted up; without
+    row, and with ``fresh``, the one number is 1 where state ``fresh`` was missing. init(p, state): create the state.
+    """
+    cdef Tables tables
+    cdef Tensor p, g, s, step
+    cdef PyObject *found
+    cdef object own = None
+    cdef list borrowed = [], alive = [], touched = []
+    cdef void *bufs[12]
+    cdef Py_ssize_t[8] sizes
+    cdef double[16] numbers
+    cdef Py_ssize_t i, k = len(names), at, other = 0
+    cdef int dt = -1
+    cdef double last = -1
+    cdef tuple values = None
+    cdef bint is_new
+    if not isinstance(state, dict) or k > SLOTS - 2 or len(dims) > 8 or len(scalars) > 16:
+        raise TypeError("update: state must be a dict; at most 3 state buffers, 8 dims and 16 scalars")
+    for i in range(len(dims)):
+        sizes[i] = dims[i]
+    for i in range(len(scalars)):
+        numbers[i] = scalars[i]
+    tables = Tables()
+    for item in params:
+        p = <Tensor?>item
+        if p.gradient is None:
+            continue
+        if dt < 0:
+            dt = p.dt
+        elif p.dt != dt:
+            other += 1
+            continue
+        g = <Tensor>p.gradient
+        if g.count != p.count:
+            raise RuntimeError(f"gradient of shape {g.shape} for a parameter of shape {p.shape}")
+        is_new = False
+        if init is not None:
+            found = PyDict_GetItem(state, p)
+            own = <object>found if found != NULL else state[p]
+            if not isinstance(own, dict):
+                raise TypeError(f"optimizer state of a parameter must be a dict, got {type(own).__name__}")
+            if row is not None or k:
+                is_new = fresh is not None and own.get(fresh) is None
+                if is_new or not own:
+                    init(p, own)
+        tables.add(p)
+        at = tables.tensors - 1
+        tables.address[0][at] = <int64_t>dense(p, borrowed).ptr
+        if not g.contiguous:
+            g = to_contiguous(g)
+            alive.append(g)
+        tables.address[1][at] = <int64_t>g.ptr
+        for i in range(k):
+            if names[i] is None:
+                continue
+            found = PyDict_GetItem(own, names[i])
+            if found == NULL:
+                raise KeyError(f"optimizer state of a parameter of shape {p.shape} lacks {names[i]!r}")
+            s = <Tensor?><object>found
+            if s.count != p.count or s.dt != p.dt:
+                raise RuntimeError(f"optimizer state {names[i]!r} has shape {s.shape} and dtype {s.dtype!r} for a parameter "
+                                   f"of shape {p.shape} and dtype {p.dtype!r}")
+            tables.address[2 + i][at] = <int64_t>dense(s, borrowed).ptr
+            touched.append(s)
+        touched.append(p)
+        if row is not None:
+            found = PyDict_GetItem(own, "step")
+            if found == NULL:
+                raise KeyError(f"optimizer state of a parameter of shape {p.shape} lacks 'step'")
+            step = <Tensor?><object>found
+            if step.count != 1 or step.dt != F32:
+                raise RuntimeError("optimizer state 'step' must be a float32 tensor with one element")
+            if (<float *>step.ptr)[0] + 1 != last:
+                last = (<float *>step.ptr)[0] + 1
+                values = row(last)
+            for i in range(columns):
+                tables.table[columns * at + i] = values[i]
+            touched.append(step)
+        elif columns:
+            tables.table[at] = is_new
+    if tables.tensors == 0:
+        return
+    # from here on nothing fails
+    if row is not None:
+        for item in params:
+            p = <Tensor>item
+            if p.gradient is not None and p.dt == dt:
+                step = <Tensor>state[p]["step"]
+                (<float *>step.ptr)[0] += 1
+    bufs[0] = tables.address[0]
+    for i in range(k):
+        bufs[1 + i] = NULL if names[i] is None else tables.address[2 + i]
+    bufs[k + 1], bufs[k + 2], bufs[k + 3] = tables.address[1], tables.chunk_tensor, tables.chunk_start
+    bufs[k + 4], bufs[k + 5] = tables.sizes, tables.table
+    launch(kernel.find(dt, dt), bufs, sizes, numbers, tables.chunks, tables.elements * kernel.cost)
+    for item in touched:
+        (<Tensor>item).storage.version += 1
+    for original, copy in borrowed:
+        write_memory(original, copy)
+    if other:  # parameters of the other dtype
+        update(kernel, [q for q in params if q.grad is not None and (<Tensor>q).dt != dt], state, names, dims, scalars,
+               columns, row, init, fresh)
+
+
+def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=None):
+    """Run a kernel of the gradients-only kind (norm_squares, scale, clamp) over ``tensors``, all of one dtype.
+
+    ``partials``: float64, one number a chunk (see ``chunk_count``), for kernels that reduce.
+    """
+    cdef Tables tables = Tables()
+    cdef Tensor t
+    cdef list borrowed = [], alive = []
+    cdef void *bufs[5]
+    cdef double[8] numbers
+    cdef int at = 0, dt = -1
+    for i in range(len(scalars)):
+        numbers[i] = scalars[i]
+    for item in tensors:
+        t = <Tensor?>item
+        if dt < 0:
+            dt = t.dt
+        if t.dt != dt or CATEGORY[dt] != 2:
+            raise TypeError("sweep: tensors must be of one floating dtype")
+        tables.add(t)
+        if partials is not None:
+            t = to_contiguous(t)
+            alive.append(t)
+        else:
+            t = dense(t, borrowed)
+        tables.address[1][tables.tensors - 1] = <int64_t>t.ptr
+    if tables.tensors == 0:
+        return
+    if partials is not None:
+        if partials.count < tables.chunks or partials.dt != F64:
+            raise ValueError(f"sweep: partials needs {tables.chunks} float64 elements")
+        bufs[0], at = partials.ptr, 1
+    bufs[at], bufs[at + 1], bufs[at + 2] = tables.address[1], tables.chunk_tensor, tables.chunk_start
+    bufs[at + 3] = tables.sizes
+    launch(kernel.find(dt, dt), bufs, NULL, numbers, tables.chunks, tables.elements * kernel.cost)
+    if partials is None:
+        for item in tensors:
+            (<Tensor>item).storage.version += 1
+        for original, copy in borrowed:
+            write_memory(original, copy)
+
+
+def chunk_count(tensors):
+    """How many chunks ``sweep`` cuts ``tensors`` into."""
+    return sum([((<Tensor?>t).count + CHUNK - 1) // CHUNK for t in tensors])

@@ -1,0 +1,435 @@
+"""Tensor as users see it: which operations are its methods, conversions, copies, pickling, and the engine's plug-ins.
+
+The engine attaches what stands in the tables below; what an operation does is written in ``ops/``.
+"""
+
+import functools
+import inspect
+import warnings
+
+from . import creation, printing, random
+from ._engine import (
+    Op, Tensor, _cast as cast, add_methods, copy_, enable_grad, filled, install, install_operators, is_grad_enabled,
+    no_grad,
+)  # fmt: skip
+from ._storage import bool_, float32, float64, int8, int16, int32, int64, uint8
+from .device import check as check_device, cpu, device as device_type
+from .ops import linalg, pointwise, reduce, shape
+
+# --- what the engine asks for -----------------------------------------------------------------------------------------
+
+
+class Size(tuple):
+    """The shape of a tensor: a tuple of its sizes.
+
+    >>> import minigrad as mg
+    >>> mg.zeros(2, 3).shape
+    minigrad.Size([2, 3])
+    >>> mg.zeros(2, 3).shape.numel()
+    6
+    """
+
+    __slots__ = ()
+
+    def numel(self):
+        """The number of elements of a tensor of this shape."""
+        n = 1
+        for size in self:
+            n *= size
+        return n
+
+    def __getitem__(self, index):
+        part = tuple.__getitem__(self, index)
+        return Size(part) if type(part) is tuple else part
+
+    def __add__(self, other):
+        return Size(tuple.__add__(self, other))
+
+    def __repr__(self):
+        return f"minigrad.Size({list(self)})"
+
+
+def _any(x, condition):
+    """Whether any integer in ``x`` is negative ("lt") or zero ("eq")."""
+    if x.numel() == 1:
+        return x.item() < 0 if condition == "lt" else x.item() == 0
+    values = x.detach().numpy()
+    return bool((values < 0).any() if condition == "lt" else not values.all())
+
+
+def _decorate(mode, function):
+    """``function`` run under a grad mode; each step of a generator function too. A mode of its own for each call."""
+    enter = enable_grad if not mode.off else no_grad
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def wrapped(*args, **kwargs):
+            generator = function(*args, **kwargs)
+            reply, send = None, generator.send
+            while True:
+                try:
+                    with enter():
+                        item = send(reply)
+                except StopIteration as stop:
+                    return stop.value
+                try:
+                    reply, send = (yield item), generator.send
+                except GeneratorExit:
+                    with enter():
+                        generator.close()
+                    raise
+                except BaseException as error:
+                    reply, send = error, generator.throw
+
+        return wrapped
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        with enter():
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def _warn_nonleaf():
+    warnings.warn(
+        "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be "
+        "populated during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf "
+        "Tensor, use .retain_grad() on the non-leaf Tensor.",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def _contains(x, value):
+    if not isinstance(value, (Tensor, float, int)) and not creation.is_array(value):
+        raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(value)}.")
+    return bool((x == value).any())
+
+
+def _iterate(x):
+    if x.ndim == 0:
+        raise TypeError("iteration over a 0-d tensor")
+    return iter(shape.unbind(x))
+
+
+# --- conversions ------------------------------------------------------------------------------------------------------
+
+
+def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False):
+    """The tensor with another dtype or on another device: ``to(dtype)``, ``to(device)``, ``to(other)``; recorded.
+
+    The tensor itself if nothing changes and ``copy`` is false.
+
+    >>> import minigrad as mg
+    >>> mg.tensor([1, 2]).to(mg.float64)
+    tensor([1., 2.], dtype=minigrad.float64)
+    """
+    for given in args:
+        if isinstance(given, Tensor):
+            dtype = given.dtype
+        elif isinstance(given, (str, device_type)):
+            device = given
+        elif isinstance(given, bool):
+            non_blocking = given
+        elif given is not None:
+            if not creation.is_dtype(given):
+                raise TypeError(f"to(): expected a dtype, a device or a tensor, got {given!r}")
+            dtype = given
+    check_device(device)
+    made = self if dtype is None else cast(self, dtype)
+    return made.clone() if copy and made is self else made
+
+
+def type_(self, dtype=None, non_blocking=False):
+    """The name of the tensor's type, or the tensor converted to ``dtype``."""
+    return f"minigrad.{_TYPES[self.dtype]}Tensor" if dtype is None else cast(self, dtype)
+
+
+_TYPES = {
+    float32: "Float", float64: "Double", int64: "Long", int32: "Int", int16: "Short", int8: "Char", uint8: "Byte",
+    bool_: "Bool",
+}  # fmt: skip
+
+
+def type_as(self, other):
+    """The tensor converted to the dtype of ``other``."""
+    return cast(self, other.dtype)
+
+
+def numpy(self, *, force=False):
+    """A NumPy array over the same memory; ``force`` detaches first. RuntimeError if the tensor requires grad.
+
+    >>> import minigrad as mg
+    >>> x = mg.zeros(2)
+    >>> x.numpy()[0] = 1.0
+    >>> x
+    tensor([1., 0.])
+    """
+    if self.requires_grad and not force:
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+    import numpy as np
+
+    size = self.element_size()
+    return np.ndarray(
+        self.shape, self.dtype.name, self._storage, self.storage_offset() * size, [s * size for s in self.stride()]
+    )
+
+
+def array(self, dtype=None, copy=None):
+    """NumPy's protocol: ``np.asarray(x)`` shares memory, ``np.array(x)`` copies."""
+    made = self.numpy()
+    if dtype is not None and made.dtype != dtype:
+        if copy is False:
+            raise ValueError(f"converting {self.dtype!r} to {dtype} needs a copy, but copy=False was asked for")
+        return made.astype(dtype)
+    return made.copy() if copy else made
+
+
+def dlpack(self, **options):
+    """The DLPack protocol: a capsule over the same memory. BufferError if the tensor requires grad."""
+    if self.requires_grad:
+        raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+    return self.numpy().__dlpack__(**options)
+
+
+def dlpack_device(self):
+    """The DLPack protocol: (1, 0), the CPU."""
+    return 1, 0
+
+
+def tolist(self):
+    """The values as nested lists of Python numbers, or as one number.
+
+    >>> import minigrad as mg
+    >>> mg.tensor([[1, 2], [3, 4]]).tolist()
+    [[1, 2], [3, 4]]
+    """
+    if self.ndim == 0:
+        return self.item()
+    sizes = tuple(self.shape)
+    if 0 in sizes:
+        made = []
+        for n in reversed(sizes[: sizes.index(0)]):
+            made = [made[:] for _ in range(n)]
+        return made
+    x = self.detach().contiguous()
+    start, size = x.storage_offset() * x.element_size(), x.numel() * x.element_size()
+    return memoryview(x._storage)[start : start + size].cast(creation.CODES[x.dtype], sizes).tolist()
+
+
+# --- copies, pickling -------------------------------------------------------------------------------------------------
+
+
+def _like(x, data):
+    """A leaf of the class of ``x`` over ``data``, with its attributes."""
+    made = type(x).__new__(type(x))
+    made.data = data
+    made.requires_grad = x.requires_grad
+    if hasattr(x, "__dict__"):
+        made.__dict__.update(x.__dict__)
+    return made
+
+
+def deepcopy(self, memo):
+    """A copy of a leaf and of its gradient; RuntimeError for a non-leaf."""
+    if id(self) in memo:
+        return memo[id(self)]
+    if not self.is_leaf:
+        raise RuntimeError(
+            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment; "
+            "use detach() or clone()"
+        )
+    memo[id(self)] = made = _like(self, self.detach().clone())
+    if self.grad is not None:
+        made.grad = deepcopy(self.grad, memo)
+    return made
+
+
+def copy(self):
+    """``copy.copy``: a leaf over the same memory."""
+    return _like(self, self.detach())
+
+
+def _rebuild(kind, data, requires_grad, attributes):
+    made = kind.__new__(kind)
+    made.data = creation.tensor(data)
+    made.requires_grad = requires_grad
+    if attributes:
+        made.__dict__.update(attributes)
+    return made
+
+
+def reduce_ex(self, protocol):
+    """Pickling: the values and ``requires_grad``; neither history nor gradient."""
+    attributes = getattr(self, "__dict__", None)
+    return _rebuild, (type(self), self.detach().contiguous().numpy(), self.requires_grad, attributes or None)
+
+
+# --- the same kind of tensor ------------------------------------------------------------------------------------------
+
+
+def size(self, dim=None):
+    """The shape, or the size of dimension ``dim``."""
+    return self.shape if dim is None else self.shape[shape.wrap_dim(dim, self.ndim)]
+
+
+def _new(function):
+    def method(self, *args, dtype=None, device=None, requires_grad=False):
+        dtype = self.dtype if dtype is None else dtype
+        return function(*args, dtype=dtype, device=device, requires_grad=requires_grad)
+
+    method.__doc__ = f"As ``minigrad.{function.__name__}``, in the dtype of this tensor unless another is given."
+    return method
+
+
+# --- in place ---------------------------------------------------------------------------------------------------------
+
+
+def fill_(self, value):
+    """Set every element to ``value``, a number or a 0-d tensor; the tensor."""
+    if isinstance(value, Tensor):
+        if value.ndim:
+            raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got shape {tuple(value.shape)}")
+        return copy_(self, value)
+    return copy_(self, filled((), value, self.dtype))
+
+
+def zero_(self):
+    """Set every element to 0; the tensor."""
+    return copy_(self, filled((), 0, self.dtype))
+
+
+def assign_(self, src, non_blocking=False):
+    """Copy ``src`` (broadcast, converted) into this tensor; recorded; the tensor."""
+    return copy_(self, src if isinstance(src, Tensor) else creation.tensor(src))
+
+
+def add_(self, other, *, alpha=1):
+    """Add ``alpha * other`` in place; the tensor."""
+    return pointwise.add.inplace(self, other if alpha == 1 else other * alpha)
+
+
+def sub_(self, other, *, alpha=1):
+    """Subtract ``alpha * other`` in place; the tensor."""
+    return pointwise.sub.inplace(self, other if alpha == 1 else other * alpha)
+
+
+def addcmul_(self, tensor1, tensor2, *, value=1):
+    """Add ``value * tensor1 * tensor2`` in place; the tensor."""
+    return pointwise.add.inplace(self, tensor1 * tensor2 * value)
+
+
+def addcdiv_(self, tensor1, tensor2, *, value=1):
+    """Add ``value * tensor1 / tensor2`` in place; the tensor."""
+    return pointwise.add.inplace(self, tensor1 / tensor2 * value)
+
+
+def _inplace(name, function):
+    """The method ``name_``: an operation written back into its first operand."""
+    if isinstance(function, Op):
+
+        def method(self, *other):
+            return function.inplace(self, *other)
+
+    else:
+
+        def method(self, *args, **kwargs):
+            source = self.clone() if self.requires_grad and is_grad_enabled() else self.detach()
+            y = function(source, *args, **kwargs)
+            if y.dtype.is_floating_point > self.dtype.is_floating_point:
+                raise RuntimeError(f"result type {y.dtype!r} can't be cast to the desired output type {self.dtype!r}")
+            return copy_(self, y)
+
+    method.__name__ = method.__qualname__ = name + "_"
+    method.__doc__ = f"As ``{name}``, in place; the tensor."
+    return method
+
+
+# --- the tables -------------------------------------------------------------------------------------------------------
+
+# Operations that are methods, by the file they are in.
+_METHODS = {
+    linalg: "addmm bmm dot matmul mm mv outer",
+    pointwise: """
+        abs ceil clamp cos div eq erf exp expm1 floor floor_divide ge gt isfinite isinf isnan le log log1p logical_and
+        logical_not logical_or logical_xor lt maximum minimum mul ne neg pow reciprocal relu remainder round rsqrt
+        sigmoid sign sin sqrt square sub tanh trunc bitwise_and bitwise_not bitwise_or bitwise_xor add
+    """,
+    reduce: """
+        all amax amin any argmax argmin count_nonzero cumprod cumsum log_softmax logsumexp max mean min norm prod
+        softmax std sum var
+    """,
+    shape: """
+        as_strided broadcast_to chunk contiguous expand expand_as flatten flip fliplr flipud movedim narrow permute
+        ravel repeat reshape reshape_as select split squeeze t tile transpose unbind unflatten unsqueeze view view_as
+    """,
+}
+
+# Operations that also exist in place, as name_.
+_INPLACE = """
+    abs ceil clamp cos div eq erf exp expm1 floor floor_divide ge gt le log log1p lt mul ne neg pow reciprocal relu
+    remainder round rsqrt sigmoid sign sin sqrt square tanh trunc
+"""
+
+_CASTS = {
+    "float": float32, "double": float64, "long": int64, "int": int32, "short": int16, "char": int8, "byte": uint8,
+    "bool": bool_,
+}  # fmt: skip
+
+
+def _cast_method(name, dtype):
+    def method(self):
+        return cast(self, dtype)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"The tensor converted to {dtype.name}; recorded."
+    return method
+
+
+def _methods():
+    """All that is attached to Tensor: name -> function or property."""
+    found = {name: getattr(module, name) for module, names in _METHODS.items() for name in names.split()}
+    found.update((name + "_", _inplace(name, getattr(pointwise, name))) for name in _INPLACE.split())
+    found.update((name, _cast_method(name, dtype)) for name, dtype in _CASTS.items())
+    for name in ("empty", "zeros", "ones", "full", "tensor"):
+        found["new_" + name] = _new(getattr(creation, name))
+    found.update(
+        T=property(shape.T), mT=property(shape.mT), nbytes=property(lambda x: x.numel() * x.element_size()),
+        size=size, to=to, type=type_, type_as=type_as, numpy=numpy, tolist=tolist, cpu=to, nelement=Tensor.numel,
+        add_=add_, sub_=sub_, addcmul_=addcmul_, addcdiv_=addcdiv_, fill_=fill_, zero_=zero_, copy_=assign_,
+        uniform_=random.uniform_, normal_=random.normal_, bernoulli_=random.bernoulli_, random_=random.random_,
+        bernoulli=random.bernoulli, clip=found["clamp"], multiply=found["mul"], divide=found["div"],
+        subtract=found["sub"], clip_=found["clamp_"],
+        __array__=array, __dlpack__=dlpack, __dlpack_device__=dlpack_device, __deepcopy__=deepcopy, __copy__=copy,
+        __reduce_ex__=reduce_ex,
+    )  # fmt: skip
+    return found
+
+
+install(
+    any=_any,
+    as_tensor=creation.tensor,
+    as_strided_op=shape.AS_STRIDED,
+    decorate=_decorate,
+    device=cpu,
+    expand=shape.expand,
+    is_array=creation.is_array,
+    legacy=creation.legacy,
+    size=Size,
+    slice_write=shape.slice_write,
+    sum_to=reduce.sum_to,
+    warn_nonleaf=_warn_nonleaf,
+)
+install_operators(
+    {**vars(pointwise), "pow": pointwise.power},
+    {
+        "iter": _iterate,
+        "contains": _contains,
+        "repr": printing.tensor_text,
+        "format": printing.format_tensor,
+        "pow": pointwise.pow,
+        "matmul": linalg.matmul,
+    },
+)
+add_methods(_methods())

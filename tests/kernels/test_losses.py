@@ -1,0 +1,346 @@
+"""Loss kernels against their NumPy references, PyTorch's measured numbers and the edge cases."""
+
+import platform
+import re
+
+import numpy as np
+import pytest
+
+from minigrad.kernels import contract, losses
+
+from .harness import reference, run
+
+DTYPES = ("float32", "float64")
+ELEMENTWISE = {"mse": 0, "l1": 0, "smooth_l1": 0.7, "huber": 0.6, "bce": 0}
+inf, nan = np.inf, np.nan
+
+
+def close(got, want, t, scale=1.0):
+    tolerance = {"float32": 2e-6, "float64": 1e-14}[t]
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance * scale)
+
+
+def odd(a):
+    """A copy that starts one element past an aligned address."""
+    out = np.empty(a.size + 1, a.dtype)[1:].reshape(a.shape)
+    out[...] = a
+    return out
+
+
+def cross_entropy(x, target, weight=None, ignore=-100, smoothing=0.0, scale=1.0, t="float64", splits=()):
+    x = odd(np.asarray(x, t))
+    n, c = x.shape
+    loss, dx = np.full(n, 7, t), odd(np.full((n, c), 7, t))
+    weight = None if weight is None else np.asarray(weight, t)
+    target = np.asarray(target, np.int64)
+    dims = (c, weight is not None, ignore)
+    for lo, hi in zip((0, *splits), (*splits, n), strict=True):
+        run("losses.cross_entropy", [loss, dx, x, target, weight], dims, (smoothing, scale), hi, t, lo=lo)
+    if t == "float32":  # compiling the twin takes seconds, and it has the same code in float64
+        alone = np.full(n, 7, t)
+        run("losses.cross_entropy_loss", [alone, x, target, weight], dims, (smoothing,), n, t)
+        close(alone, loss, t, 10)
+    return loss, dx
+
+
+def cross_entropy_probs(x, target, weight=None, smoothing=0.0, scale=1.0, t="float64", splits=()):
+    x, target = odd(np.asarray(x, t)), np.asarray(target, t)
+    n, c = x.shape
+    loss, dx, dt = np.empty(n, t), np.empty((n, c), t), np.empty((n, c), t)
+    weight = None if weight is None else np.asarray(weight, t)
+    for lo, hi in zip((0, *splits), (*splits, n), strict=True):
+        arrays = [loss, dx, dt, x, target, weight]
+        run("losses.cross_entropy_probs", arrays, (c, 1, weight is not None), (smoothing, scale), hi, t, lo=lo)
+    return loss, dx, dt
+
+
+# --- cross-entropy ----------------------------------------------------------------------------------------------------
+
+SIX_X, SIX_T = [[1, 2], [1, 3], [1, 3]], [0, 1, 1]  # systems.md S6
+
+
+def test_cross_entropy_has_pytorchs_numbers():
+    loss, _ = cross_entropy(SIX_X, SIX_T)
+    np.testing.assert_allclose(loss, [1.3132617, 0.1269280, 0.1269280], atol=1e-7)
+    loss, dx = cross_entropy(SIX_X, SIX_T, [1, 2], scale=1 / 5)
+    np.testing.assert_allclose(loss.sum() / 5, 0.364194746338, atol=1e-12)
+    row = [0.0476811688, -0.0476811688]
+    np.testing.assert_allclose(dx, [[-0.1462117157, 0.1462117157], row, row], atol=1e-10)
+    loss, _ = cross_entropy(SIX_X, SIX_T, smoothing=0.1)
+    np.testing.assert_allclose(loss.mean(), 0.572372569868, atol=1e-12)
+    loss, _ = cross_entropy(SIX_X, SIX_T, [1, 2], smoothing=0.1)
+    np.testing.assert_allclose(loss.sum() / 5, 0.394788802992, atol=1e-12)
+    loss, _, _ = cross_entropy_probs(SIX_X, [[1, 0], [0.5, 0.5], [0.2, 0.8]], [1, 2])
+    np.testing.assert_allclose(loss.mean(), 1.044041374653, atol=1e-12)
+    loss, _ = cross_entropy([[np.log(0.6), np.log(0.4)], [np.log(0.1), np.log(0.9)]], [0, 0])
+    np.testing.assert_allclose(loss, [0.5108256, 2.3025851], atol=1e-7)
+
+
+@pytest.mark.parametrize("t", DTYPES)
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (3, 2), (300, 10), (40, 16), (31, 100), (5, 129), (3, 5001)])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_equals_its_reference(t, shape, weighted, smoothing):
+    rng = np.random.default_rng(0)
+    n, c = shape
+    x = (rng.standard_normal(shape) * 4).astype(t)
+    target = np.where(rng.random(n) < 0.2, -100, rng.integers(0, c, n))
+    weight = rng.random(c).astype(t) + 0.5 if weighted else None
+    loss, dx = cross_entropy(x, target, weight, smoothing=smoothing, scale=0.25, t=t)
+    want, want_dx = np.empty(n), np.empty(shape)
+    if n:
+        arrays = [want, want_dx, x, target, weight]
+        reference("losses.cross_entropy", arrays, (c, weighted, -100), (smoothing, 0.25))
+    close(loss, want, t, 10)
+    close(dx, want_dx, t)
+    if n > 3:
+        split = cross_entropy(x, target, weight, smoothing=smoothing, scale=0.25, t=t, splits=(1, n // 3, n - 1))
+        assert loss.tobytes() == split[0].tobytes() and dx.tobytes() == split[1].tobytes()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 10), (5, 129), (2, 3000)])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_probs_equals_its_reference(shape, weighted, smoothing, t="float32"):
+    rng = np.random.default_rng(0)
+    n, c = shape
+    x = (rng.standard_normal(shape) * 4).astype(t)
+    target = rng.random(shape).astype(t)  # need not sum to 1
+    target /= c
+    weight = rng.random(c).astype(t) + 0.5 if weighted else None
+    got = cross_entropy_probs(x, target, weight, smoothing, 0.25, t)
+    want = np.empty(n), np.empty(shape), np.empty(shape)
+    reference("losses.cross_entropy_probs", [*want, x, target, weight], (c, 1, weighted), (smoothing, 0.25))
+    for a, b in zip(got, want, strict=True):
+        close(a, b, t, 10)
+    alone = np.empty(n, t)
+    run("losses.cross_entropy_probs_loss", [alone, x, target, weight], (c, weighted), (smoothing,), n, t)
+    close(alone, got[0], t, 10)
+    again = cross_entropy_probs(x, target, weight, smoothing, 0.25, t, splits=(1,))
+    assert [a.tobytes() for a in again] == [a.tobytes() for a in got]
+
+
+@pytest.mark.parametrize("t", DTYPES)
+@pytest.mark.parametrize("pad", [0, 30, 300])
+def test_cross_entropy_extremes(t, pad):
+    """semantics.md 2 and 7; with more classes of no weight in the sum, to reach the other code paths."""
+
+    def one(row, label, **more):
+        loss, dx = cross_entropy([row + [-inf] * pad], [label], t=t, **more)
+        assert not pad or np.isnan(loss[0]) or (dx[0, len(row) :] == 0).all()
+        return loss[0], dx[0, : len(row)].tolist()
+
+    assert one([1e4, 0.0], 0) == (0, [0, 0])
+    assert one([1e4, 0.0], 1) == (10000, [1, -1])
+    assert one([-1e4, 0.0], 0) == (10000, [-1, 1])
+    assert one([0.0, -inf], 0) == (0, [0, 0])
+    assert one([0.0, -inf], 1) == (inf, [1, -1])
+    assert one([0.0], 0) == (0, [0])
+    for row in ([inf, 0.0], [nan, 0.0], [0.0, nan], [-nan, 0.0], [-inf, -inf]):
+        loss, dx = one(row, 0)
+        assert np.isnan(loss) and np.isnan(dx).all()
+    assert one([nan, inf], 0, ignore=0) == (0, [0, 0])
+    assert one([0.0, 1.0], 0, ignore=0, scale=inf) == (0, [0, 0])
+    if pad == 0:
+        assert cross_entropy([[0.0, -inf, 1.0]], [0], smoothing=0.1, t=t)[0][0] == inf
+
+
+def stats(target, c, weight=None, ignore=-100, t="float32"):
+    out, bad = np.empty(2), np.empty(1, np.int64)
+    target = np.asarray(target, np.int64)
+    weight = None if weight is None else np.asarray(weight, t)
+    dims = (len(target), c, weight is not None, ignore)
+    run("losses.label_stats", [out, bad, target, weight], dims, (), 1, t)
+    want, want_bad = np.empty(2), np.empty(1, np.int64)
+    reference("losses.label_stats", [want, want_bad, target, weight], dims)
+    assert bad == want_bad
+    np.testing.assert_allclose(out, want)
+    return bad[0]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_label_stats(weighted):
+    rng = np.random.default_rng(0)
+    weight = rng.random(10) if weighted else None
+    for n in (0, 1, 7, 128, 1001):
+        target = rng.integers(0, 10, n)
+        assert stats(target, 10, weight) == -1
+        target[n // 2 :: 3] = -100
+        assert stats(target, 10, weight) == -1
+        if n > 100:
+            target[[90, 60]] = -1, 10
+            assert stats(target, 10, weight) == 60
+            target[60] = 3
+            assert stats(target, 10, weight) == 90
+            assert stats(target, 10, weight, ignore=-1) == np.flatnonzero(target == -100)[0]
+    assert stats([2**40, -(2**63)], 10, weight) == 0
+    assert stats([12, 3], 10, weight, ignore=12) == -1
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_nll(weighted):
+    rng = np.random.default_rng(0)
+    for t, (n, c) in (("float32", (1, 1)), ("float32", (50, 7)), ("float64", (9, 300))):
+        x, target = rng.standard_normal((n, c)).astype(t), rng.integers(0, c, n)
+        target[::4] = c + 5  # any ignore_index
+        weight = rng.random(c).astype(t) if weighted else None
+        loss, dx, alone = np.full(n, 7, t), np.full((n, c), 7, t), np.full(n, 7, t)
+        dims = (c, weighted, c + 5)
+        run("losses.nll", [loss, dx, x, target, weight], dims, (0.5,), n // 3, t)
+        run("losses.nll", [loss, dx, x, target, weight], dims, (0.5,), n, t, lo=n // 3)
+        run("losses.nll_loss", [alone, x, target, weight], dims, (), n, t)
+        want, want_dx = np.empty(n), np.empty((n, c))
+        reference("losses.nll", [want, want_dx, x, target, weight], dims, (0.5,))
+        close(loss, want, t)
+        close(dx, want_dx, t)
+        assert loss.tobytes() == alone.tobytes()
+
+
+# --- elementwise ------------------------------------------------------------------------------------------------------
+
+
+def elementwise(name, x, target, w=None, q=None, c=0.0, scale=1.0, each=False, t="float32", lo=0, out=None):
+    """(part, loss, dx) of a fused kernel; ``out`` and ``lo`` continue an earlier call."""
+    x, target, w, q = [None if a is None else odd(np.asarray(a, t)) for a in (x, target, w, q)]
+    n = x.size
+    blocks = -(-n // losses.BLOCK)
+    part, loss, dx = out or (None if each else np.full(blocks, 7.0), np.full(n, 7, t) if each else None, odd(x))
+    if name == "bce_logits":
+        extra, flags, numbers = [w, q], (w is not None, q is not None), ()
+    else:
+        extra, flags, numbers = [w], (w is not None,), (c,)
+    dims = (n, each, *flags)
+    run(f"losses.{name}", [part, loss, dx, x, target, *extra], dims, (*numbers, scale), blocks, t, lo=lo)
+    if out is None and t == "float32":  # the twin has the same code in float64
+        alone = [None if a is None else np.zeros_like(a) for a in (part, loss)]
+        run(f"losses.{name}_loss", [*alone, x, target, *extra], dims, numbers, blocks, t)
+        close(*((alone[1], loss) if each else (alone[0], part)), t)
+    return part, loss, dx
+
+
+@pytest.mark.parametrize(
+    "name, t",
+    [*((name, "float32") for name in (*ELEMENTWISE, "bce_logits")), ("bce", "float64"), ("bce_logits", "float64")],
+)
+def test_elementwise_equals_its_reference(name, t):
+    rng = np.random.default_rng(0)
+    for n in (0, 1, 7, 1000, 20000):
+        x = rng.random(n) if name == "bce" else rng.standard_normal(n) * 3
+        x, target, w, q = x.astype(t), *[rng.random(n).astype(t) for _ in range(3)]
+        target[::3] = target[::3] > 0.5
+        for weighted in (False, True):
+            for each in (False, True):
+                c = ELEMENTWISE.get(name, 0)
+                more = {"w": w, "q": q} if weighted and name == "bce_logits" else {"w": w} if weighted else {}
+                got = elementwise(name, x, target, **more, c=c, scale=0.25, each=each, t=t)
+                want = [None if a is None else np.empty(a.shape) for a in got]
+                if name == "bce_logits":
+                    arrays = [*want, x, target, *([w, q] if weighted else [None, None])]
+                    reference("losses.bce_logits", arrays, (n, each, weighted, weighted), (0.25,))
+                else:
+                    arrays = [*want, x, target, w if weighted else None]
+                    reference(f"losses.{name}", arrays, (n, each, weighted), (c, 0.25))
+                for a, b in zip(got, want, strict=True):
+                    if a is not None:
+                        # float32 1 - x loses up to an ulp of 1, which bce's quotient enlarges near 0 and 1
+                        close(a, b, t, 1 if a is not got[2] or name != "bce" else 1e3)
+                if n > 3 * losses.BLOCK and not weighted:
+                    out = elementwise(name, x[: 3 * losses.BLOCK], target[: 3 * losses.BLOCK], c=c, scale=0.25, t=t)
+                    whole = elementwise(name, x, target, c=c, scale=0.25, t=t)
+                    assert out[0].tobytes() == whole[0][:3].tobytes()
+                    part, dx = np.concatenate([out[0], np.zeros(len(whole[0]) - 3)]), odd(whole[2])
+                    elementwise(name, x, target, c=c, scale=0.25, t=t, lo=3, out=(part, None, dx))
+                    assert part.tobytes() == whole[0].tobytes() and dx.tobytes() == whole[2].tobytes()
+
+
+@pytest.mark.parametrize("t", DTYPES)
+def test_bce_has_pytorchs_numbers(t):
+    """systems.md S2 to S4."""
+    x = np.array([1, 2, 2, 2, 3, 4, 4, 5.0])
+    target = np.array([1, 0, 1, 0, 0, 1, 0, 1.0])
+    plain = [0.3133, 2.1269, 0.1269, 2.1269, 3.0486, 0.0181, 4.0181, 0.0067]
+    tripled = [0.9398, 2.1269, 0.3808, 2.1269, 3.0486, 0.0544, 4.0181, 0.0201]
+    np.testing.assert_allclose(elementwise("bce_logits", x, target, each=True, t=t)[1], plain, atol=6e-5)
+    np.testing.assert_allclose(elementwise("bce_logits", x, target, t=t)[0], 11.7856, atol=6e-5)
+    p = 1 / (1 + np.exp(-x))
+    np.testing.assert_allclose(elementwise("bce", p, target, each=True, t=t)[1], plain, atol=6e-5)
+    np.testing.assert_allclose(elementwise("bce_logits", p, target, t=t)[0] / 8, 0.8009, atol=6e-5)
+    np.testing.assert_allclose(
+        elementwise("bce_logits", x, target, q=np.full(8, 3.0), each=True, t=t)[1], tripled, atol=6e-5
+    )
+
+
+@pytest.mark.parametrize("t", DTYPES)
+def test_bce_extremes(t):
+    """semantics.md 11."""
+    x, target = np.array([0, 1, 0, 1, 1e-44, 0.5]), np.array([1, 0, 0, 1, 1, nan])
+    _, loss, dx = elementwise("bce", x, target, each=True, t=t)
+    np.testing.assert_allclose(loss, [100, 100, 0, 0, 100, nan], rtol=1e-6)
+    np.testing.assert_allclose(dx, [-1e12, 1e12, 0, 0, -1e12, nan], rtol=1e-6)
+
+
+def test_bce_check():
+    def check(x, target):
+        bad = np.empty(2, np.int64)
+        x, target = odd(np.float32(x)), odd(np.float32(target))
+        run("losses.bce_check", [bad, x, target], (len(x),), (), 1)
+        want = np.empty(2, np.int64)
+        reference("losses.bce_check", [want, x, target], (len(x),))
+        assert bad.tolist() == want.tolist()
+        return tuple(bad.tolist())
+
+    assert check([], []) == (-1, -1)
+    assert check([0, 1, 0.5, 1e-44, -0.0], [0, 0, 1, 1, 0.5]) == (-1, -1)
+    assert check([0, nan, 2], [2, 0, 1]) == (1, 0)
+    x = np.random.default_rng(0).random(5000)
+    target = x.copy()
+    x[[4321, 4900]], target[1030] = 1.0000002, -1e-30
+    assert check(x, target) == (4321, 1030)
+
+
+@pytest.mark.parametrize("t", DTYPES)
+def test_bce_logits_extremes(t):
+    """Certain and right costs nothing, certain and wrong everything (PyTorch: nan for the first; semantics.md 13)."""
+    x = np.array([inf, -inf, inf, -inf, 1e4, -1e4, 1e4, nan, 0, inf, -inf, 3])
+    target = np.array([1, 0, 0, 1, 0, 1, 1, 1, 0, 0.5, 0.5, 2])
+    _, loss, dx = elementwise("bce_logits", x, target, each=True, t=t)
+    third = 2 * np.log1p(np.exp(-3)) - np.log1p(np.exp(3))
+    np.testing.assert_allclose(
+        loss, [0, 0, inf, inf, 1e4, 1e4, 0, nan, np.log(2), inf, inf, third], rtol=1e-6, atol=1e-30
+    )
+    np.testing.assert_allclose(
+        dx, [0, 0, 1, -1, 1, -1, 0, nan, 0.5, 0.5, -0.5, 1 / (1 + np.exp(-3)) - 2], rtol=1e-6, atol=1e-30
+    )
+
+
+def test_distance_extremes():
+    x, target = np.array([1, 1, nan, inf, inf, 2, 0.0]), np.array([1, nan, 1, inf, 0, 0.5, 1])
+    want = {
+        "mse": ([0, nan, nan, nan, inf, 2.25, 1], [0, nan, nan, nan, inf, 3, -2]),
+        "l1": ([0, nan, nan, nan, inf, 1.5, 1], [0, 0, 0, 0, 1, 1, -1]),
+        "smooth_l1": ([0, nan, nan, nan, inf, 1, 0.5], [0, nan, nan, nan, 1, 1, -1]),
+        "huber": ([0, nan, nan, nan, inf, 1, 0.5], [0, nan, nan, nan, 1, 1, -1]),
+    }
+    for name, (loss, dx) in want.items():
+        got = elementwise(name, x, target, c=1.0, each=True)
+        np.testing.assert_array_equal(got[1], loss, name)
+        np.testing.assert_array_equal(got[2], dx, name)
+    got = elementwise("smooth_l1", [2, 0, -1, 3.0], [2, 1, 1, 1.0], c=0.0, each=True)  # beta 0 is l1
+    assert got[1].tolist() == [0, 1, 2, 2] and got[2].tolist() == [0, -1, -1, 1]
+
+
+def test_float32_sums_are_accurate():
+    """A block's sum is a float64: a million float32 squares to 1e-7."""
+    rng = np.random.default_rng(0)
+    x = rng.random(1 << 20, np.float32)
+    part, _, _ = elementwise("mse", x, np.zeros_like(x), t="float32")
+    np.testing.assert_allclose(part.sum(), np.sum(x.astype(float) ** 2), rtol=1e-7)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="looks for x86 registers")
+def test_hot_loops_are_vectorised():
+    code = contract.assembly("losses.bce_logits", "float32")
+    assert re.search(r"divps\s.*[xyz]mm", code)
+    code = contract.assembly("losses.cross_entropy_loss", "float32")
+    assert re.search(r"(?:fmadd\w*|mul)ps\s.*[xyz]mm", code) and re.search(r"pmaxsd\s.*[xyz]mm", code)

@@ -1,0 +1,459 @@
+"""The table of all differentiable operations: one row buys an operation its tests.
+
+A row says how to call the operation (``call(m, *tensors, **arguments)``, with ``m`` the module: minigrad, or torch in
+the parity tests), what NumPy computes in float64 (``reference(*arrays, **arguments)``), and the cases: the shapes of
+the tensors and the arguments. The tests make the tensors from ``domains``, one word for each tensor (the last one
+serves the rest): away from the points where a finite difference, or the reference, would be meaningless.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Row:
+    """An operation; see above. ``smooth``: second derivatives are checked. ``gradient``: it has one at all."""
+
+    name: str
+    call: object
+    reference: object
+    cases: tuple
+    domains: tuple = ("any",)
+    smooth: bool = True
+    gradient: bool = True
+    rtol: float = 1.0  # of the dtype's usual tolerance
+    parity: bool = True  # PyTorch has it under the same name
+
+
+@dataclass(frozen=True)
+class Case:
+    """The shapes of the tensors and the other arguments."""
+
+    shapes: tuple
+    arguments: dict
+
+    def __str__(self):
+        return f"{self.shapes} {self.arguments}"
+
+
+def case(*shapes, **arguments):
+    return Case(shapes, arguments)
+
+
+def cases(shapes, *arguments):
+    """A case for each of ``shapes`` (of one tensor, or tuples of several) and each of ``arguments``."""
+    tuples = [s if s and isinstance(s[0], tuple) else (s,) for s in shapes]
+    return tuple(Case(s, a) for s, a in itertools.product(tuples, arguments or ({},)))
+
+
+DOMAINS = {
+    "any": lambda r, shape: r.standard_normal(shape),
+    "positive": lambda r, shape: r.uniform(0.5, 2.5, shape),
+    "nonzero": lambda r, shape: r.uniform(0.4, 2.0, shape) * r.choice([-1.0, 1.0], shape),
+    "between": lambda r, shape: r.integers(-3, 4, shape) + r.uniform(0.15, 0.45, shape),  # between k and k + 1/2
+    "distinct": lambda r, shape: r.permutation(math.prod(shape)).reshape(shape) * 0.25 - 1.1,
+    "zeros": lambda r, shape: r.standard_normal(shape) * (r.random(shape) > 0.3),
+    "angle": lambda r, shape: r.uniform(-3.0, 3.0, shape),
+}
+
+
+def make(row, case, dtype, seed=0):
+    """The arrays of a case."""
+    r = np.random.default_rng(seed)
+    words = row.domains + row.domains[-1:] * (len(case.shapes) - len(row.domains))
+    return [np.asarray(DOMAINS[word](r, shape), dtype) for word, shape in zip(words, case.shapes, strict=False)]
+
+
+# --- references that NumPy lacks ------------------------------------------------------------------------------------------
+
+
+def _softmax(x, dim):
+    e = np.exp(x - x.max(dim, keepdims=True)) if x.size else x
+    return e / e.sum(dim, keepdims=True)
+
+
+def _logsumexp(x, dim, keepdim=False):
+    top = x.max(dim, keepdims=True)
+    y = np.log(np.exp(x - top).sum(dim, keepdims=True)) + top
+    return y if keepdim else np.squeeze(y, dim)
+
+
+def _norm(x, p=2, dim=None, keepdim=False):
+    a = np.abs(x)
+    if p == "fro":
+        p = 2
+    if math.isinf(p):
+        return (np.max if p > 0 else np.min)(a, axis=dim, keepdims=keepdim)
+    if p == 0:
+        return (a != 0).sum(axis=dim, keepdims=keepdim).astype(x.dtype)
+    return (a**p).sum(axis=dim, keepdims=keepdim) ** (1 / p)
+
+
+def _reduced(function):
+    return lambda x, dim=None, keepdim=False: function(x, axis=dim, keepdims=keepdim)
+
+
+def _moment(function):
+    return lambda x, dim=None, correction=1, keepdim=False: function(x, axis=dim, ddof=correction, keepdims=keepdim)
+
+
+def _extreme(values, position):
+    def reference(x, dim, keepdim=False):
+        return values(x, axis=dim, keepdims=keepdim), position(x, axis=dim, keepdims=keepdim)
+
+    return reference
+
+
+def _where_mask(x):
+    return np.arange(x.size).reshape(x.shape) % 3 == 0
+
+
+def _places(shape, size, seed=1):
+    return np.random.default_rng(seed).integers(0, size, shape)
+
+
+def _scatter_add(x, src, dim, index):
+    y = x.copy()
+    for at in np.ndindex(index.shape):
+        to = list(at)
+        to[dim] = index[at]
+        y[tuple(to)] += src[at]
+    return y
+
+
+def _add_at(x, source, dim, index):
+    y = x.copy()
+    np.add.at(np.moveaxis(y, dim, 0), index, np.moveaxis(source, dim, 0))
+    return y
+
+
+def _torch_split(x, sections, dim):
+    return np.split(x, np.cumsum([sections] * ((x.shape[dim] - 1) // sections)), dim)
+
+
+# --- pointwise ------------------------------------------------------------------------------------------------------------
+
+_SHAPES = ((), (1,), (7,), (3, 5), (2, 3, 4), (0,), (2, 0, 3), (4099,))
+
+
+def unary(name, reference, domain="any", *, smooth=True, call=None, rtol=1.0, arguments=({},), **flags):
+    call = call or (lambda m, x, **a: getattr(m, name)(x, **a))
+    return Row(name, call, reference, cases(_SHAPES, *arguments), (domain,), smooth, rtol=rtol, **flags)
+
+
+_PAIRS = (
+    ((), ()), ((7,), (7,)), ((3, 5), (3, 5)), ((3, 5), (5,)), ((3, 1), (4,)), ((), (2, 3)), ((2, 3), ()),
+    ((2, 1, 4), (3, 1)), ((1,), (1, 3)), ((0,), (1,)), ((2, 0, 3), (3,)), ((4099,), (4099,)), ((1, 5), (3, 5)),
+)  # fmt: skip
+
+
+def binary(name, reference, *domains, smooth=True, call=None, rtol=1.0, gradient=True):
+    call = call or (lambda m, a, b: getattr(m, name)(a, b))
+    return Row(name, call, reference, cases(_PAIRS), domains or ("any",), smooth, gradient, rtol)
+
+
+POINTWISE = [
+    unary("neg", np.negative),
+    unary("abs", np.abs, "nonzero"),
+    unary("sign", np.sign, "nonzero"),
+    unary("square", np.square),
+    unary("reciprocal", np.reciprocal, "nonzero"),
+    unary("sqrt", np.sqrt, "positive"),
+    unary("rsqrt", lambda x: 1 / np.sqrt(x), "positive"),
+    unary("exp", np.exp),
+    unary("expm1", np.expm1),
+    unary("log", np.log, "positive"),
+    unary("log1p", np.log1p, "positive"),
+    unary("sin", np.sin, "angle"),
+    unary("cos", np.cos, "angle"),
+    unary("tanh", np.tanh),
+    unary("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
+    unary("relu", lambda x: np.maximum(x, 0), "nonzero"),
+    unary("erf", lambda x: np.vectorize(math.erf, otypes=[x.dtype])(x)),
+    unary("floor", np.floor, "between"),
+    unary("ceil", np.ceil, "between"),
+    unary("trunc", np.trunc, "between"),
+    unary("round", np.round, "between"),
+    unary("add a number", lambda x: x + 2, call=lambda m, x: x + 2),
+    unary("number minus", lambda x: 2 - x, call=lambda m, x: 2 - x),
+    unary("times a number", lambda x: x * -1.5, call=lambda m, x: x * -1.5),
+    unary("divided by a number", lambda x: x / 3, call=lambda m, x: x / 3),
+    unary("number divided by", lambda x: 3 / x, "nonzero", call=lambda m, x: 3 / x),
+    unary("pow, integers", lambda x, n: x**n, "nonzero", call=lambda m, x, n: x**n,
+          arguments=({"n": 2}, {"n": 3}, {"n": -1}, {"n": 1}, {"n": 0}, {"n": -2}, {"n": 5})),
+    unary("pow, fractions", lambda x, n: x**n, "positive", call=lambda m, x, n: x**n,
+          arguments=({"n": 0.5}, {"n": -0.5}, {"n": 1.7})),
+    unary("number to the power", lambda x: 2.0**x, call=lambda m, x: 2.0**x),
+    unary("clamp", lambda x, min=None, max=None: np.clip(x, min, max), "between",
+          arguments=({"min": -1.0}, {"max": 1.0}, {"min": -1.0, "max": 1.0}, {"min": 2.0, "max": -2.0})),
+    unary("clone", np.copy, call=lambda m, x: x.clone()),
+    unary("through float64", np.copy, call=lambda m, x: x.double().to(x.dtype)),
+    binary("add", np.add),
+    binary("sub", np.subtract),
+    binary("mul", np.multiply),
+    binary("div", np.divide, "any", "nonzero"),
+    binary("pow", np.power, "positive", "any"),
+    binary("maximum", np.maximum),
+    binary("minimum", np.minimum),
+    binary("remainder", np.mod, "between", "positive", smooth=False, rtol=10),
+    binary("where", lambda a, b: np.where(np.greater(a, 0) | np.less(b, 0), a, b), "nonzero",
+           call=lambda m, a, b: m.where((a > 0) | (b < 0), a, b)),
+    binary("clamp by tensors", lambda a, b: np.minimum(np.maximum(a, b), b + 1),
+           call=lambda m, a, b: m.clamp(a, b, b + 1)),
+    *[binary(name, reference, gradient=False)
+      for name, reference in (("eq", np.equal), ("ne", np.not_equal), ("lt", np.less), ("le", np.less_equal),
+                              ("gt", np.greater), ("ge", np.greater_equal), ("logical_and", np.logical_and),
+                              ("logical_or", np.logical_or), ("logical_xor", np.logical_xor))],
+    unary("isnan", np.isnan, gradient=False),
+    unary("isinf", np.isinf, gradient=False),
+    unary("isfinite", np.isfinite, gradient=False),
+    unary("logical_not", np.logical_not, gradient=False),
+    Row("floor_divide", lambda m, a, b: m.floor_divide(a, b), np.floor_divide, cases(_PAIRS), ("between", "positive"),
+        gradient=False),
+]  # fmt: skip
+
+
+# --- reductions -----------------------------------------------------------------------------------------------------------
+
+_DIMS = [
+    *cases([(), (1,), (7,), (3, 5), (2, 3, 4), (4099,), (130, 70)], {}),
+    case((3, 5), dim=0), case((3, 5), dim=1), case((3, 5), dim=-1, keepdim=True), case((3, 5), dim=0, keepdim=True),
+    case((2, 3, 4), dim=1), case((2, 3, 4), dim=1, keepdim=True), case((1, 4, 1), dim=0), case((), dim=0),
+    case((9000, 3), dim=0), case((3, 9000), dim=1), case((2, 5000), dim=0), case((70, 3, 40), dim=1),
+]  # fmt: skip
+_SEVERAL = [
+    case((2, 3, 4), dim=(0, 1)), case((2, 3, 4), dim=(0, 2)), case((2, 3, 4), dim=(2, 0), keepdim=True),
+    case((2, 3, 2, 3), dim=(0, 2)), case((2, 3, 2, 3), dim=(1, 3)), case((2, 1, 3), dim=(0, 1, 2)),
+    case((40, 6, 30), dim=(0, 2)), case((40, 6, 30), dim=(-1, 0), keepdim=True),
+]  # fmt: skip
+_EMPTY = [
+    case((0,)), case((2, 0, 3)), case((2, 0, 3), dim=0), case((2, 0, 3), dim=1), case((0, 3), dim=0, keepdim=True),
+]  # fmt: skip
+_ONE_DIM = tuple(c for c in _DIMS if "dim" in c.arguments)
+_ONE_DIM_EMPTY = (case((2, 0, 3), dim=0), case((2, 0, 3), dim=2))
+
+
+def reduction(name, reference, domain="any", *, several=True, empty=True, call=None, smooth=True, gradient=True, rtol=1):
+    call = call or (lambda m, x, **a: getattr(m, name)(x, **a))
+    chosen = (*_DIMS, *(_SEVERAL if several else ()), *(_EMPTY if empty else ()))
+    return Row(name, call, reference, chosen, (domain,), smooth, gradient, rtol)
+
+
+def along(name, reference, domain="any", *, smooth=True, gradient=True, empty=True, keepdim=True, call=None, rtol=1):
+    """An operation along one dimension that must be given."""
+    call = call or (lambda m, x, **a: getattr(m, name)(x, **a))
+    chosen = [c for c in _ONE_DIM if keepdim or "keepdim" not in c.arguments]
+    return Row(name, call, reference, (*chosen, *(_ONE_DIM_EMPTY if empty else ())), (domain,), smooth, gradient, rtol)
+
+
+_CORRECTIONS = tuple(
+    Case(c.shapes, {**c.arguments, **more})
+    for c in (*_DIMS, *_SEVERAL)
+    for more in ({}, {"correction": 0})
+    if math.prod(c.shapes[0]) > 3 and not (c.shapes[0] == (1, 4, 1))
+)
+_NORMS = tuple(
+    Case(c.shapes, {**c.arguments, "p": p})
+    for c in (*_DIMS, *_SEVERAL)
+    for p in (2, 1, math.inf, -math.inf, 3, 0.5, 1.5, "fro")
+)
+
+REDUCTIONS = [
+    reduction("sum", _reduced(np.sum)),
+    reduction("mean", _reduced(np.mean), empty=False),
+    reduction("prod", _reduced(np.prod), "zeros", several=False),
+    reduction("amax", lambda x, dim=(), keepdim=False: np.max(x, axis=dim if dim != () else None, keepdims=keepdim),
+              "distinct", empty=False),
+    reduction("amin", lambda x, dim=(), keepdim=False: np.min(x, axis=dim if dim != () else None, keepdims=keepdim),
+              "distinct", empty=False),
+    reduction("all", _reduced(np.all), "zeros", gradient=False),
+    reduction("any", _reduced(np.any), "zeros", gradient=False),
+    Row("var", lambda m, x, **a: m.var(x, **a), _moment(np.var), _CORRECTIONS),
+    Row("std", lambda m, x, **a: m.std(x, **a), _moment(np.std), _CORRECTIONS),
+    Row("norm", lambda m, x, **a: m.norm(x, **a), _norm, _NORMS, ("distinct",), smooth=True, rtol=4),
+    Row("norm, 0", lambda m, x, **a: m.norm(x, 0, **a), lambda x, **a: _norm(x, 0, **a), tuple(_DIMS), ("zeros",),
+        gradient=False),
+    Row("count_nonzero", lambda m, x, **a: m.count_nonzero(x, **a),
+        lambda x, dim=None: np.count_nonzero(x, axis=dim),
+        tuple(c for c in (*_DIMS, *_SEVERAL) if "keepdim" not in c.arguments), ("zeros",), gradient=False),
+    along("max", _extreme(np.max, np.argmax), "distinct", empty=False),
+    along("min", _extreme(np.min, np.argmin), "distinct", empty=False),
+    Row("max of all", lambda m, x: m.max(x), np.max, cases([(), (1,), (7,), (3, 5), (4099,)]), ("distinct",)),
+    Row("min of all", lambda m, x: m.min(x), np.min, cases([(), (1,), (7,), (3, 5), (4099,)]), ("distinct",)),
+    along("argmax", lambda x, dim, keepdim=False: np.argmax(x, axis=dim, keepdims=keepdim), gradient=False, empty=False),
+    along("argmin", lambda x, dim, keepdim=False: np.argmin(x, axis=dim, keepdims=keepdim), gradient=False, empty=False),
+    Row("argmax of all", lambda m, x: m.argmax(x), np.argmax, cases([(), (1,), (7,), (3, 5), (2, 3, 4), (40000,)]),
+        gradient=False),
+    Row("logsumexp", lambda m, x, **a: m.logsumexp(x, **a), _logsumexp, (*_ONE_DIM, *_SEVERAL)),
+    along("softmax", _softmax, keepdim=False),
+    along("log_softmax", lambda x, dim: x - _logsumexp(x, dim, True) if x.size else x, keepdim=False),
+    along("cumsum", lambda x, dim: np.cumsum(np.atleast_1d(x), dim).reshape(x.shape), keepdim=False),
+    along("cumprod", lambda x, dim: np.cumprod(np.atleast_1d(x), dim).reshape(x.shape), "zeros", keepdim=False),
+]  # fmt: skip
+
+
+# --- shapes ---------------------------------------------------------------------------------------------------------------
+
+
+def shaped(name, call, reference, *chosen, **flags):
+    return Row(name, call, reference, chosen, **flags)
+
+
+SHAPES = [
+    shaped("reshape", lambda m, x, to: m.reshape(x, to), lambda x, to: x.reshape(to),
+           case((3, 4), to=(2, 6)), case((3, 4), to=(-1,)), case((), to=(1, 1)), case((2, 0), to=(0, 5)),
+           case((2, 3, 4), to=(6, -1))),
+    shaped("view", lambda m, x, to: x.contiguous().view(to), lambda x, to: x.reshape(to),
+           case((3, 4), to=(2, 6)), case((2, 3, 4), to=(4, -1))),
+    shaped("flatten", lambda m, x, a, b: m.flatten(x, a, b), lambda x, a, b: x.reshape(x.shape[:a] + (-1,)),
+           case((2, 3, 4), a=0, b=-1), case((2, 3, 4), a=1, b=-1)),
+    shaped("unflatten", lambda m, x, d, to: m.unflatten(x, d, to), lambda x, d, to: x.reshape(x.shape[:d] + to),
+           case((2, 6), d=1, to=(2, 3))),
+    shaped("transpose", lambda m, x, a, b: m.transpose(x, a, b), np.swapaxes,
+           case((2, 3), a=0, b=1), case((2, 3, 4), a=0, b=-1), case((0, 3), a=0, b=1)),
+    shaped("T", lambda m, x: x.T, np.transpose, case((2, 3)), case((3, 1))),
+    shaped("mT", lambda m, x: x.mT, lambda x: np.swapaxes(x, -1, -2), case((2, 3)), case((2, 3, 4))),
+    shaped("t", lambda m, x: m.t(x), np.transpose, case((2, 3)), case((3,))),
+    shaped("permute", lambda m, x, order: m.permute(x, order), np.transpose,
+           case((2, 3, 4), order=(2, 0, 1)), case((2, 3, 1, 4), order=(3, 1, 0, 2)), case((), order=())),
+    shaped("movedim", lambda m, x, a, b: m.movedim(x, a, b), np.moveaxis,
+           case((2, 3, 4), a=0, b=-1), case((2, 3, 4), a=(0, 1), b=(1, 2))),
+    shaped("squeeze", lambda m, x, **a: m.squeeze(x, **a),
+           lambda x, dim=None: np.squeeze(x) if dim is None else np.squeeze(x, dim),
+           case((1, 3, 1)), case((1, 3, 1), dim=0), case((1, 3, 1), dim=(0, 2)), case((3,))),
+    shaped("unsqueeze", lambda m, x, d: m.unsqueeze(x, d), np.expand_dims,
+           case((3,), d=0), case((2, 3), d=-1), case((), d=0), case((0, 3), d=1)),
+    shaped("expand", lambda m, x, to: x.expand(to), np.broadcast_to,
+           case((3, 1), to=(3, 4)), case((3,), to=(2, 3)), case((), to=(2, 2)), case((1, 3, 1), to=(2, 3, 2)),
+           case((1, 3), to=(0, 3))),
+    shaped("broadcast_to", lambda m, x, to: m.broadcast_to(x, to), np.broadcast_to, case((3, 1), to=(2, 3, 4))),
+    shaped("flip", lambda m, x, d: m.flip(x, d), np.flip,
+           case((3, 4), d=(0,)), case((3, 4), d=(0, 1)), case((2, 3, 4), d=(1,)), case((0, 3), d=(0,))),
+    shaped("repeat", lambda m, x, n: x.repeat(n), np.tile, case((2, 3), n=(2, 1)), case((3,), n=(2, 2)),
+           case((2,), n=(0,))),
+    shaped("tile", lambda m, x, n: m.tile(x, n), np.tile, case((2, 3), n=(2,)), case((2, 1), n=(1, 3))),
+    shaped("cat", lambda m, *xs, d: m.cat(xs, d), lambda *xs, d: np.concatenate(xs, d),
+           case((2, 3), (1, 3), d=0), case((2, 1), (2, 0), (2, 3), d=1), case((3,), d=0), case((2, 3, 1), (2, 3, 2), d=-1)),
+    shaped("stack", lambda m, *xs, d: m.stack(xs, d), lambda *xs, d: np.stack(xs, d),
+           case((2, 3), (2, 3), d=0), case((2, 3), (2, 3), (2, 3), d=-1), case((), (), d=0), case((0, 2), (0, 2), d=1)),
+    shaped("hstack", lambda m, *xs: m.hstack(xs), lambda *xs: np.hstack(xs), case((3,), (2,)), case((2, 1), (2, 3))),
+    shaped("vstack", lambda m, *xs: m.vstack(xs), lambda *xs: np.vstack(xs), case((3,), (3,)), case((2, 3), (1, 3))),
+    shaped("split", lambda m, x, n, d: m.split(x, n, d), _torch_split, case((5, 2), n=2, d=0), case((2, 6), n=3, d=1)),
+    shaped("split, one part used", lambda m, x, n, d: m.split(x, n, d)[1], lambda x, n, d: _torch_split(x, n, d)[1],
+           case((5, 2), n=2, d=0), case((2, 6), n=3, d=1)),
+    shaped("chunk", lambda m, x, n, d: m.chunk(x, n, d), lambda x, n, d: np.split(x, n, d),
+           case((6, 2), n=3, d=0), case((2, 6), n=2, d=1)),
+    shaped("unbind", lambda m, x, d: m.unbind(x, d), lambda x, d: list(np.moveaxis(x, d, 0)),
+           case((3, 2), d=0), case((2, 3, 2), d=1)),
+    shaped("select", lambda m, x, d, i: m.select(x, d, i), lambda x, d, i: np.take(x, i, d),
+           case((3, 2), d=0, i=1), case((2, 3, 2), d=1, i=-1)),
+    shaped("narrow", lambda m, x, d, i, n: m.narrow(x, d, i, n), lambda x, d, i, n: np.take(x, range(i, i + n), d),
+           case((5, 2), d=0, i=1, n=3), case((2, 5), d=1, i=0, n=2), case((2, 5), d=1, i=5, n=0)),
+    shaped("as_strided", lambda m, x: m.as_strided(x.contiguous(), (3, 2), (1, 2)),
+           lambda x: np.lib.stride_tricks.as_strided(np.ascontiguousarray(x), (3, 2), (x.itemsize, 2 * x.itemsize)),
+           case((6,)), case((2, 4))),
+]  # fmt: skip
+
+
+# --- indexing -------------------------------------------------------------------------------------------------------------
+
+
+def indexed(name, index, *chosen):
+    def call(m, x):
+        parts = index if isinstance(index, tuple) else (index,)
+        found = tuple(m.from_numpy(np.ascontiguousarray(p)) if isinstance(p, np.ndarray) else p for p in parts)
+        return x[found if isinstance(index, tuple) else found[0]]
+
+    return Row(f"x[{name}]", call, lambda x: x[index], chosen)
+
+
+_I = np.array
+INDEXING = [
+    indexed("1", 1, case((3,)), case((3, 4))),
+    indexed("-1, 2", (-1, 2), case((3, 4)), case((3, 4, 2))),
+    indexed("1:3", slice(1, 3), case((5,)), case((5, 2)), case((2,))),
+    indexed("::2, 1:", (slice(None, None, 2), slice(1, None)), case((5, 3)), case((5, 3, 2))),
+    indexed("..., 0", (..., 0), case((3, 4)), case((2, 3, 4))),
+    indexed("None, :, None", (None, slice(None), None), case((3,)), case((3, 2))),
+    indexed("...", ..., case((3, 2)), case(())),
+    indexed("5:5", slice(5, 5), case((7, 2))),
+    indexed("[0, 2, 2]", _I([0, 2, 2]), case((3,)), case((3, 4))),
+    indexed("[[0, -1], [1, 1]]", _I([[0, -1], [1, 1]]), case((3,)), case((3, 2))),
+    indexed(":, [0, 0, 1]", (slice(None), _I([0, 0, 1])), case((3, 2)), case((2, 2, 3))),
+    indexed("[0, 1], [1, 0]", (_I([0, 1]), _I([1, 0])), case((2, 2)), case((3, 3, 2))),
+    indexed("[0, 1], :, [1, 0]", (_I([0, 1]), slice(None), _I([1, 0])), case((2, 3, 2))),
+    indexed("[[0], [1]], [0, 1, 1]", (_I([[0], [1]]), _I([0, 1, 1])), case((2, 2))),
+    indexed("1, [0, 1]", (1, _I([0, 1])), case((2, 2)), case((2, 2, 3))),
+    indexed("mask", _I([True, False, True]), case((3,)), case((3, 2))),
+    indexed("mask of two dimensions", _I([[True, False], [False, True]]), case((2, 2)), case((2, 2, 3))),
+    indexed(":, mask", (slice(None), _I([True, False, True])), case((2, 3))),
+    indexed("no indices", _I([], np.int64), case((3, 2))),
+    Row("index_select", lambda m, x, dim, index: m.index_select(x, dim, m.from_numpy(index)),
+        lambda x, dim, index: np.take(x, index, dim),
+        (case((3,), dim=0, index=_I([2, 0, 0])), case((3, 4), dim=1, index=_I([1])),
+         case((2, 3, 4), dim=1, index=_I([0, 2, 1, 1])), case((3, 4), dim=0, index=_I([], np.int64)))),
+    Row("gather", lambda m, x, dim, index: m.gather(x, dim, m.from_numpy(index)),
+        lambda x, dim, index: np.take_along_axis(x, index, dim),
+        (case((5,), dim=0, index=_places((7,), 5)), case((3, 4), dim=1, index=_places((3, 6), 4)),
+         case((3, 4), dim=0, index=_places((2, 4), 3)), case((2, 3, 4), dim=1, index=_places((2, 5, 4), 3)))),
+    Row("scatter_add", lambda m, x, y, dim, index: m.scatter_add(x, dim, m.from_numpy(index), y), _scatter_add,
+        (case((5,), (7,), dim=0, index=_places((7,), 5)), case((3, 4), (3, 6), dim=1, index=_places((3, 6), 4)))),
+    Row("index_add", lambda m, x, y, dim, index: m.index_add(x, dim, m.from_numpy(index), y), _add_at,
+        (case((5, 2), (7, 2), dim=0, index=_places((7,), 5)), case((3, 4), (3, 6), dim=1, index=_places((6,), 4)))),
+    Row("masked_fill", lambda m, x, value: m.masked_fill(x, m.from_numpy(_where_mask(x.detach().numpy())), value),
+        lambda x, value: np.where(_where_mask(x), value, x),
+        tuple(cases([(5,), (3, 4), (), (0, 2)], {"value": 7.5}))),
+    Row("masked_select", lambda m, x: m.masked_select(x, m.from_numpy(_where_mask(x.detach().numpy()))),
+        lambda x: x[_where_mask(x)], cases([(5,), (3, 4), (2, 3, 2)])),
+    Row("tril", lambda m, x, k: m.tril(x, k), np.tril,
+        cases([(3, 3), (2, 4), (2, 4, 3)], {"k": 0}, {"k": -1}, {"k": 1})),
+    Row("triu", lambda m, x, k: m.triu(x, k), np.triu,
+        cases([(3, 3), (2, 4), (2, 4, 3)], {"k": 0}, {"k": -1}, {"k": 1})),
+]  # fmt: skip
+
+
+# --- matrix products ------------------------------------------------------------------------------------------------------
+
+_PRODUCTS = tuple(
+    case(*pair)
+    for pair in (
+        ((4,), (4,)), ((3, 4), (4,)), ((4,), (4, 2)), ((3, 4), (4, 2)), ((1, 1), (1, 1)), ((65, 33), (33, 17)),
+        ((2, 3, 4), (4, 2)), ((2, 3, 4), (4,)), ((4,), (2, 4, 3)), ((3, 4), (2, 4, 2)), ((2, 3, 4), (2, 4, 2)),
+        ((2, 1, 3, 4), (3, 4, 2)), ((1, 3, 4), (2, 4, 2)), ((2, 2, 3, 4), (4, 3)), ((2, 3, 4), (1, 4, 3)),
+        ((0, 4), (4, 2)), ((3, 0), (0, 2)), ((3, 4), (4, 0)), ((0,), (0,)), ((2, 3, 0), (0, 2)), ((0, 3, 4), (4, 2)),
+        ((2, 3, 0), (2, 0, 2)), ((1, 5), (5, 1)), ((5, 1), (1, 5)),
+    )
+)  # fmt: skip
+
+LINALG = [
+    Row("matmul", lambda m, a, b: m.matmul(a, b), np.matmul, _PRODUCTS),
+    Row("@ of transposes", lambda m, a, b: a.mT @ b.mT, lambda a, b: np.swapaxes(a, -1, -2) @ np.swapaxes(b, -1, -2),
+        (case((4, 3), (2, 4)), case((2, 4, 3), (2, 4)), case((2, 4, 3), (2, 5, 4)), case((4, 3), (2, 5, 4)))),
+    Row("mm", lambda m, a, b: m.mm(a, b), np.matmul, (case((3, 4), (4, 2)), case((3, 0), (0, 2)))),
+    Row("mv", lambda m, a, b: m.mv(a, b), np.matmul, (case((3, 4), (4,)), case((0, 4), (4,)))),
+    Row("dot", lambda m, a, b: m.dot(a, b), np.dot, (case((4,), (4,)), case((0,), (0,)))),
+    Row("outer", lambda m, a, b: m.outer(a, b), np.outer, (case((4,), (3,)), case((0,), (3,)))),
+    Row("bmm", lambda m, a, b: m.bmm(a, b), np.matmul, (case((2, 3, 4), (2, 4, 2)), case((0, 3, 4), (0, 4, 2)))),
+    Row("addmm", lambda m, c, a, b, **k: m.addmm(c, a, b, **k),
+        lambda c, a, b, beta=1, alpha=1: beta * c + alpha * (a @ b),
+        (case((2,), (3, 4), (4, 2)), case((3, 2), (3, 4), (4, 2), beta=0.5, alpha=-2.0))),
+    Row("linear", lambda m, x, w, b: m.nn.functional.linear(x, w, b), lambda x, w, b: x @ w.T + b,
+        (case((5, 4), (3, 4), (3,)), case((4,), (3, 4), (3,)), case((2, 5, 4), (3, 4), (3,)), case((0, 4), (3, 4), (3,)))),
+    Row("linear without bias", lambda m, x, w: m.nn.functional.linear(x, w), lambda x, w: x @ w.T,
+        (case((5, 4), (3, 4)), case((4,), (3, 4)), case((2, 5, 4), (3, 4)))),
+    Row("linear with relu", lambda m, x, w, b: m.nn.functional.linear(x, w, b, relu=True),
+        lambda x, w, b: np.maximum(x @ w.T + b, 0),
+        (case((5, 4), (3, 4), (3,)), case((2, 5, 4), (3, 4), (3,))), parity=False),
+]  # fmt: skip
+
+TABLE = [*POINTWISE, *REDUCTIONS, *SHAPES, *INDEXING, *LINALG]
+DIFFERENTIABLE = [row for row in TABLE if row.gradient]
+
+
+def outputs(result):
+    """The results of an operation as a list."""
+    return list(result) if isinstance(result, (tuple, list)) else [result]
