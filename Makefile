@@ -25,9 +25,10 @@ test: build
 parity: build $(VENV)/torch
 	$(BIN)/python -m pytest tests/parity -m parity $(ARGS)
 
-# OpenBLAS chooses its kernels for this CPU by itself; an exported override would be measured instead.
+# Beside PyTorch, on an otherwise idle machine; with the MNIST run too: make bench DATA=folder-with-the-IDX-files
 bench: build $(VENV)/torch
-	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/run.py $(ARGS)
+	for name in train_step per_op startup; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	$(if $(DATA),$(BIN)/python benchmarks/mnist.py --data "$(DATA)")
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -148,7 +148,7 @@ def _minimum(a, b):
 
 
 def _float_remainder(a, b):
-    r = math.fmod(a, b)
+    r = np.fmod(a, b)  # Numba has no math.fmod
     return r + b if (r != type(a)(0)) & ((r < type(a)(0)) != (b < type(b)(0))) else r  # the sign of b
 
 

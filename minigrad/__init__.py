@@ -1,9 +1,18 @@
 """PyTorch's API for small and middle-sized networks on a CPU."""
 
 # First, because it plugs the operations into the engine, and because the function `tensor` takes its name below.
-from .tensor import Size as Size
+from .tensor import clone as clone
+from .tensor import is_floating_point as is_floating_point
+from .tensor import is_tensor as is_tensor
+from .tensor import numel as numel
 
 # isort: split
+from math import e as e
+from math import inf as inf
+from math import nan as nan
+from math import pi as pi
+
+from . import autograd as autograd
 from . import data as data
 from . import nn as nn
 from . import optim as optim
@@ -19,20 +28,16 @@ from ._engine import result_type as result_type
 from ._engine import set_default_dtype as set_default_dtype
 from ._engine import set_grad_enabled as set_grad_enabled
 from ._engine import set_num_threads as set_num_threads
-from ._storage import bool_ as bool
+from ._storage import bool_ as bool_
 from ._storage import dtype as dtype
-from ._storage import float32 as float
 from ._storage import float32 as float32
-from ._storage import float64 as double
 from ._storage import float64 as float64
 from ._storage import int8 as int8
 from ._storage import int16 as int16
-from ._storage import int16 as short
-from ._storage import int32 as int
 from ._storage import int32 as int32
 from ._storage import int64 as int64
-from ._storage import int64 as long
 from ._storage import uint8 as uint8
+from .autograd import inference_mode as inference_mode
 from .creation import arange as arange
 from .creation import as_tensor as as_tensor
 from .creation import empty as empty
@@ -49,6 +54,34 @@ from .creation import tensor as tensor
 from .creation import zeros as zeros
 from .creation import zeros_like as zeros_like
 from .device import device as device
+from .ops.arithmetic import add as add
+from .ops.arithmetic import addcdiv as addcdiv
+from .ops.arithmetic import addcmul as addcmul
+from .ops.arithmetic import div as div
+from .ops.arithmetic import lerp as lerp
+from .ops.arithmetic import sub as sub
+from .ops.comparison import allclose as allclose
+from .ops.comparison import equal as equal
+from .ops.comparison import isclose as isclose
+from .ops.indexing import argwhere as argwhere
+from .ops.indexing import diag as diag
+from .ops.indexing import diag_embed as diag_embed
+from .ops.indexing import gather as gather
+from .ops.indexing import index_add as index_add
+from .ops.indexing import index_copy as index_copy
+from .ops.indexing import index_fill as index_fill
+from .ops.indexing import index_put as index_put
+from .ops.indexing import index_select as index_select
+from .ops.indexing import masked_fill as masked_fill
+from .ops.indexing import masked_select as masked_select
+from .ops.indexing import nonzero as nonzero
+from .ops.indexing import scatter as scatter
+from .ops.indexing import scatter_add as scatter_add
+from .ops.indexing import take as take
+from .ops.indexing import take_along_dim as take_along_dim
+from .ops.indexing import tril as tril
+from .ops.indexing import triu as triu
+from .ops.indexing import where as where
 from .ops.linalg import addmm as addmm
 from .ops.linalg import bmm as bmm
 from .ops.linalg import dot as dot
@@ -57,7 +90,6 @@ from .ops.linalg import mm as mm
 from .ops.linalg import mv as mv
 from .ops.linalg import outer as outer
 from .ops.pointwise import abs as abs
-from .ops.pointwise import add as add
 from .ops.pointwise import bitwise_and as bitwise_and
 from .ops.pointwise import bitwise_not as bitwise_not
 from .ops.pointwise import bitwise_or as bitwise_or
@@ -65,7 +97,6 @@ from .ops.pointwise import bitwise_xor as bitwise_xor
 from .ops.pointwise import ceil as ceil
 from .ops.pointwise import clamp as clamp
 from .ops.pointwise import cos as cos
-from .ops.pointwise import div as div
 from .ops.pointwise import eq as eq
 from .ops.pointwise import erf as erf
 from .ops.pointwise import exp as exp
@@ -101,10 +132,8 @@ from .ops.pointwise import sign as sign
 from .ops.pointwise import sin as sin
 from .ops.pointwise import sqrt as sqrt
 from .ops.pointwise import square as square
-from .ops.pointwise import sub as sub
 from .ops.pointwise import tanh as tanh
 from .ops.pointwise import trunc as trunc
-from .ops.pointwise import where as where
 from .ops.reduce import all as all
 from .ops.reduce import amax as amax
 from .ops.reduce import amin as amin
@@ -131,6 +160,7 @@ from .ops.shape import broadcast_tensors as broadcast_tensors
 from .ops.shape import broadcast_to as broadcast_to
 from .ops.shape import cat as cat
 from .ops.shape import chunk as chunk
+from .ops.shape import diagonal as diagonal
 from .ops.shape import flatten as flatten
 from .ops.shape import flip as flip
 from .ops.shape import fliplr as fliplr
@@ -169,3 +199,30 @@ from .random import randn_like as randn_like
 from .random import randperm as randperm
 from .random import seed as seed
 from .random import set_rng_state as set_rng_state
+from .serialization import load as load
+from .serialization import save as save
+from .size import Size as Size
+
+# The other names that PyTorch has for them.
+bool = bool_
+absolute = abs
+concat = cat
+concatenate = cat
+clip = clamp
+divide = div
+true_divide = div
+float = float32
+double = float64
+greater_equal = ge
+greater = gt
+short = int16
+int = int32
+long = int64
+less_equal = le
+less = lt
+multiply = mul
+not_equal = ne
+negative = neg
+subtract = sub
+swapaxes = transpose
+swapdims = transpose

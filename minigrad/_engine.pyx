@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False, auto_pickle=False
 """The latency path: tensors, kernel calls, the tape and the backward walk.
 
 DESIGN
@@ -253,7 +254,7 @@ cdef Tensor strided_view(Tensor x, int ndim, Py_ssize_t *shape, Py_ssize_t *stri
             expected *= shape[i]
     t.storage, t.dt, t.nd, t.count = x.storage, x.dt, ndim, n
     t.contiguous = contiguous or n <= 1
-    t.ptr = x.ptr + offset * ITEMSIZE[x.dt]
+    t.ptr = x.ptr + (offset * ITEMSIZE[x.dt] if n else 0)  # empty views stay inside the memory
     t.base = x if x.base is None else x.base
     t.history = t.base.history
     return t
@@ -505,6 +506,7 @@ cdef class Op:
     With ``kernel`` it is elementwise and can be called on tensors and numbers; ``saves`` says, per rule, which of
     ``a``, ``b`` (inputs) and ``y`` (output) it needs; each rule receives all that any of them needs, in that order,
     None where nobody does. Without, a function in ``ops/`` computes and then calls ``record``.
+    A rule may be an elementwise Op itself: it is applied to (dy,) or (dy, saved) natively.
     ``backward(node, dy)``, if given instead of rules, returns the gradients of all inputs at once.
     ``arity`` is the number of operands, by default that of the rules; ``doc`` is what ``help`` shows.
     An Op in a class is a method of it.
@@ -1292,7 +1294,7 @@ cdef class Walk:
         cdef Py_ssize_t i, count = len(saved), last = len(edges) - 1
         cdef PyObject *arguments[24]
         cdef list values = None
-        cdef object edge, r, result, g = self.grads[place]
+        cdef object edge, rule, r, result, g = self.grads[place]
         self.grads[place] = None
         if n.op.backward is not None:
             result = n.op.backward(n, g)
@@ -1334,7 +1336,11 @@ cdef class Walk:
                     self.deliver(edge, None)
                 continue
             arguments[0] = <PyObject *>g
-            r = mg_vectorcall((<tuple>n.op.rules)[i], arguments, count + 1)
+            rule = (<tuple>n.op.rules)[i]
+            if type(rule) is Op:  # an elementwise op is its own native rule: op(dy) or op(dy, saved)
+                r = apply_binary(<Op>rule, <Tensor>g, <Tensor>values[0]) if count else apply_unary(<Op>rule, <Tensor>g)
+            else:
+                r = mg_vectorcall(rule, arguments, count + 1)
             if n.shapes is not None and n.shapes[i] is not None and r is not None:
                 r = hook_sum_to(r, n.shapes[i])
             if anomaly:
@@ -1569,7 +1575,7 @@ cdef int check_inplace(Tensor x) except -1:
     if x.base is not None and x.base.storage is not x.storage:
         x.base = None  # ``.data = ...`` gave the base other memory
     for i in range(x.nd):
-        if x.stride_[i] == 0 and x.shape_[i] > 1:
+        if x.stride_[i] == 0 and x.shape_[i] > 1 and x.count:
             raise RuntimeError(
                 "unsupported operation: more than one element of the written-to tensor refers to a single memory "
                 "location. Please clone() the tensor before performing the operation."
@@ -1691,14 +1697,14 @@ cdef Tensor write_back(Tensor x, Tensor y):
     copy_memory(x, y)
     x.storage.version += 1
     if recording:
-        if x.base is None:
-            if y.node is None and y.requires:
+        if x.base is None and y.requires:
+            if y.node is None:
                 y = clone(y)
-            adopt(x, y.node, y.requires)
+            adopt(x, y.node, True)
             x.history += 1
             x.hooks = None
-        else:
-            hook_slice_write(x.base, y, x)
+        else:  # also when a constant is written over history: the gradient of what was there is zero
+            hook_slice_write(x if x.base is None else x.base, y, x)
     return x
 
 
@@ -1755,11 +1761,11 @@ def copy_(Tensor x not None, Tensor y not None):
     cdef Tensor u
     if mg_grad_off == 0 and needs_grad(y):
         if x.storage is y.storage:
-            u = clone(y)
-        else:
+            y = clone(y)
+        else:  # a node of its own: gradients that reach x and those that reach y are different things
             u = alias(y)
-            push(IDENTITY, u, (edge_of(y),), (), None)  # a node of its own: x must not share y's
-        y = u
+            push(IDENTITY, u, (edge_of(y),), (), None)
+            y = u
     return write_back(x, y)
 
 
@@ -1813,6 +1819,8 @@ def from_buffer(array, name, shape, strides, bint writable):
 
 # --- the Tensor -------------------------------------------------------------------------------------------------------
 
+cdef Storage NOTHING = new_storage(0)
+
 
 @cython.freelist(256)
 cdef class Tensor:
@@ -1823,6 +1831,10 @@ cdef class Tensor:
     """
 
     __array_priority__ = 1000
+
+    def __cinit__(self):
+        # An empty tensor, also where a subclass forgets to call __init__.
+        self.nd, self.stride_[0], self.contiguous, self.storage, self.ptr = 1, 1, True, NOTHING, NOTHING.ptr
 
     def __init__(self, *data, requires_grad=False):
         cdef Tensor t = hook_legacy(data)
@@ -1957,7 +1969,7 @@ cdef class Tensor:
     def grad_fn(self):
         """The node that computed it, or None."""
         needs_grad(self)
-        return self.node
+        return self.node if self.node is None or self.node.outputs >= 0 else self.node.edges[0]
 
     @property
     def output_nr(self):

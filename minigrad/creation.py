@@ -4,15 +4,24 @@ import math
 import sys
 from array import array
 from itertools import chain
+from operator import index
 
-from . import device as _device
-from ._engine import Tensor, empty as _empty, filled, from_buffer, get_default_dtype, result_type, view, write_memory
-from ._engine import Kernel, _cast as cast
-from ._storage import bool_, dtype as dtype_type, float32, float64, int8, int16, int32, int64, uint8
+from ._engine import Kernel, Tensor, filled, from_buffer, get_default_dtype, result_type, view, write_memory
+from ._engine import _cast as cast
+from ._engine import empty as _empty
+from ._storage import bool_, float32, float64, int8, int16, int32, int64, uint8
+from ._storage import dtype as dtype_type
+from .device import check as check_device
 
 CODES = {float32: "f", float64: "d", int64: "q", int32: "i", int16: "h", int8: "b", uint8: "B", bool_: "?"}
 _BY_NAME = {d.name: d for d in CODES}
-_NUMBERS = {float: None, int: int64, bool: bool_}  # None: the default dtype
+# By NumPy's `dtype.str`, for this machine's byte order: much faster to ask for than the name.
+_ORDER = "<" if sys.byteorder == "little" else ">"
+_NATIVE = {
+    _ORDER + "f4": float32, _ORDER + "f8": float64, _ORDER + "i8": int64, _ORDER + "i4": int32, _ORDER + "i2": int16,
+    "|i1": int8, "|u1": uint8, "|b1": bool_,
+}  # fmt: skip
+_NUMBERS = {float, int, bool}
 _K_ARANGE = Kernel("elementwise.arange", 0.3)
 
 
@@ -32,7 +41,7 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False):
     >>> mg.tensor([1, 2, 3]).dtype
     minigrad.int64
     """
-    _device.check(device)
+    check_device(device)
     if isinstance(data, Tensor):
         made = data.detach()
         made = cast(made, dtype) if dtype is not None and made.dtype != dtype else made.clone()
@@ -58,7 +67,7 @@ def as_tensor(data, dtype=None, device=None):
     >>> a
     array([1., 0.])
     """
-    _device.check(device)
+    check_device(device)
     if isinstance(data, Tensor):
         return data if dtype is None else cast(data, dtype)
     if is_array(data):
@@ -83,7 +92,7 @@ def from_numpy(ndarray):
     if np is None or not isinstance(ndarray, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
     _check_dtype(ndarray.dtype)
-    if not ndarray.dtype.isnative:
+    if ndarray.dtype.str not in _NATIVE:
         raise ValueError(
             "given numpy array has byte order different from the native byte order; "
             "convert it with array.astype(array.dtype.newbyteorder('='))"
@@ -117,7 +126,8 @@ def is_array(value):
 
 
 def _check_dtype(dt):
-    found = _BY_NAME.get(dt.name)
+    """The dtype of tensors for NumPy's ``dt``, of any byte order; TypeError if there is none."""
+    found = _NATIVE.get(dt.str) or _BY_NAME.get(dt.name)
     if found is None:
         raise TypeError(
             f"can't convert an array of dtype numpy.{dt.name}. The only supported types are: "
@@ -138,7 +148,7 @@ def _checked_array(data):
 
     a = np.asarray(data)
     _check_dtype(a.dtype)
-    if not a.dtype.isnative:
+    if a.dtype.str not in _NATIVE:
         a = a.astype(a.dtype.newbyteorder("="))
     if not _aligned(a):
         a = a.copy()
@@ -149,7 +159,7 @@ def _checked_array(data):
 
 def _share(a):
     size = a.itemsize
-    return from_buffer(a, a.dtype.name, a.shape, [s // size for s in a.strides], a.flags.writeable)
+    return from_buffer(a, _NATIVE[a.dtype.str].name, a.shape, [s // size for s in a.strides], a.flags.writeable)
 
 
 def _copy_array(data, dtype):
@@ -157,20 +167,22 @@ def _copy_array(data, dtype):
     return shared.clone() if dtype is None or shared.dtype == dtype else cast(shared, dtype)
 
 
-def _from_sequence(data, dtype):
-    """Nested lists and tuples level by level: each level is flattened in one go, so large lists stay fast."""
+def _from_sequence(data, dtype, plain=False):
+    """Nested lists level by level: each is flattened in one go, so large lists stay fast; ``plain``: no other types."""
     shape, flat = [len(data)], data
     while flat and isinstance(flat[0], (list, tuple)):
         size = len(flat[0])
         for i, row in enumerate(flat):
             if not isinstance(row, (list, tuple)) or len(row) != size:
-                return _from_mixture(data, dtype) if _holds_tensors(data) else _ragged(row, size, i, shape)
+                return _ragged(row, size, i, shape) if plain else _from_mixture(data, dtype)
         shape.append(size)
         if len(shape) > 8:
             raise ValueError("tensors have at most 8 dimensions: too many nested sequences")
         flat = list(chain.from_iterable(flat))
     kinds = set(map(type, flat))
-    if not kinds <= _NUMBERS.keys():
+    if not kinds <= _NUMBERS:
+        if plain:  # the first is a number and another one a sequence
+            _ragged(*next((row, None, i, shape) for i, row in enumerate(flat) if type(row) not in _NUMBERS))
         return _from_mixture(data, dtype)
     if dtype is None:
         dtype = get_default_dtype() if float in kinds or not kinds else int64 if int in kinds else bool_
@@ -195,34 +207,29 @@ def _filled_with(flat, shape, dtype):
 
 
 def _ragged(row, size, place, shape):
-    index = []
+    """Refuse the ``place``-th item of a level that should be a sequence of length ``size``, or a number if None."""
+    index = ""
     for n in reversed(shape):
         place, i = divmod(place, n)
-        index.insert(0, f"[{i}]")
-    where = "data" + "".join(index)
-    what = f"length {len(row)}" if isinstance(row, (list, tuple)) else f"type {type(row).__name__}"
-    raise ValueError(
-        f"expected sequence of length {size} at dim {len(shape)} (got {what} at {where}): "
-        "nested sequences must not be ragged"
-    )
-
-
-def _holds_tensors(data):
-    return any(
-        _holds_tensors(item) if isinstance(item, (list, tuple)) else isinstance(item, Tensor) or is_array(item)
-        for item in data
-    )
+        index = f"[{i}]{index}"
+    wanted = "a number" if size is None else f"a sequence of length {size}"
+    got = f"length {len(row)}" if isinstance(row, list) else f"type {type(row).__name__}"
+    raise ValueError(f"expected {wanted} at dim {len(shape)}, got {got} at data{index}: sequences must not be ragged")
 
 
 def _from_mixture(data, dtype):
     """Sequences that hold tensors, arrays, NumPy scalars or other sequences: made plain first."""
+    if all(map(is_array, data)) and len({(a.shape, a.dtype) for a in data}) == 1:  # observations, samples
+        import numpy
+
+        return _copy_array(numpy.stack(data), dtype)
     found = []
     plain = _plain(data, found, "data", 0)
     if dtype is None and found:
         dtype = found[0]
         for other in found[1:]:
             dtype = result_type(_empty((), dtype), _empty((), other))
-    return tensor(plain, dtype=dtype)
+    return _from_sequence(plain, dtype, True)
 
 
 def _plain(item, found, where, depth):
@@ -293,7 +300,7 @@ def sizes(name, size):
 
 def _finish(made, device, requires_grad):
     if device is not None:
-        _device.check(device)
+        check_device(device)
     if requires_grad:
         made.requires_grad = True
     return made
@@ -349,9 +356,17 @@ def _number(name, value):
     return value
 
 
+def model(name, input, dtype):
+    """(shape, dtype) for a tensor like ``input``, or of ``dtype`` if that is given."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{name}(): argument 'input' must be Tensor, not {type(input).__name__}")
+    return input.shape, input.dtype if dtype is None else dtype
+
+
 def empty_like(input, *, dtype=None, device=None, requires_grad=False):
     """An uninitialised tensor of the shape and dtype of ``input``."""
-    return _finish(_empty(input.shape, input.dtype if dtype is None else dtype), device, requires_grad)
+    shape, dtype = model("empty_like", input, dtype)
+    return _finish(_empty(shape, dtype), device, requires_grad)
 
 
 def zeros_like(input, *, dtype=None, device=None, requires_grad=False):
@@ -361,18 +376,21 @@ def zeros_like(input, *, dtype=None, device=None, requires_grad=False):
     >>> mg.zeros_like(mg.tensor([1, 2]))
     tensor([0, 0])
     """
-    return _finish(filled(input.shape, 0, input.dtype if dtype is None else dtype), device, requires_grad)
+    shape, dtype = model("zeros_like", input, dtype)
+    return _finish(filled(shape, 0, dtype), device, requires_grad)
 
 
 def ones_like(input, *, dtype=None, device=None, requires_grad=False):
     """Ones of the shape and dtype of ``input``."""
-    return _finish(filled(input.shape, 1, input.dtype if dtype is None else dtype), device, requires_grad)
+    shape, dtype = model("ones_like", input, dtype)
+    return _finish(filled(shape, 1, dtype), device, requires_grad)
 
 
 def full_like(input, fill_value, *, dtype=None, device=None, requires_grad=False):
     """A tensor of the shape and dtype of ``input`` with every element ``fill_value``."""
     fill_value = _number("full_like", fill_value)
-    return _finish(filled(input.shape, fill_value, input.dtype if dtype is None else dtype), device, requires_grad)
+    shape, dtype = model("full_like", input, dtype)
+    return _finish(filled(shape, fill_value, dtype), device, requires_grad)
 
 
 # --- sequences --------------------------------------------------------------------------------------------------------
@@ -412,7 +430,7 @@ def linspace(start, end, steps, *, dtype=None, device=None, requires_grad=False)
     tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
     """
     start, end = (_number("linspace", v) for v in (start, end))
-    n = steps.__index__()
+    n = index(steps)
     if n < 0:
         raise RuntimeError("number of steps must be non-negative")
     made = _empty((n,), dtype)

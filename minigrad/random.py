@@ -5,10 +5,12 @@ A ``Generator`` is a seed and an offset. Each call takes as many counters as its
 
 import os
 import threading
+from operator import index
 
-from ._engine import Kernel, Tensor, copy_, empty, no_grad, _cast as cast
+from ._engine import Kernel, Tensor, copy_, empty, no_grad
+from ._engine import _cast as cast
 from ._storage import float32, float64, int64, uint8
-from .creation import _finish, sizes, tensor
+from .creation import _finish, model, sizes, tensor
 
 # estimated nanoseconds an element
 _K_UNIFORM, _K_NORMAL = Kernel("random.uniform", 1.5), Kernel("random.normal", 4)
@@ -40,7 +42,7 @@ class Generator:
 
     def manual_seed(self, seed):
         """Start the stream of ``seed``, any integer of 64 bits, signed or not; the generator itself."""
-        seed = seed.__index__()
+        seed = index(seed)
         if not -(2**63) <= seed <= _MASK:
             raise RuntimeError(f"Overflow when unpacking long long: seed {seed} needs more than 64 bits")
         self._seed, self._offset = seed & _MASK, 0
@@ -198,7 +200,7 @@ def randint(low, high=None, size=None, *, generator=None, dtype=None, device=Non
         low, high, size = 0, low, high
     if size is None or high is None:
         raise TypeError("randint(): expected randint(high, size) or randint(low, high, size)")
-    low, high = low.__index__(), high.__index__()
+    low, high = index(low), index(high)
     if low >= high:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     if low < -(2**63) or high > 2**63 - 1:
@@ -229,7 +231,7 @@ def randperm(n, *, generator=None, dtype=int64, device=None, requires_grad=False
     >>> sorted(mg.randperm(4).tolist())
     [0, 1, 2, 3]
     """
-    n = n.__index__()
+    n = index(n)
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
     keys = _run(_K_UNIFORM, generator, empty((n,), float64), (), (), (0.0, 1.0))
@@ -239,23 +241,21 @@ def randperm(n, *, generator=None, dtype=int64, device=None, requires_grad=False
 
 def rand_like(input, *, generator=None, dtype=None, device=None, requires_grad=False):
     """Uniform numbers in [0, 1) of the shape and dtype of ``input``."""
-    return rand(input.shape, generator=generator, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+    shape, dtype = model("rand_like", input, dtype)
+    return rand(shape, generator=generator, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 def randn_like(input, *, generator=None, dtype=None, device=None, requires_grad=False):
     """Normal numbers of mean 0 and standard deviation 1 of the shape and dtype of ``input``."""
-    return randn(
-        input.shape, generator=generator, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad
-    )
+    shape, dtype = model("randn_like", input, dtype)
+    return randn(shape, generator=generator, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 def randint_like(input, low, high=None, *, generator=None, dtype=None, device=None, requires_grad=False):
     """Integers in [low, high) of the shape and dtype of ``input``; ``randint_like(input, high)`` starts at 0."""
     low, high = (0, low) if high is None else (low, high)
-    return randint(
-        low, high, input.shape, generator=generator, dtype=dtype or input.dtype, device=device,
-        requires_grad=requires_grad,
-    )  # fmt: skip
+    shape, dtype = model("randint_like", input, dtype)
+    return randint(low, high, shape, generator=generator, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 def bernoulli(input, *, generator=None):
@@ -265,6 +265,7 @@ def bernoulli(input, *, generator=None):
     >>> mg.bernoulli(mg.tensor([0.0, 1.0]))
     tensor([0., 1.])
     """
+    model("bernoulli", input, None)
     p = input.detach().contiguous()
     made = _floating("bernoulli", p.dtype, p.shape)
     if p.numel() and not bool(((p >= 0) & (p <= 1)).all()):

@@ -9,44 +9,26 @@ import warnings
 
 from . import creation, printing, random
 from ._engine import (
-    Op, Tensor, _cast as cast, add_methods, copy_, enable_grad, filled, install, install_operators, is_grad_enabled,
+    Op,
+    Tensor,
+    add_methods,
+    copy_,
+    enable_grad,
+    filled,
+    install,
+    install_operators,
+    is_grad_enabled,
     no_grad,
-)  # fmt: skip
+)
+from ._engine import _cast as cast
 from ._storage import bool_, float32, float64, int8, int16, int32, int64, uint8
-from .device import check as check_device, cpu, device as device_type
-from .ops import linalg, pointwise, reduce, shape
+from .device import check as check_device
+from .device import cpu
+from .device import device as device_type
+from .ops import arithmetic, comparison, indexing, linalg, pointwise, reduce, shape
+from .size import Size
 
 # --- what the engine asks for -----------------------------------------------------------------------------------------
-
-
-class Size(tuple):
-    """The shape of a tensor: a tuple of its sizes.
-
-    >>> import minigrad as mg
-    >>> mg.zeros(2, 3).shape
-    minigrad.Size([2, 3])
-    >>> mg.zeros(2, 3).shape.numel()
-    6
-    """
-
-    __slots__ = ()
-
-    def numel(self):
-        """The number of elements of a tensor of this shape."""
-        n = 1
-        for size in self:
-            n *= size
-        return n
-
-    def __getitem__(self, index):
-        part = tuple.__getitem__(self, index)
-        return Size(part) if type(part) is tuple else part
-
-    def __add__(self, other):
-        return Size(tuple.__add__(self, other))
-
-    def __repr__(self):
-        return f"minigrad.Size({list(self)})"
 
 
 def _any(x, condition):
@@ -97,20 +79,15 @@ def _warn_nonleaf():
         "populated during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf "
         "Tensor, use .retain_grad() on the non-leaf Tensor.",
         UserWarning,
-        stacklevel=3,
+        stacklevel=2,  # the engine has no frame of its own
     )
 
 
-def _contains(x, value):
-    if not isinstance(value, (Tensor, float, int)) and not creation.is_array(value):
-        raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(value)}.")
-    return bool((x == value).any())
-
-
-def _iterate(x):
-    if x.ndim == 0:
-        raise TypeError("iteration over a 0-d tensor")
-    return iter(shape.unbind(x))
+def _power(a, b):
+    for value in (a, b):
+        if not isinstance(value, (Tensor, float, int)) and not creation.is_array(value):
+            return NotImplemented
+    return pointwise.pow(a, b)
 
 
 # --- conversions ------------------------------------------------------------------------------------------------------
@@ -130,9 +107,7 @@ def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False):
             dtype = given.dtype
         elif isinstance(given, (str, device_type)):
             device = given
-        elif isinstance(given, bool):
-            non_blocking = given
-        elif given is not None:
+        elif given is not None and not isinstance(given, bool):  # a bool is non_blocking
             if not creation.is_dtype(given):
                 raise TypeError(f"to(): expected a dtype, a device or a tensor, got {given!r}")
             dtype = given
@@ -283,7 +258,44 @@ def _new(function):
     return method
 
 
+# --- methods as functions ---------------------------------------------------------------------------------------------
+
+
+def is_tensor(obj):
+    """Whether ``obj`` is a tensor."""
+    return isinstance(obj, Tensor)
+
+
+def clone(input):
+    """A contiguous copy of ``input``, recorded."""
+    creation.model("clone", input, None)
+    return input.clone()
+
+
+def numel(input):
+    """The number of elements of ``input``."""
+    creation.model("numel", input, None)
+    return input.numel()
+
+
+def is_floating_point(input):
+    """Whether the dtype of ``input`` is float32 or float64."""
+    creation.model("is_floating_point", input, None)
+    return input.is_floating_point()
+
+
 # --- in place ---------------------------------------------------------------------------------------------------------
+
+
+_OVERWRITE = Op("Copy", lambda dy: creation.zeros_like(dy), lambda dy: dy)
+
+
+def _overwrite(x, y):
+    """x[...] = y; what x was before stays in its history, with a gradient of zero, as in PyTorch."""
+    if x.requires_grad and is_grad_enabled() and not x.is_leaf:
+        y = shape.expand(cast(y, x.dtype), x.shape)
+        y = _OVERWRITE.record(y.detach().clone(), x, y)
+    return copy_(x, y)
 
 
 def fill_(self, value):
@@ -291,56 +303,39 @@ def fill_(self, value):
     if isinstance(value, Tensor):
         if value.ndim:
             raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got shape {tuple(value.shape)}")
-        return copy_(self, value)
-    return copy_(self, filled((), value, self.dtype))
+        return _overwrite(self, value)
+    return _overwrite(self, filled((), value, self.dtype))
 
 
 def zero_(self):
     """Set every element to 0; the tensor."""
-    return copy_(self, filled((), 0, self.dtype))
+    return _overwrite(self, filled((), 0, self.dtype))
 
 
 def assign_(self, src, non_blocking=False):
     """Copy ``src`` (broadcast, converted) into this tensor; recorded; the tensor."""
-    return copy_(self, src if isinstance(src, Tensor) else creation.tensor(src))
+    return _overwrite(self, src if isinstance(src, Tensor) else creation.tensor(src))
 
 
-def add_(self, other, *, alpha=1):
-    """Add ``alpha * other`` in place; the tensor."""
-    return pointwise.add.inplace(self, other if alpha == 1 else other * alpha)
-
-
-def sub_(self, other, *, alpha=1):
-    """Subtract ``alpha * other`` in place; the tensor."""
-    return pointwise.sub.inplace(self, other if alpha == 1 else other * alpha)
-
-
-def addcmul_(self, tensor1, tensor2, *, value=1):
-    """Add ``value * tensor1 * tensor2`` in place; the tensor."""
-    return pointwise.add.inplace(self, tensor1 * tensor2 * value)
-
-
-def addcdiv_(self, tensor1, tensor2, *, value=1):
-    """Add ``value * tensor1 / tensor2`` in place; the tensor."""
-    return pointwise.add.inplace(self, tensor1 / tensor2 * value)
+def where(self, condition, other):
+    """The tensor where ``condition`` else ``other``."""
+    return indexing.where(condition, self, other)
 
 
 def _inplace(name, function):
     """The method ``name_``: an operation written back into its first operand."""
-    if isinstance(function, Op):
 
-        def method(self, *other):
-            return function.inplace(self, *other)
+    def of_row(self, *other):
+        return function.inplace(self, *other)
 
-    else:
+    def of_function(self, *args, **kwargs):
+        source = self.clone() if self.requires_grad and is_grad_enabled() else self.detach()
+        y = function(source, *args, **kwargs)
+        if y.dtype.is_floating_point > self.dtype.is_floating_point:
+            raise RuntimeError(f"result type {y.dtype!r} can't be cast to the desired output type {self.dtype!r}")
+        return copy_(self, y)
 
-        def method(self, *args, **kwargs):
-            source = self.clone() if self.requires_grad and is_grad_enabled() else self.detach()
-            y = function(source, *args, **kwargs)
-            if y.dtype.is_floating_point > self.dtype.is_floating_point:
-                raise RuntimeError(f"result type {y.dtype!r} can't be cast to the desired output type {self.dtype!r}")
-            return copy_(self, y)
-
+    method = functools.wraps(function)(of_row if isinstance(function, Op) else of_function)
     method.__name__ = method.__qualname__ = name + "_"
     method.__doc__ = f"As ``{name}``, in place; the tensor."
     return method
@@ -350,27 +345,45 @@ def _inplace(name, function):
 
 # Operations that are methods, by the file they are in.
 _METHODS = {
+    arithmetic: "add add_ addcdiv addcdiv_ addcmul addcmul_ div div_ lerp lerp_ sub sub_",
+    comparison: "allclose equal isclose",
+    indexing: """
+        argwhere diag diag_embed gather index_add index_add_ index_copy index_copy_ index_fill index_fill_ index_put
+        index_put_ index_select masked_fill masked_fill_ masked_select nonzero scatter scatter_ scatter_add
+        scatter_add_ take take_along_dim tril tril_ triu triu_
+    """,
     linalg: "addmm bmm dot matmul mm mv outer",
     pointwise: """
-        abs ceil clamp cos div eq erf exp expm1 floor floor_divide ge gt isfinite isinf isnan le log log1p logical_and
-        logical_not logical_or logical_xor lt maximum minimum mul ne neg pow reciprocal relu remainder round rsqrt
-        sigmoid sign sin sqrt square sub tanh trunc bitwise_and bitwise_not bitwise_or bitwise_xor add
+        abs bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp cos eq erf exp expm1 floor floor_divide ge gt
+        isfinite isinf isnan le log log1p logical_and logical_not logical_or logical_xor lt maximum minimum mul ne neg
+        pow reciprocal relu remainder round rsqrt sigmoid sign sin sqrt square tanh trunc
     """,
     reduce: """
         all amax amin any argmax argmin count_nonzero cumprod cumsum log_softmax logsumexp max mean min norm prod
         softmax std sum var
     """,
     shape: """
-        as_strided broadcast_to chunk contiguous expand expand_as flatten flip fliplr flipud movedim narrow permute
-        ravel repeat reshape reshape_as select split squeeze t tile transpose unbind unflatten unsqueeze view view_as
+        as_strided broadcast_to chunk contiguous diagonal expand expand_as flatten flip fliplr flipud movedim narrow
+        permute ravel repeat reshape reshape_as select split squeeze t tile transpose unbind unflatten unsqueeze view
+        view_as
     """,
 }
 
-# Operations that also exist in place, as name_.
-_INPLACE = """
-    abs ceil clamp cos div eq erf exp expm1 floor floor_divide ge gt le log log1p lt mul ne neg pow reciprocal relu
-    remainder round rsqrt sigmoid sign sin sqrt square tanh trunc
-"""
+# Operations that are also methods that write their result back, as name_.
+_INPLACE = {
+    pointwise: """
+        abs bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp cos eq erf exp expm1 floor floor_divide ge gt le
+        log log1p logical_and logical_not logical_or logical_xor lt mul ne neg pow reciprocal relu remainder round rsqrt
+        sigmoid sign sin sqrt square tanh trunc
+    """,
+    reduce: "cumprod cumsum",
+}
+
+_ALIASES = {
+    "absolute": "abs", "clip": "clamp", "clip_": "clamp_", "divide": "div", "greater": "gt", "greater_equal": "ge",
+    "less": "lt", "less_equal": "le", "multiply": "mul", "negative": "neg", "not_equal": "ne", "subtract": "sub",
+    "swapaxes": "transpose", "swapdims": "transpose", "true_divide": "div",
+}  # fmt: skip
 
 _CASTS = {
     "float": float32, "double": float64, "long": int64, "int": int32, "short": int16, "char": int8, "byte": uint8,
@@ -390,17 +403,17 @@ def _cast_method(name, dtype):
 def _methods():
     """All that is attached to Tensor: name -> function or property."""
     found = {name: getattr(module, name) for module, names in _METHODS.items() for name in names.split()}
-    found.update((name + "_", _inplace(name, getattr(pointwise, name))) for name in _INPLACE.split())
+    for module, names in _INPLACE.items():
+        found.update((name + "_", _inplace(name, getattr(module, name))) for name in names.split())
+    found.update((alias, found[name]) for alias, name in _ALIASES.items())
     found.update((name, _cast_method(name, dtype)) for name, dtype in _CASTS.items())
     for name in ("empty", "zeros", "ones", "full", "tensor"):
         found["new_" + name] = _new(getattr(creation, name))
     found.update(
         T=property(shape.T), mT=property(shape.mT), nbytes=property(lambda x: x.numel() * x.element_size()),
         size=size, to=to, type=type_, type_as=type_as, numpy=numpy, tolist=tolist, cpu=to, nelement=Tensor.numel,
-        add_=add_, sub_=sub_, addcmul_=addcmul_, addcdiv_=addcdiv_, fill_=fill_, zero_=zero_, copy_=assign_,
-        uniform_=random.uniform_, normal_=random.normal_, bernoulli_=random.bernoulli_, random_=random.random_,
-        bernoulli=random.bernoulli, clip=found["clamp"], multiply=found["mul"], divide=found["div"],
-        subtract=found["sub"], clip_=found["clamp_"],
+        where=where, fill_=fill_, zero_=zero_, copy_=assign_, uniform_=random.uniform_, normal_=random.normal_,
+        bernoulli_=random.bernoulli_, random_=random.random_, bernoulli=random.bernoulli,
         __array__=array, __dlpack__=dlpack, __dlpack_device__=dlpack_device, __deepcopy__=deepcopy, __copy__=copy,
         __reduce_ex__=reduce_ex,
     )  # fmt: skip
@@ -424,11 +437,13 @@ install(
 install_operators(
     {**vars(pointwise), "pow": pointwise.power},
     {
-        "iter": _iterate,
-        "contains": _contains,
+        "iter": indexing.iterate,
+        "contains": indexing.contains,
+        "getitem": indexing.getitem,
+        "setitem": indexing.setitem,
         "repr": printing.tensor_text,
         "format": printing.format_tensor,
-        "pow": pointwise.pow,
+        "pow": _power,
         "matmul": linalg.matmul,
     },
 )

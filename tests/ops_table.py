@@ -9,7 +9,6 @@ serves the rest): away from the points where a finite difference, or the referen
 import itertools
 import math
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -68,7 +67,7 @@ def make(row, case, dtype, seed=0):
     return [np.asarray(DOMAINS[word](r, shape), dtype) for word, shape in zip(words, case.shapes, strict=False)]
 
 
-# --- references that NumPy lacks ------------------------------------------------------------------------------------------
+# --- references that NumPy lacks --------------------------------------------------------------------------------------
 
 
 def _softmax(x, dim):
@@ -94,7 +93,7 @@ def _norm(x, p=2, dim=None, keepdim=False):
 
 
 def _reduced(function):
-    return lambda x, dim=None, keepdim=False: function(x, axis=dim, keepdims=keepdim)
+    return lambda x, dim=None, keepdim=False: function(x, axis=dim if x.ndim else None, keepdims=keepdim)
 
 
 def _moment(function):
@@ -109,7 +108,7 @@ def _extreme(values, position):
 
 
 def _where_mask(x):
-    return np.arange(x.size).reshape(x.shape) % 3 == 0
+    return np.asarray(np.arange(x.size).reshape(x.shape) % 3 == 0)
 
 
 def _places(shape, size, seed=1):
@@ -131,11 +130,37 @@ def _add_at(x, source, dim, index):
     return y
 
 
+def _scattered(x, src, dim, index):
+    y = x.copy()
+    np.put_along_axis(y, index, src, dim)
+    return y
+
+
+def _copied(x, source, dim, index):
+    y = np.moveaxis(x.copy(), dim, 0)
+    y[index] = source if np.ndim(source) == 0 else np.moveaxis(source, dim, 0)
+    return np.moveaxis(y, 0, dim)
+
+
+def _index_put(x, values, index, add):
+    y = x.copy()
+    if add:
+        np.add.at(y, index, values)
+    else:
+        y[index] = values
+    return y
+
+
+def plain(function):
+    """``function`` with the arguments of a case by position, whatever their names."""
+    return lambda *arrays, **arguments: function(*arrays, *arguments.values())
+
+
 def _torch_split(x, sections, dim):
     return np.split(x, np.cumsum([sections] * ((x.shape[dim] - 1) // sections)), dim)
 
 
-# --- pointwise ------------------------------------------------------------------------------------------------------------
+# --- pointwise --------------------------------------------------------------------------------------------------------
 
 _SHAPES = ((), (1,), (7,), (3, 5), (2, 3, 4), (0,), (2, 0, 3), (4099,))
 
@@ -212,12 +237,111 @@ POINTWISE = [
     unary("isinf", np.isinf, gradient=False),
     unary("isfinite", np.isfinite, gradient=False),
     unary("logical_not", np.logical_not, gradient=False),
-    Row("floor_divide", lambda m, a, b: m.floor_divide(a, b), np.floor_divide, cases(_PAIRS), ("between", "positive"),
-        gradient=False),
+    binary("floor_divide", np.floor_divide, "between", "positive", gradient=False),
+    Row("add", lambda m, a, b: m.add(a, b, alpha=2.5), lambda a, b: a + 2.5 * b, cases(_PAIRS)),
+    Row("sub", lambda m, a, b: m.sub(a, b, alpha=-3), lambda a, b: a + 3 * b, cases(_PAIRS)),
+    Row("div", lambda m, a, b, mode: m.div(a, b, rounding_mode=mode),
+        lambda a, b, mode: np.trunc(a / b) if mode == "trunc" else np.floor_divide(a, b),
+        cases(_PAIRS, {"mode": "trunc"}, {"mode": "floor"}), ("between", "positive"), gradient=False),
+    *[Row(name, lambda m, x, a, b, name=name, **k: getattr(m, name)(x, a, b, **k), reference,
+          (case((3, 4), (3, 4), (3, 4)), case((3, 1), (4,), (), value=-2.0), case((0,), (1,), (1,), value=0.5)),
+          ("any", "any", "nonzero"))
+      for name, reference in (("addcmul", lambda x, a, b, value=1: x + value * a * b),
+                              ("addcdiv", lambda x, a, b, value=1: x + value * a / b))],
+    Row("lerp", lambda m, a, b: m.lerp(a, b, 0.3), lambda a, b: a + 0.3 * (b - a),
+        (case((3, 4), (3, 4)), case((), ()))),
+    Row("lerp", lambda m, a, b, w: m.lerp(a, b, w), lambda a, b, w: a + w * (b - a),
+        (case((3, 4), (3, 4), (3, 4)), case((3, 1), (4,), ()))),
+    unary("isclose", lambda x: np.isclose(x, 0, atol=0.5), "between", gradient=False,
+          call=lambda m, x: m.isclose(x, m.zeros_like(x), atol=0.5)),
+    *[unary(name, reference, domain, call=lambda m, x, name=name, **k: getattr(m.nn.functional, name)(x, **k), **flags)
+      for name, reference, domain, flags in (
+          ("gelu", lambda x: x * (1 + np.vectorize(math.erf, otypes=[x.dtype])(x / 2**0.5)) / 2, "any", {}),
+          ("silu", lambda x: x / (1 + np.exp(-x)), "any", {}),
+          ("softplus", lambda x: np.log1p(np.exp(x)), "any", {}),
+          ("elu", lambda x: np.where(x > 0, x, np.expm1(x)), "nonzero", {}),
+          ("leaky_relu", lambda x: np.where(x > 0, x, 0.01 * x), "nonzero", {}),
+          ("tanh", np.tanh, "any", {}),
+          ("sigmoid", lambda x: 1 / (1 + np.exp(-x)), "any", {}),
+          ("relu", lambda x: np.maximum(x, 0), "nonzero", {}))],
+    Row("gelu", lambda m, x: m.nn.functional.gelu(x, approximate="tanh"),
+        lambda x: x / 2 * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))), cases(_SHAPES)),
 ]  # fmt: skip
 
 
-# --- reductions -----------------------------------------------------------------------------------------------------------
+# --- in place: an intermediate is overwritten -------------------------------------------------------------------------
+
+
+def inplace(name, change, reference, *chosen, **flags):
+    """``change(m, y, *tensors)`` overwrites y, a copy of the first tensor."""
+
+    def call(m, x, *tensors):
+        y = x * 1
+        change(m, y, *tensors)
+        return y
+
+    def expected(x, *arrays):
+        y = x.copy()
+        found = reference(y, *arrays)
+        return y if found is None else found
+
+    return Row(f"in place: {name}", call, expected, chosen, **flags)
+
+
+def _put(index, add=False):
+    def put(y, v):
+        if add:
+            y[index] += v
+        else:
+            y[index] = v
+
+    return put
+
+
+def _setitem(m, y, v, index):
+    y[tuple(m.from_numpy(i) if isinstance(i, np.ndarray) else i for i in index)] = v
+
+
+def written(name, index, *chosen):
+    return inplace(f"x[{name}] =", lambda m, y, v: _setitem(m, y, v, index), _put(index), *chosen)
+
+
+def _through_view(m, y, v):
+    view = y.view(-1)[1:]
+    view.mul_(v)
+    view.add_(1.0)
+
+
+def _through_view_reference(y, v):
+    flat = y.reshape(-1)
+    flat[1:] = flat[1:] * v + 1
+    return flat.reshape(y.shape)
+
+
+INPLACE = [
+    inplace("+=", lambda m, y, v: y.add_(v), np.add, case((3, 4), (4,)), case((3,), ())),
+    inplace("-=", lambda m, y, v: y.sub_(v), np.subtract, case((3, 4), (3, 1))),
+    inplace("*=", lambda m, y, v: y.mul_(v), np.multiply, case((3, 4), (4,)), case((), ())),
+    inplace("/=", lambda m, y, v: y.div_(v), np.divide, case((3, 4), (3, 4)), domains=("any", "nonzero")),
+    inplace("**= 2", lambda m, y: y.pow_(2), np.square, case((3, 4))),
+    inplace("exp_", lambda m, y: y.exp_(), np.exp, case((3, 4))),
+    inplace("tanh_, sigmoid_", lambda m, y: y.tanh_().sigmoid_(), lambda y: 1 / (1 + np.exp(-np.tanh(y))),
+            case((3, 4))),
+    inplace("clamp_", lambda m, y: y.clamp_(-1.0, 1.0), lambda y: np.clip(y, -1, 1), case((5,)), domains=("between",)),
+    inplace("fill_", lambda m, y: y.fill_(3.0), lambda y: np.full_like(y, 3), case((3,))),
+    inplace("copy_", lambda m, y, v: y.copy_(v), lambda y, v: np.broadcast_to(v, y.shape), case((3, 4), (4,))),
+    inplace("through a view", _through_view, _through_view_reference, case((3, 2), ()), case((5,), (4,))),
+    written("1", (1,), case((3,), ()), case((3, 4), (4,))),
+    written("1:3, ::2", (slice(1, 3), slice(None, None, 2)), case((4, 3), (2, 2)), case((4, 3), (2,)),
+            case((4, 3), ())),
+    written("..., 0", (..., 0), case((2, 3), (2,))),
+    written("[2, 0]", (np.array([2, 0]),), case((3,), (2,)), case((3, 4), (2, 4)), case((3, 4), ())),
+    written("[0, 1], [1, 2]", (np.array([0, 1]), np.array([1, 2])), case((3, 4), (2,))),
+    written("mask", (np.array([True, False, True]),), case((3,), (2,)), case((3, 2), ())),
+]  # fmt: skip
+
+
+# --- reductions -------------------------------------------------------------------------------------------------------
 
 _DIMS = [
     *cases([(), (1,), (7,), (3, 5), (2, 3, 4), (4099,), (130, 70)], {}),
@@ -237,29 +361,29 @@ _ONE_DIM = tuple(c for c in _DIMS if "dim" in c.arguments)
 _ONE_DIM_EMPTY = (case((2, 0, 3), dim=0), case((2, 0, 3), dim=2))
 
 
-def reduction(name, reference, domain="any", *, several=True, empty=True, call=None, smooth=True, gradient=True, rtol=1):
-    call = call or (lambda m, x, **a: getattr(m, name)(x, **a))
+def reduction(name, reference, domain="any", *, several=True, empty=True, gradient=True):
     chosen = (*_DIMS, *(_SEVERAL if several else ()), *(_EMPTY if empty else ()))
-    return Row(name, call, reference, chosen, (domain,), smooth, gradient, rtol)
+    return Row(name, lambda m, x, **a: getattr(m, name)(x, **a), reference, chosen, (domain,), gradient=gradient)
 
 
-def along(name, reference, domain="any", *, smooth=True, gradient=True, empty=True, keepdim=True, call=None, rtol=1):
+def along(name, reference, domain="any", *, gradient=True, empty=True, keepdim=True):
     """An operation along one dimension that must be given."""
-    call = call or (lambda m, x, **a: getattr(m, name)(x, **a))
     chosen = [c for c in _ONE_DIM if keepdim or "keepdim" not in c.arguments]
-    return Row(name, call, reference, (*chosen, *(_ONE_DIM_EMPTY if empty else ())), (domain,), smooth, gradient, rtol)
+    chosen = (*chosen, *(_ONE_DIM_EMPTY if empty else ()))
+    return Row(name, lambda m, x, **a: getattr(m, name)(x, **a), reference, chosen, (domain,), gradient=gradient)
 
 
 _CORRECTIONS = tuple(
     Case(c.shapes, {**c.arguments, **more})
     for c in (*_DIMS, *_SEVERAL)
     for more in ({}, {"correction": 0})
-    if math.prod(c.shapes[0]) > 3 and not (c.shapes[0] == (1, 4, 1))
+    if math.prod(c.shapes[0]) > 3 and c.shapes[0] != (1, 4, 1)
 )
 _NORMS = tuple(
     Case(c.shapes, {**c.arguments, "p": p})
     for c in (*_DIMS, *_SEVERAL)
     for p in (2, 1, math.inf, -math.inf, 3, 0.5, 1.5, "fro")
+    if p != "fro" or np.size(c.arguments.get("dim", 0)) <= 2  # PyTorch has no "fro" of more
 )
 
 REDUCTIONS = [
@@ -284,19 +408,24 @@ REDUCTIONS = [
     along("min", _extreme(np.min, np.argmin), "distinct", empty=False),
     Row("max of all", lambda m, x: m.max(x), np.max, cases([(), (1,), (7,), (3, 5), (4099,)]), ("distinct",)),
     Row("min of all", lambda m, x: m.min(x), np.min, cases([(), (1,), (7,), (3, 5), (4099,)]), ("distinct",)),
-    along("argmax", lambda x, dim, keepdim=False: np.argmax(x, axis=dim, keepdims=keepdim), gradient=False, empty=False),
-    along("argmin", lambda x, dim, keepdim=False: np.argmin(x, axis=dim, keepdims=keepdim), gradient=False, empty=False),
+    along("argmax", lambda x, dim, keepdim=False: np.argmax(x, axis=dim, keepdims=keepdim), gradient=False,
+          empty=False),
+    along("argmin", lambda x, dim, keepdim=False: np.argmin(x, axis=dim, keepdims=keepdim), gradient=False,
+          empty=False),
     Row("argmax of all", lambda m, x: m.argmax(x), np.argmax, cases([(), (1,), (7,), (3, 5), (2, 3, 4), (40000,)]),
         gradient=False),
     Row("logsumexp", lambda m, x, **a: m.logsumexp(x, **a), _logsumexp, (*_ONE_DIM, *_SEVERAL)),
     along("softmax", _softmax, keepdim=False),
     along("log_softmax", lambda x, dim: x - _logsumexp(x, dim, True) if x.size else x, keepdim=False),
+    Row("normalize", lambda m, x, **k: m.nn.functional.normalize(x, **k),
+        lambda x, p=2.0, dim=1: x / np.maximum(_norm(x, p, dim, True), 1e-12),
+        (case((3, 4)), case((3, 4), dim=0), case((3, 4), p=1.0))),
     along("cumsum", lambda x, dim: np.cumsum(np.atleast_1d(x), dim).reshape(x.shape), keepdim=False),
     along("cumprod", lambda x, dim: np.cumprod(np.atleast_1d(x), dim).reshape(x.shape), "zeros", keepdim=False),
 ]  # fmt: skip
 
 
-# --- shapes ---------------------------------------------------------------------------------------------------------------
+# --- shapes -----------------------------------------------------------------------------------------------------------
 
 
 def shaped(name, call, reference, *chosen, **flags):
@@ -313,36 +442,43 @@ SHAPES = [
            case((2, 3, 4), a=0, b=-1), case((2, 3, 4), a=1, b=-1)),
     shaped("unflatten", lambda m, x, d, to: m.unflatten(x, d, to), lambda x, d, to: x.reshape(x.shape[:d] + to),
            case((2, 6), d=1, to=(2, 3))),
-    shaped("transpose", lambda m, x, a, b: m.transpose(x, a, b), np.swapaxes,
+    shaped("transpose", lambda m, x, a, b: m.transpose(x, a, b), plain(np.swapaxes),
            case((2, 3), a=0, b=1), case((2, 3, 4), a=0, b=-1), case((0, 3), a=0, b=1)),
     shaped("T", lambda m, x: x.T, np.transpose, case((2, 3)), case((3, 1))),
     shaped("mT", lambda m, x: x.mT, lambda x: np.swapaxes(x, -1, -2), case((2, 3)), case((2, 3, 4))),
     shaped("t", lambda m, x: m.t(x), np.transpose, case((2, 3)), case((3,))),
-    shaped("permute", lambda m, x, order: m.permute(x, order), np.transpose,
+    shaped("permute", lambda m, x, order: m.permute(x, order), plain(np.transpose),
            case((2, 3, 4), order=(2, 0, 1)), case((2, 3, 1, 4), order=(3, 1, 0, 2)), case((), order=())),
-    shaped("movedim", lambda m, x, a, b: m.movedim(x, a, b), np.moveaxis,
+    shaped("movedim", lambda m, x, a, b: m.movedim(x, a, b), plain(np.moveaxis),
            case((2, 3, 4), a=0, b=-1), case((2, 3, 4), a=(0, 1), b=(1, 2))),
     shaped("squeeze", lambda m, x, **a: m.squeeze(x, **a),
            lambda x, dim=None: np.squeeze(x) if dim is None else np.squeeze(x, dim),
            case((1, 3, 1)), case((1, 3, 1), dim=0), case((1, 3, 1), dim=(0, 2)), case((3,))),
-    shaped("unsqueeze", lambda m, x, d: m.unsqueeze(x, d), np.expand_dims,
+    shaped("unsqueeze", lambda m, x, d: m.unsqueeze(x, d), plain(np.expand_dims),
            case((3,), d=0), case((2, 3), d=-1), case((), d=0), case((0, 3), d=1)),
-    shaped("expand", lambda m, x, to: x.expand(to), np.broadcast_to,
+    shaped("expand", lambda m, x, to: x.expand(to), plain(np.broadcast_to),
            case((3, 1), to=(3, 4)), case((3,), to=(2, 3)), case((), to=(2, 2)), case((1, 3, 1), to=(2, 3, 2)),
            case((1, 3), to=(0, 3))),
-    shaped("broadcast_to", lambda m, x, to: m.broadcast_to(x, to), np.broadcast_to, case((3, 1), to=(2, 3, 4))),
-    shaped("flip", lambda m, x, d: m.flip(x, d), np.flip,
+    shaped("broadcast_to", lambda m, x, to: m.broadcast_to(x, to), plain(np.broadcast_to), case((3, 1), to=(2, 3, 4))),
+    shaped("flip", lambda m, x, d: m.flip(x, d), plain(np.flip),
            case((3, 4), d=(0,)), case((3, 4), d=(0, 1)), case((2, 3, 4), d=(1,)), case((0, 3), d=(0,))),
-    shaped("repeat", lambda m, x, n: x.repeat(n), np.tile, case((2, 3), n=(2, 1)), case((3,), n=(2, 2)),
+    shaped("repeat", lambda m, x, n: x.repeat(n), plain(np.tile), case((2, 3), n=(2, 1)), case((3,), n=(2, 2)),
            case((2,), n=(0,))),
-    shaped("tile", lambda m, x, n: m.tile(x, n), np.tile, case((2, 3), n=(2,)), case((2, 1), n=(1, 3))),
+    shaped("tile", lambda m, x, n: m.tile(x, n), plain(np.tile), case((2, 3), n=(2,)), case((2, 1), n=(1, 3))),
     shaped("cat", lambda m, *xs, d: m.cat(xs, d), lambda *xs, d: np.concatenate(xs, d),
-           case((2, 3), (1, 3), d=0), case((2, 1), (2, 0), (2, 3), d=1), case((3,), d=0), case((2, 3, 1), (2, 3, 2), d=-1)),
+           case((2, 3), (1, 3), d=0), case((2, 1), (2, 0), (2, 3), d=1), case((3,), d=0),
+           case((2, 3, 1), (2, 3, 2), d=-1)),
     shaped("stack", lambda m, *xs, d: m.stack(xs, d), lambda *xs, d: np.stack(xs, d),
            case((2, 3), (2, 3), d=0), case((2, 3), (2, 3), (2, 3), d=-1), case((), (), d=0), case((0, 2), (0, 2), d=1)),
     shaped("hstack", lambda m, *xs: m.hstack(xs), lambda *xs: np.hstack(xs), case((3,), (2,)), case((2, 1), (2, 3))),
     shaped("vstack", lambda m, *xs: m.vstack(xs), lambda *xs: np.vstack(xs), case((3,), (3,)), case((2, 3), (1, 3))),
-    shaped("split", lambda m, x, n, d: m.split(x, n, d), _torch_split, case((5, 2), n=2, d=0), case((2, 6), n=3, d=1)),
+    shaped("ravel", lambda m, x: m.ravel(x), np.ravel, case((2, 3)), case(())),
+    shaped("swapdims", lambda m, x: m.swapdims(x, 0, 1), lambda x: np.swapaxes(x, 0, 1), case((2, 3, 2))),
+    shaped("fliplr", lambda m, x: m.fliplr(x), np.fliplr, case((2, 3))),
+    shaped("flipud", lambda m, x: m.flipud(x), np.flipud, case((2, 3))),
+    shaped("broadcast_tensors", lambda m, a, b: m.broadcast_tensors(a, b), np.broadcast_arrays, case((3, 1), (4,))),
+    shaped("split", lambda m, x, n, d: m.split(x, n, d), plain(_torch_split),
+           case((5, 2), n=2, d=0), case((2, 6), n=3, d=1)),
     shaped("split, one part used", lambda m, x, n, d: m.split(x, n, d)[1], lambda x, n, d: _torch_split(x, n, d)[1],
            case((5, 2), n=2, d=0), case((2, 6), n=3, d=1)),
     shaped("chunk", lambda m, x, n, d: m.chunk(x, n, d), lambda x, n, d: np.split(x, n, d),
@@ -359,7 +495,7 @@ SHAPES = [
 ]  # fmt: skip
 
 
-# --- indexing -------------------------------------------------------------------------------------------------------------
+# --- indexing ---------------------------------------------------------------------------------------------------------
 
 
 def indexed(name, index, *chosen):
@@ -402,6 +538,31 @@ INDEXING = [
          case((3, 4), dim=0, index=_places((2, 4), 3)), case((2, 3, 4), dim=1, index=_places((2, 5, 4), 3)))),
     Row("scatter_add", lambda m, x, y, dim, index: m.scatter_add(x, dim, m.from_numpy(index), y), _scatter_add,
         (case((5,), (7,), dim=0, index=_places((7,), 5)), case((3, 4), (3, 6), dim=1, index=_places((3, 6), 4)))),
+    Row("scatter", lambda m, x, y, dim, index: m.scatter(x, dim, m.from_numpy(index), y),
+        lambda x, y, dim, index: _scattered(x, y, dim, index),
+        (case((5,), (3,), dim=0, index=_I([4, 0, 2])), case((2, 4), (2, 2), dim=1, index=_I([[3, 1], [0, 2]])))),
+    Row("scatter", lambda m, x, dim, index: m.scatter(x, dim, m.from_numpy(index), 1.5),
+        lambda x, dim, index: _scattered(x, np.full(index.shape, 1.5), dim, index),
+        (case((5,), dim=0, index=_I([4, 0, 0])),)),
+    Row("take_along_dim", lambda m, x, dim, index: m.take_along_dim(x, m.from_numpy(index), dim),
+        lambda x, dim, index: np.take_along_axis(x, index, dim), (case((3, 4), dim=1, index=_places((3, 2), 4)),)),
+    Row("take", lambda m, x, index: m.take(x, m.from_numpy(index)), lambda x, index: np.take(x, index),
+        (case((3, 4), index=_places((2, 5), 12)), case((3,), index=_I([], np.int64)))),
+    Row("index_copy", lambda m, x, y, dim, index: m.index_copy(x, dim, m.from_numpy(index), y),
+        lambda x, y, dim, index: _copied(x, y, dim, index),
+        (case((5, 2), (2, 2), dim=0, index=_I([3, 1])), case((2, 4), (2, 3), dim=1, index=_I([2, 0, 3])))),
+    Row("index_fill", lambda m, x, dim, index: m.index_fill(x, dim, m.from_numpy(index), 2.5),
+        lambda x, dim, index: _copied(x, 2.5, dim, index), (case((5, 2), dim=0, index=_I([3, 1, 1])),)),
+    Row("index_put", lambda m, x, y, index, add: m.index_put(x, tuple(map(m.from_numpy, index)), y, add),
+        lambda x, y, index, add: _index_put(x, y, index, add),
+        (case((4, 3), (2,), index=(_I([0, 3]), _I([1, 1])), add=False),
+         case((4,), (3,), index=(_I([1, 1, 2]),), add=True),
+         case((4, 3), (2, 3), index=(_I([3, 0]),), add=False), case((4, 3), (), index=(_I([1, 1]),), add=True))),
+    Row("diagonal", lambda m, x, k: m.diagonal(x, k), plain(np.diagonal),
+        cases([(3, 3), (2, 4)], {"k": 0}, {"k": 1}, {"k": -1})),
+    Row("diag", lambda m, x, k: m.diag(x, k), np.diag, cases([(3, 3), (2, 4), (3,)], {"k": 0}, {"k": 1}, {"k": -1})),
+    Row("diag_embed", lambda m, x: m.diag_embed(x), lambda x: x[..., None] * np.eye(x.shape[-1]),
+        cases([(3,), (2, 3)])),
     Row("index_add", lambda m, x, y, dim, index: m.index_add(x, dim, m.from_numpy(index), y), _add_at,
         (case((5, 2), (7, 2), dim=0, index=_places((7,), 5)), case((3, 4), (3, 6), dim=1, index=_places((6,), 4)))),
     Row("masked_fill", lambda m, x, value: m.masked_fill(x, m.from_numpy(_where_mask(x.detach().numpy())), value),
@@ -416,7 +577,7 @@ INDEXING = [
 ]  # fmt: skip
 
 
-# --- matrix products ------------------------------------------------------------------------------------------------------
+# --- matrix products --------------------------------------------------------------------------------------------------
 
 _PRODUCTS = tuple(
     case(*pair)
@@ -442,7 +603,8 @@ LINALG = [
         lambda c, a, b, beta=1, alpha=1: beta * c + alpha * (a @ b),
         (case((2,), (3, 4), (4, 2)), case((3, 2), (3, 4), (4, 2), beta=0.5, alpha=-2.0))),
     Row("linear", lambda m, x, w, b: m.nn.functional.linear(x, w, b), lambda x, w, b: x @ w.T + b,
-        (case((5, 4), (3, 4), (3,)), case((4,), (3, 4), (3,)), case((2, 5, 4), (3, 4), (3,)), case((0, 4), (3, 4), (3,)))),
+        (case((5, 4), (3, 4), (3,)), case((4,), (3, 4), (3,)), case((2, 5, 4), (3, 4), (3,)),
+         case((0, 4), (3, 4), (3,)))),
     Row("linear without bias", lambda m, x, w: m.nn.functional.linear(x, w), lambda x, w: x @ w.T,
         (case((5, 4), (3, 4)), case((4,), (3, 4)), case((2, 5, 4), (3, 4)))),
     Row("linear with relu", lambda m, x, w, b: m.nn.functional.linear(x, w, b, relu=True),
@@ -450,7 +612,7 @@ LINALG = [
         (case((5, 4), (3, 4), (3,)), case((2, 5, 4), (3, 4), (3,))), parity=False),
 ]  # fmt: skip
 
-TABLE = [*POINTWISE, *REDUCTIONS, *SHAPES, *INDEXING, *LINALG]
+TABLE = [*POINTWISE, *INPLACE, *REDUCTIONS, *SHAPES, *INDEXING, *LINALG]
 DIFFERENTIABLE = [row for row in TABLE if row.gradient]
 
 

@@ -1,15 +1,14 @@
 """DataLoader: batches of a dataset. Rows of a TensorDataset are gathered natively, a whole batch at a time.
 
 DESIGN
-a. A TensorDataset, or a Subset of one, needs no Python a sample: an epoch's order is drawn as one tensor, and a batch is
-   one kernel call a tensor over a part of that order. Rows that lie in order are not even copied: a view of them.
+a. A TensorDataset, or a Subset of one, needs no Python a sample: an epoch's order is drawn as one tensor, and a batch
+   is one kernel call a tensor over a part of that order. Rows that lie in order are not even copied: a view of them.
 b. Everything else goes the general way: index, fetch items, collate.
 """
 
 from itertools import islice
 
 from .._engine import Kernel, empty, view
-from .._storage import int64
 from ..creation import as_tensor
 from .collate import default_collate, default_convert
 from .dataset import IterableDataset, Subset, TensorDataset

@@ -101,7 +101,7 @@ class SubsetRandomSampler(Sampler):
 class WeightedRandomSampler(Sampler):
     """``num_samples`` indices in each pass, drawn with probabilities proportional to ``weights``.
 
-    Without ``replacement`` no index is drawn twice. RuntimeError if weights are negative, not finite, all 0, or too few.
+    Without ``replacement`` no index is drawn twice. RuntimeError if weights are negative, infinite, all 0, or too few.
 
     >>> from minigrad.data import WeightedRandomSampler
     >>> list(WeightedRandomSampler([0.0, 1.0], 3))

@@ -7,7 +7,8 @@ import math
 import warnings
 
 from .. import random as _random
-from .._engine import Tensor, copy_
+from .._engine import Kernel, Tensor, copy_, empty
+from .._storage import int64
 from ..ops import pointwise as _p
 from ..ops import reduce as _reduce
 from ..ops.dropout import dropout as _dropout
@@ -19,6 +20,8 @@ from ..ops.losses import (
     mse_loss,
     nll_loss,
 )
+
+_K_ONE_HOT = Kernel("index.one_hot", 0.2)
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "gelu",
@@ -186,3 +189,34 @@ def normalize(input, p=2.0, dim=1, eps=1e-12):
     tensor([[0.6000, 0.8000]])
     """
     return input / _p.clamp(_reduce.norm(input, p, dim, True), min=eps)
+
+
+def one_hot(tensor, num_classes=-1):
+    """1 at each label, 0 elsewhere, along a new last dimension of ``num_classes`` (the largest label + 1 if -1).
+
+    tensor: integer labels of any shape; the result is int64. RuntimeError for labels outside [0, num_classes).
+
+    >>> import minigrad as mg
+    >>> mg.nn.functional.one_hot(mg.tensor([0, 2]), 3)
+    tensor([[1, 0, 0],
+            [0, 0, 1]])
+    """
+    if tensor.is_floating_point():
+        raise RuntimeError(f"one_hot is only applicable to index tensors of integer type, got {tensor.dtype!r}")
+    index = tensor.long().contiguous()
+    if index.numel() == 0:
+        if num_classes <= 0:
+            raise RuntimeError("Can not infer total number of classes from empty tensor.")
+        return empty((*index.shape, num_classes), int64)
+    low, high = index.min().item(), index.max().item()
+    if low < 0:
+        raise RuntimeError(f"Class values must be non-negative, found {low}.")
+    if num_classes == -1:
+        num_classes = high + 1
+    if high >= num_classes:
+        raise RuntimeError(
+            f"Class values must be smaller than num_classes, found {high} for num_classes={num_classes}."
+        )
+    y = empty((*index.shape, num_classes), int64)
+    _K_ONE_HOT((y,), (index,), (num_classes,), (), index.numel(), y.numel())
+    return y

@@ -5,7 +5,7 @@ a. The instance ``__dict__`` is the one place where values live, so ``self.weigh
    costs nothing extra. Three ordered registries of names (``_parameter_names``, ``_buffer_names``, ``_module_names``)
    say what is what, also for names registered as None. ``__setattr__`` and ``__delattr__`` keep both in step.
    ``_parameters``, ``_buffers`` and ``_modules`` are read-only views for code that looks at them.
-b. ``__call__`` is ``forward`` unless this very module has hooks.
+b. Calling is ``forward`` unless this very module has hooks (``_call.pyx``).
 c. ``load_state_dict`` checks everything before it copies anything: a checkpoint that does not fit changes nothing.
 """
 
@@ -17,6 +17,7 @@ from types import MappingProxyType
 from .._engine import RemovableHandle, Tensor, copy_, empty, no_grad
 from .._storage import float32, float64
 from ..creation import is_dtype
+from ._call import Callable
 from .parameter import Parameter
 
 
@@ -58,7 +59,7 @@ def _indent(text, spaces=2):
     return text.replace("\n", "\n" + " " * spaces)
 
 
-class Module:
+class Module(Callable):
     """Base class of all layers and models.
 
     Assign parameters and submodules as attributes in ``__init__`` (after ``super().__init__()``) and define
@@ -99,11 +100,6 @@ class Module:
     def forward(self, *input):
         """What calling the module computes; subclasses define it."""
         raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
-
-    def __call__(self, *args, **kwargs):
-        if self._hooked:
-            return self._call_with_hooks(args, kwargs)
-        return self.forward(*args, **kwargs)
 
     # --- attributes ---
 
@@ -183,8 +179,8 @@ class Module:
         >>> import minigrad as mg
         >>> m = mg.nn.Module()
         >>> m.register_buffer("mean", mg.zeros(2))
-        >>> m.state_dict()
-        OrderedDict({'mean': tensor([0., 0.])})
+        >>> list(m.state_dict())
+        ['mean']
         """
         self._register("buffer", "_buffer_names", name, tensor, Tensor, bool(persistent))
 
@@ -267,11 +263,8 @@ class Module:
     def _named(self, registry, prefix, recurse, remove_duplicate):
         """(name, tensor) of one registry, here and below."""
         seen = set()
-        if recurse:
-            modules = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate)
-        else:
-            modules = ((prefix, self),)
-        for path, module in modules:
+        below = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate)
+        for path, module in below if recurse else ((prefix, self),):
             own = module.__dict__
             for name in tuple(own[registry]):
                 value = own[name]
@@ -433,7 +426,12 @@ class Module:
 
     def zero_grad(self, set_to_none=True):
         """Drop the gradients of all parameters, or fill them with zeros if not ``set_to_none``."""
-        for _, module in self.named_modules():
+        seen, waiting = set(), [self]  # not named_modules: this is called in each step
+        while waiting:
+            module = waiting.pop()
+            if module is None or module in seen:
+                continue
+            seen.add(module)
             own = module.__dict__
             for name in own["_parameter_names"]:
                 p = own[name]
@@ -442,8 +440,11 @@ class Module:
                 if set_to_none:
                     p.grad = None
                 elif p.grad is not None:
-                    p.grad = p.grad.detach() if p.grad.requires_grad else p.grad
+                    if p.grad.requires_grad:
+                        p.grad = p.grad.detach()
                     p.grad.zero_()
+            for name in own["_module_names"]:
+                waiting.append(own[name])
 
     def apply(self, fn):
         """Call ``fn(module)`` on all submodules, then on this module; the module."""
@@ -529,7 +530,7 @@ class Module:
         """
         return self._add_hook("_forward_hooks", _Hook(hook, with_kwargs, always_call), prepend)
 
-    def _call_with_hooks(self, args, kwargs):
+    def _call_with_hooks(self, *args, **kwargs):
         result, called = None, set()
         after = self.__dict__.get("_forward_hooks", ())
         try:

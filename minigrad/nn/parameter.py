@@ -19,7 +19,9 @@ class Parameter(Tensor):
         if data is None:
             data = empty((0,))
         elif not isinstance(data, Tensor):
-            raise TypeError(f"Parameter: data must be a Tensor, not {type(data).__name__}; convert it with tensor(data)")
+            raise TypeError(
+                f"Parameter: data must be a Tensor, not {type(data).__name__}; convert it with tensor(data)"
+            )
         self.data = data
         self.requires_grad = requires_grad
 

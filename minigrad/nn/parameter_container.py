@@ -148,7 +148,7 @@ class ParameterDict(Module):
 
     def get(self, key, default=None):
         """The value of ``key``, or ``default`` if it is absent."""
-        return self[key] if key in self else default
+        return self[key] if key in self._keys else default
 
     def pop(self, key):
         """Remove ``key`` and return its value."""

@@ -19,27 +19,26 @@ import operator
 
 import numpy as np
 
-from .._engine import (
-    Kernel,
-    Op,
-    Tensor,
-    bump,
-    copy_,
-    empty,
-    filled,
-    from_buffer,
-    is_grad_enabled,
-    operand,
-    write_memory,
-)
+from .._engine import Kernel, Op, Tensor, bump, copy_, empty, filled, from_buffer, is_grad_enabled, operand
 from .._engine import _cast as cast
 from .._engine import view as _view
 from .._storage import bool_, float32, float64, int8, int16, int32, int64, uint8
 from . import pointwise
 from .shape import (
-    broadcast_shapes, contiguous, diagonal as _diagonal, expand, narrow, permute, put_region, record_slice, reshape, row_major,
-    transpose, unbind, unsqueeze, wrap_dim,
-)  # fmt: skip
+    broadcast_shapes,
+    contiguous,
+    expand,
+    inverse,
+    narrow,
+    permute,
+    put_region,
+    record_slice,
+    reshape,
+    row_major,
+    unbind,
+    wrap_dim,
+)
+from .shape import diagonal as _diagonal
 
 _K_TAKE = Kernel("index.take", 0.8)
 _K_TAKE_ADD = Kernel("index.take_add", 1.2)
@@ -71,7 +70,7 @@ def _numpy(x):
 
 def _from_numpy(array, name="int64"):
     array = np.ascontiguousarray(array, name)
-    return from_buffer(array, name, array.shape, row_major(array.shape), True)
+    return from_buffer(array, name, array.shape, row_major(array.shape), array.flags.writeable)
 
 
 def _index_tensor(item):
@@ -235,8 +234,7 @@ def _basic(shape, strides, items, used):
             d += 1
         elif kind is slice:
             start, step, length = _bounds(item, shape[d])
-            if length:
-                offset += start * strides[d]
+            offset += start * strides[d]
             out.append(length)
             steps.append(step * strides[d])
             d += 1
@@ -269,7 +267,12 @@ def _basic(shape, strides, items, used):
 
 def _split_index(x, index):
     """(the recorded view of x that the basic part of an index makes, the rest as [(dim, tensor)])."""
-    items, used = _entries(index if type(index) is tuple else (index,))
+    items = index if type(index) is tuple else (index,)
+    used = len(items)
+    for item in items:
+        if type(item) is not int and type(item) is not slice:
+            items, used = _entries(items)
+            break
     shape = tuple(x.shape)
     out, steps, offset, arrays = _basic(shape, x.stride(), items, used)
     if len(arrays) == len(items) and out == shape:  # nothing basic
@@ -278,64 +281,52 @@ def _split_index(x, index):
     if x.requires_grad:
         if not x.is_contiguous():
             _, steps, offset, _ = _basic(shape, row_major(shape), items, used)
-        record_slice(y, x, out, steps, offset)
+        record_slice(y, x, shape, out, steps, offset)
     return y, arrays
 
 
-class _Selection:
-    """What ``arrays`` select from ``x``: positions ``index`` (1-D) in the run of ``count`` dims from ``first`` on.
+def _select(x, arrays, private):
+    """What ``arrays`` select from x: (source, order, selected).
 
     ``source`` is x with its dims permuted by ``order`` (None: x itself) so that the indexed ones are neighbours.
+    ``selected`` is what the operations below take: (positions as a vector, in which run of dims: the first of them and
+    how many, the shape of the index, the shape of the source).
     """
+    shape = tuple(x.shape)
+    if len(arrays) == 1:
+        d, item = arrays[0]
+        if item.dtype is bool_:
+            index = _mask_positions(item)
+            return x, None, (index, d, item.ndim, (index.numel(),), shape)
+        return x, None, (checked_index(item, d, shape[d], private), d, 1, tuple(item.shape), shape)
+    dims, parts = [], []
+    for d, item in arrays:
+        if item.dtype is bool_:
+            for k, part in enumerate(np.unravel_index(_numpy(_mask_positions(item)), tuple(item.shape))):
+                dims.append(d + k)
+                parts.append(part)
+        else:
+            dims.append(d)
+            parts.append(_numpy(checked_index(item, d, shape[d])))
+    try:
+        index_shape = np.broadcast_shapes(*[part.shape for part in parts])
+    except ValueError:
+        raise IndexError(
+            "shape mismatch: indexing tensors could not be broadcast together with shapes "
+            + ", ".join(str(list(part.shape)) for part in parts)
+        ) from None
+    positions = np.zeros(index_shape, np.int64)
+    for d, part in zip(dims, parts):
+        positions = positions * shape[d] + part
+    index, first, count = _from_numpy(positions), dims[0], len(dims)
+    if dims == list(range(first, first + count)):
+        return x, None, (index, first, count, index_shape, shape)
+    order = tuple(dims + [d for d in range(len(shape)) if d not in dims])
+    return permute(x, order), order, (index, 0, count, index_shape, tuple([shape[d] for d in order]))
 
-    __slots__ = ("count", "first", "index", "index_shape", "order", "source")
 
-    def __init__(self, x, arrays, private):
-        shape = tuple(x.shape)
-        self.source, self.order, self.count = x, None, 1
-        if len(arrays) == 1:
-            self.first, item = arrays[0]
-            if item.dtype is bool_:
-                self.count = item.ndim
-                self.index = _mask_positions(item)
-                self.index_shape = (self.index.numel(),)
-            else:
-                self.index_shape = tuple(item.shape)
-                self.index = checked_index(item, self.first, shape[self.first], private)
-            return
-        dims, parts = [], []
-        for d, item in arrays:
-            if item.dtype is bool_:
-                for k, part in enumerate(np.unravel_index(_numpy(_mask_positions(item)), tuple(item.shape))):
-                    dims.append(d + k)
-                    parts.append(part)
-            else:
-                dims.append(d)
-                parts.append(_numpy(checked_index(item, d, shape[d])))
-        try:
-            self.index_shape = np.broadcast_shapes(*[part.shape for part in parts])
-        except ValueError:
-            raise IndexError(
-                "shape mismatch: indexing tensors could not be broadcast together with shapes "
-                + ", ".join(str(list(part.shape)) for part in parts)
-            ) from None
-        positions = np.zeros(self.index_shape, np.int64)
-        for d, part in zip(dims, parts):
-            positions = positions * shape[d] + part
-        self.index = _from_numpy(positions)
-        self.first, self.count = dims[0], len(dims)
-        if dims != list(range(dims[0], dims[0] + len(dims))):
-            self.order = tuple(dims + [d for d in range(len(shape)) if d not in dims])
-            self.source, self.first = permute(x, self.order), 0
-
-    def result_shape(self):
-        """The shape of what is selected."""
-        shape = tuple(self.source.shape)
-        return shape[: self.first] + self.index_shape + shape[self.first + self.count :]
-
-    def saved(self):
-        """What the operations below take after the tensor: (index, first, count, index shape, source shape)."""
-        return self.index, self.first, self.count, self.index_shape, tuple(self.source.shape)
+def _selected_shape(index, first, count, index_shape, shape):
+    return shape[:first] + index_shape + shape[first + count :]
 
 
 # --- taking and putting by position -----------------------------------------------------------------------------------
@@ -484,31 +475,35 @@ def getitem(x, index):
     >>> x[x > 3]
     tensor([4, 5])
     """
-    if type(index) is int:
+    kind = type(index)
+    if kind is int or kind is slice:
         shape, strides = tuple(x.shape), x.stride()
         if not shape:
             raise _too_many(1, 0)
         size = shape[0]
-        if not -size <= index < size:
-            raise IndexError(f"index {index} is out of bounds for dimension 0 with size {size}")
-        if index < 0:
-            index += size
-        rest = shape[1:]
-        y = _view(x, rest, strides[1:], index * strides[0])
-        if x.requires_grad:
-            if not x.is_contiguous():
-                strides = row_major(shape)
-            record_slice(y, x, rest, strides[1:], index * strides[0])
-        return y
-    y, arrays = _split_index(x, index)
+        if kind is int:
+            if not -size <= index < size:
+                raise IndexError(f"index {index} is out of bounds for dimension 0 with size {size}")
+            out, steps, start = shape[1:], strides[1:], index + size if index < 0 else index
+        else:
+            start, step, length = _bounds(index, size)
+            out, steps = (length, *shape[1:]), (step * strides[0], *strides[1:])
+        if not x.requires_grad:
+            return _view(x, out, steps, start * strides[0])
+        if x.is_contiguous():
+            y = _view(x, out, steps, start * strides[0])
+            return record_slice(y, x, shape, out, steps, start * strides[0])
+    if isinstance(index, Tensor) and index.ndim == 1 and x.ndim:
+        item = _index_tensor(index)
+        if item.dtype is bool_:
+            _check_mask(tuple(item.shape), tuple(x.shape), 0)
+        y, arrays = x, ((0, item),)
+    else:
+        y, arrays = _split_index(x, index)
     if arrays:
-        return _take(*_selected(y, arrays, y.requires_grad))
+        source, _, selected = _select(y, arrays, y.requires_grad)
+        return _take(source, *selected)
     return reshape(x, x.shape) if y is x else y
-
-
-def _selected(x, arrays, private):
-    selection = _Selection(x, arrays, private)
-    return selection.source, *selection.saved()
 
 
 def _value(value, dtype):
@@ -557,29 +552,19 @@ def setitem(x, index, value):
         and y.dtype.is_floating_point
         and (y.requires_grad or value.requires_grad or (base is not None and base.requires_grad))
     )
-    selection = _Selection(y, arrays, recorded)
-    _index_put(y, selection, value, recorded)
-
-
-def _index_put(y, selection, value, recorded):
-    target = selection.result_shape()
+    source, order, selected = _select(y, arrays, recorded)
+    target = _selected_shape(*selected)
     value = _fitting(value, target)
     if value.ndim > len(target) or any(n not in (1, m) for n, m in zip(tuple(value.shape)[::-1], target[::-1])):
         raise RuntimeError(
-            f"shape mismatch: value tensor of shape {list(value.shape)} cannot be broadcast to indexing result of shape "
-            f"{list(target)}"
+            f"shape mismatch: value tensor of shape {list(value.shape)} cannot be broadcast to indexing result of "
+            f"shape {list(target)}"
         )
     if not recorded:
-        _write(selection.source, value, *selection.saved())
+        _write(source, value, *selected)
         return
-    value = expand(cast(value, y.dtype), target)
-    made = _put(selection.source, value, *selection.saved())
-    if selection.order is not None:
-        inverse = [0] * len(selection.order)
-        for i, d in enumerate(selection.order):
-            inverse[d] = i
-        made = permute(made, inverse)
-    copy_(y, made)
+    made = _put(source, expand(cast(value, y.dtype), target), *selected)
+    copy_(y, made if order is None else permute(made, inverse(order)))
 
 
 def iterate(x):
@@ -1111,12 +1096,8 @@ def index_put_(self, indices, values, accumulate=False):
         return self
     _check_addable("index_put_", self)
     y, arrays = _split_index(self, index)
-    selection = _Selection(y, arrays, True)
-    value = expand(cast(_value(values, self.dtype), self.dtype), selection.result_shape())
-    added = _take_add(value, *selection.saved())
-    if selection.order is not None:
-        inverse = [0] * len(selection.order)
-        for i, d in enumerate(selection.order):
-            inverse[d] = i
-        added = permute(added, inverse)
-    return pointwise.add.inplace(self, added)
+    _, order, selected = _select(y, arrays, True)
+    value = expand(cast(_value(values, self.dtype), self.dtype), _selected_shape(*selected))
+    added = _take_add(value, *selected)
+    pointwise.add.inplace(y, added if order is None else permute(added, inverse(order)))
+    return self

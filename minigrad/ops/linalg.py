@@ -23,20 +23,23 @@ from .shape import reshape, row_major, unsqueeze
 CACHED = 4096  # batches of up to this many products keep their offsets for the next call
 
 
-# --- the product of matrices ----------------------------------------------------------------------------------------------
+# --- the product of matrices ------------------------------------------------------------------------------------------
 
 
 def _da(dy, a, b, ta, tb, shape_a, shape_b):
-    return sum_to(_product(b, dy, tb, True) if ta else _product(dy, b, False, not tb), shape_a)
+    da = _product(b, dy, tb, True) if ta else _product(dy, b, False, not tb)
+    return da if shape_a is None else sum_to(da, shape_a)
 
 
 def _db(dy, a, b, ta, tb, shape_a, shape_b):
-    if len(shape_b) == 2 and len(shape_a) > 2 and not ta:  # the batch is just more rows
+    if shape_b is not None and len(shape_b) == 2 and not ta:  # the batch is just more rows
         a, dy = (reshape(t, (math.prod(t.shape[:-1]), t.shape[-1])) for t in (a, dy))
-    return sum_to(_product(dy, a, True, ta) if tb else _product(a, dy, not ta, False), shape_b)
+    db = _product(dy, a, True, ta) if tb else _product(a, dy, not ta, False)
+    return db if shape_b is None else sum_to(db, shape_b)
 
 
-_matmul = Op("Mm", _da, _db)
+_matmul = Op("Mm", _da, _db)  # shape_a, shape_b: None for two matrices, which cannot broadcast
+_dot = Op("Dot", lambda dy, a, b: dy * b, lambda dy, a, b: dy * a)
 
 
 def _product(a, b, ta=False, tb=False):
@@ -44,17 +47,22 @@ def _product(a, b, ta=False, tb=False):
     if not a.is_floating_point():
         return _integer_product(a, b, ta, tb)
     if a.ndim == 2 and b.ndim == 2:
-        y = gemm(a, b, ta, tb)
-    elif b.ndim == 2 and not ta and a.is_contiguous():
+        return _recorded(gemm(a, b, ta, tb), a, b, ta, tb, None, None)
+    if b.ndim == 2 and not ta and a.is_contiguous():
         lead, k = tuple(a.shape[:-1]), a.shape[-1]
         rows = gemm(view(a, (math.prod(lead), k), (k or 1, 1)), b, False, tb)
         shape = (*lead, rows.shape[1])
         y = view(rows, shape, row_major(shape)).detach()
     else:
         y = _batched(a, b, ta, tb)
+    return _recorded(y, a, b, ta, tb, a.shape, b.shape)
+
+
+def _recorded(y, a, b, ta, tb, shape_a, shape_b):
+    """y with its history; each operand is saved only if the gradient of the other needs it."""
     if not is_grad_enabled():
         return y
-    saved = (a if b.requires_grad else None, b if a.requires_grad else None, ta, tb, a.shape, b.shape)
+    saved = (a if b.requires_grad else None, b if a.requires_grad else None, ta, tb, shape_a, shape_b)
     return _matmul.record(y, a, b, saved=saved)
 
 
@@ -133,7 +141,7 @@ def _integer_product(a, b, ta, tb):
     return from_buffer(found, a.dtype.name, found.shape, row_major(found.shape), True)
 
 
-# --- checks ---------------------------------------------------------------------------------------------------------------
+# --- checks -----------------------------------------------------------------------------------------------------------
 
 
 def _check(name, *inputs):
@@ -141,10 +149,10 @@ def _check(name, *inputs):
     for x in inputs:
         if not isinstance(x, Tensor):
             raise TypeError(f"{name}(): expected Tensor arguments, got {type(x).__name__}")
-    a = inputs[0]
-    for b in inputs[1:]:
-        if a.dtype is not b.dtype:
-            raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {a.dtype!r} != {b.dtype!r}")
+        if x.dtype is not inputs[0].dtype:
+            raise RuntimeError(
+                f"expected m1 and m2 to have the same dtype, but got: {inputs[0].dtype!r} != {x.dtype!r}"
+            )
 
 
 def _check_inner(a, b):
@@ -162,7 +170,7 @@ def _check_inner(a, b):
         )
 
 
-# --- public -----------------------------------------------------------------------------------------------------------------
+# --- public -----------------------------------------------------------------------------------------------------------
 
 
 def matmul(input, other):
@@ -177,6 +185,10 @@ def matmul(input, other):
     """
     _check("matmul", input, other)
     m, n = input.ndim, other.ndim
+    if m == 2 and n == 2:
+        (_, k), (rows, _) = input.shape, other.shape
+        if k == rows:
+            return _product(input, other)
     if m == 0 or n == 0:
         raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {m}D and {n}D")
     if m == 1 and n == 1:
@@ -243,7 +255,12 @@ def dot(input, other):
             f"inconsistent tensor size, expected tensor [{k}] and src [{n}] to have the same number of elements, but "
             f"got {k} and {n} elements respectively"
         )
-    return reshape(_product(reshape(input, (1, k)), reshape(other, (k, 1))), ())
+    row, column = view(input, (1, k), (k, *input.stride())), view(other, (k, 1), (*other.stride(), 1))
+    y = view(_product(row, column), (), ()).detach()
+    if not is_grad_enabled():
+        return y
+    saved = (input if other.requires_grad else None, other if input.requires_grad else None)
+    return _dot.record(y, input, other, saved=saved)
 
 
 def outer(input, vec2):

@@ -19,7 +19,8 @@ cdef Kernel SUM = Kernel("reduce.sum", 0.1), DRELU = Kernel("elementwise.drelu",
 def linear(Tensor input not None, Tensor weight not None, Tensor bias=None, *, bint relu=False):
     """``input @ weight.T + bias``, then relu if asked.
 
-    input (..., in), weight (out, in), bias (out,) or None, all of one floating dtype; the result is (..., out).
+    input (..., in), weight (out, in), bias (out,), () or None, all of one floating dtype; the result is (..., out).
+    A weight (in,) gives (...), with a bias ().
 
     >>> import minigrad as mg
     >>> x, w = mg.tensor([[1.0, 2.0]]), mg.tensor([[3.0, 4.0], [5.0, 6.0]])
@@ -29,6 +30,11 @@ def linear(Tensor input not None, Tensor weight not None, Tensor bias=None, *, b
     cdef Tensor x = input, y
     cdef Py_ssize_t[8] shape
     cdef int i
+    if weight.nd == 1:
+        y = linear(x, weight.unsqueeze(0), None if bias is None else bias.reshape(1) if bias.nd == 0 else bias, relu=relu)
+        return y.squeeze(-1)
+    if bias is not None and bias.count == 1 and bias.nd <= 1 and weight.nd == 2 and weight.shape_[0] > 1:
+        bias = bias.expand((weight.shape_[0],))
     check(x, weight, bias)
     if x.nd == 2:
         y = product(x, weight, False, True, to_contiguous(bias) if bias is not None else None, relu)
@@ -49,7 +55,7 @@ def linear(Tensor input not None, Tensor weight not None, Tensor bias=None, *, b
 
 cdef int check(Tensor x, Tensor w, Tensor b) except -1:
     if w.nd != 2:
-        raise RuntimeError(f"linear: weight must be 2-D (out_features, in_features), got shape {w.shape}")
+        raise RuntimeError(f"linear: weight must be 2-D (out_features, in_features), got shape {tuple(w.shape)}")
     if x.nd == 0:
         raise RuntimeError("linear: input must have at least one dimension")
     if x.dt != w.dt or (b is not None and b.dt != w.dt) or CATEGORY[x.dt] != 2:
@@ -63,9 +69,9 @@ cdef int check(Tensor x, Tensor w, Tensor b) except -1:
         for i in range(x.nd - 1):
             rows *= x.shape_[i]
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({rows}x{x.shape_[x.nd - 1]} and "
-                           f"{w.shape_[1]}x{w.shape_[0]}): input {x.shape}, weight {w.shape}")
+                           f"{w.shape_[1]}x{w.shape_[0]}): input {tuple(x.shape)}, weight {tuple(w.shape)}")
     if b is not None and (b.nd != 1 or b.shape_[0] != w.shape_[0]):
-        raise RuntimeError(f"linear: bias must have shape ({w.shape_[0]},), got {b.shape}")
+        raise RuntimeError(f"linear: bias must have shape ({w.shape_[0]},), got {tuple(b.shape)}")
     return 0
 
 

@@ -4,17 +4,15 @@
 the input needs a gradient. Reductions: 0 none, 1 mean, 2 sum.
 """
 
+from math import inf
+
 from .._engine import _cast as cast
-from .._engine import filled
+from .._engine import Op
 from .pointwise import clamp, log, log1p, softplus, where
 
 
 def _reduce(loss, reduction):
     return loss if reduction == 0 else loss.mean() if reduction == 1 else loss.sum()
-
-
-def _zeros(x):
-    return filled(x.shape, 0, x.dtype)
 
 
 def _by_label(logp, target, weight, ignore_index):
@@ -42,16 +40,12 @@ def nll_loss(x, target, weight, ignore_index, smoothing, reduction):
     return loss.sum() / w.sum() if reduction == 1 else _reduce(loss, reduction)
 
 
-def cross_entropy_probs(x, target, weight, smoothing, reduction, batch):
+def cross_entropy_probs(x, target, weight, smoothing, reduction):
     """-sum_c q_c logp_c with q = w (t (1 - s) + s / C), x and target (N, C)."""
     q = target * (1 - smoothing) + smoothing / x.shape[1] if smoothing else target
     if weight is not None:
         q = q * weight
     return _reduce(-(q * x.log_softmax(1)).sum(1), reduction)
-
-
-def cross_entropy_probs_of_input(x, target, *arguments):
-    return cross_entropy_probs(x, target, *arguments)
 
 
 def _weighted(loss, w, reduction):
@@ -63,13 +57,28 @@ def mse(x, t, w, q, constant, reduction):
     return _weighted(d * d, w, reduction)
 
 
+def _dbce(dy, x, t):
+    return dy * ((x - t) / clamp(x * (1 - x), min=1e-12))  # finite at 0 and 1, the same as in the kernel
+
+
+def _dbce_target(dy, x, t):
+    return dy * (clamp(log1p(-x), min=-100.0) - clamp(log(x), min=-100.0))
+
+
+_bce = Op("BinaryCrossEntropy", _dbce, _dbce_target)
+
+
 def bce(x, t, w, q, constant, reduction):
     """-(t max(log x, -100) + (1 - t) max(log(1 - x), -100))."""
-    loss = (t - 1) * clamp(log1p(-x), min=-100.0) - t * clamp(log(x), min=-100.0)
-    return _weighted(loss, w, reduction)
+    a, b = x.detach(), t.detach()
+    loss = (b - 1) * clamp(log1p(-a), min=-100.0) - b * clamp(log(a), min=-100.0)
+    return _weighted(_bce.record(loss, x, t, saved=(x, t)), w, reduction)
 
 
 def bce_logits(x, t, w, q, constant, reduction):
-    positive = t * softplus(-x)
-    loss = (positive if q is None else positive * q) + (1 - t) * softplus(x)
-    return _weighted(loss, w, reduction)
+    """q t softplus(-x) + (1 - t) softplus(x); a term whose factor is 0 is 0 even where the softplus is infinite."""
+    yes, no = (t if q is None else t * q), 1 - t
+    minus, plus = softplus(-x), softplus(x)
+    minus = where((yes == 0) & (minus == inf), 0.0, minus)
+    plus = where((no == 0) & (plus == inf), 0.0, plus)
+    return _weighted(yes * minus + no * plus, w, reduction)

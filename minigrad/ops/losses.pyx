@@ -17,7 +17,7 @@ from libc.stdint cimport int64_t
 from .._engine cimport (
     Kernel, Op, Tensor, grad_enabled, launch, needs_grad, new_like, new_tensor, record, strided_view, to_contiguous,
 )
-from .._storage cimport BOOL, CATEGORY, F32, F64, I64
+from .._storage cimport CATEGORY, DTYPES, F32, F64, I64
 
 import warnings
 
@@ -26,8 +26,9 @@ from .._engine import enable_grad, operand, run_backward
 from . import loss_formulas as formulas
 
 cdef Kernel LABEL_STATS = Kernel("losses.label_stats", 0.3), BCE_CHECK = Kernel("losses.bce_check", 0.2)
-cdef enum:
+cpdef enum:
     BLOCK = 4096  # elements a unit of the elementwise kernels, see kernels/losses.py
+cdef enum:
     NONE = 0
     MEAN = 1
     SUM = 2
@@ -38,7 +39,8 @@ cdef int reduction_of(object reduction, object size_average, object reduce) exce
     if size_average is not None or reduce is not None:
         average, reduced = (True if v is None else v for v in (size_average, reduce))
         reduction = "none" if not reduced else "mean" if average else "sum"
-        warnings.warn(f"size_average and reduce are deprecated, please use reduction='{reduction}' instead.", stacklevel=3)
+        warnings.warn(f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.",
+                      stacklevel=1)  # functions of this file have no frame: 1 is the caller
     if reduction == "mean":
         return MEAN
     if reduction == "sum":
@@ -46,6 +48,11 @@ cdef int reduction_of(object reduction, object size_average, object reduce) exce
     if reduction == "none":
         return NONE
     raise ValueError(f"{reduction} is not a valid value for reduction: use 'mean', 'sum' or 'none'")
+
+
+cdef list sizes(Tensor x):
+    """The shape for messages."""
+    return [x.shape_[i] for i in range(x.nd)]
 
 
 cdef Tensor number(int dt, double value):
@@ -79,7 +86,7 @@ cdef double ordered_sum(Tensor x) noexcept:
 # --- backward: hand the saved gradient on -------------------------------------------------------------------------------
 
 
-def dloss(Tensor dy, Tensor x, Tensor dx, formula, tuple arguments):
+def dloss(Tensor dy, Tensor x, Tensor dx, formula, *arguments):
     """The gradient that the forward pass computed, times dy; recomputed by the formula when backward is recorded."""
     if grad_enabled():
         with enable_grad():
@@ -122,7 +129,7 @@ cdef class RowsLoss:
 
     cdef Tensor run(self, Tensor x, Tensor target, Tensor weight, Py_ssize_t ignore_index, double smoothing,
                     int reduction, object label_shape):
-        """x (N, C) and target (N,) int64, both checked for shape and dtype; target contiguous."""
+        """x (N, C), target (N,) int64 and weight (C,), checked for shape and dtype; target contiguous."""
         cdef Py_ssize_t rows = x.shape_[0], classes = x.shape_[1]
         cdef bint recording = grad_enabled() and needs_grad(x)
         cdef double[2] stats
@@ -130,18 +137,22 @@ cdef class RowsLoss:
         cdef double[2] scalars
         cdef Py_ssize_t[4] dims
         cdef void *bufs[5]
-        cdef Tensor data = to_contiguous(x), losses, dx = None, y
+        cdef Tensor data = to_contiguous(x), losses, dx = None, w = None, y
         cdef int at = 1
-        # labels: range and the sum of weights
-        bufs[0], bufs[1], bufs[2], bufs[3] = stats, &bad, target.ptr, NULL if weight is None else weight.ptr
+        if weight is not None:
+            w = to_contiguous(weight)
+        # labels: range, the sum of weights and the number of rows that are not ignored
+        bufs[0], bufs[1], bufs[2], bufs[3] = stats, &bad, target.ptr, NULL if w is None else w.ptr
         dims[0], dims[1], dims[2], dims[3] = rows, classes, weight is not None, ignore_index
         bad, stats[0], stats[1] = -1, 0, 0
         launch(LABEL_STATS.find(x.dt, x.dt), bufs, dims, NULL, 1 if rows else 0, rows * 0.3)
         if bad >= 0:
             raise_label(target, bad, classes, target.shape if label_shape is None else label_shape)
+        if weight is not None and grad_enabled() and needs_grad(weight):
+            return self.formula(x, target, weight, ignore_index, smoothing, reduction)
         scalars[0] = smoothing
         scalars[1] = 1 / stats[0] if reduction == MEAN else 1
-        if reduction == MEAN and stats[0] == 0:
+        if reduction == MEAN and stats[1] == 0:
             scalars[1] = 0  # all ignored: the loss is nan and the gradients are 0, as in PyTorch
         if not self.smooths:
             scalars[0] = scalars[1]
@@ -151,16 +162,18 @@ cdef class RowsLoss:
             dx = new_like(data, data.dt)
             bufs[at] = dx.ptr
             at += 1
-        bufs[at], bufs[at + 1], bufs[at + 2] = data.ptr, target.ptr, NULL if weight is None else weight.ptr
+        bufs[at], bufs[at + 1], bufs[at + 2] = data.ptr, target.ptr, NULL if w is None else w.ptr
         dims[0], dims[1], dims[2] = classes, weight is not None, ignore_index
         kernel = self.fused if recording else self.loss_only
         launch((<Kernel>kernel).find(x.dt, x.dt), bufs, dims, scalars, rows, <double>rows * classes * (<Kernel>kernel).cost)
         if reduction == NONE:
             y = losses
+        elif reduction == SUM:
+            y = number(x.dt, ordered_sum(losses))
         else:
-            y = number(x.dt, ordered_sum(losses) / stats[0] if reduction == MEAN else ordered_sum(losses))
+            y = number(x.dt, ordered_sum(losses) / stats[0] if stats[0] != 0 else float("nan"))
         if recording:
-            record(self.op, y, (x,), (x, dx, self.formula, (target, weight, ignore_index, smoothing, reduction)))
+            record(self.op, y, (x,), (x, dx, self.formula, target, w, ignore_index, smoothing, reduction))
         return y
 
 
@@ -192,7 +205,7 @@ from .._storage import int64 as int64_dtype
 
 
 cdef Tensor class_weight(object weight, Tensor x, Py_ssize_t classes):
-    """The class weights, checked; contiguous."""
+    """The class weights, checked."""
     if weight is None:
         return None
     if not isinstance(weight, Tensor):
@@ -200,10 +213,10 @@ cdef Tensor class_weight(object weight, Tensor x, Py_ssize_t classes):
     cdef Tensor w = <Tensor>weight
     if w.nd != 1 or w.shape_[0] != classes:
         raise RuntimeError(f"weight tensor should be defined either for all {classes} classes or no classes but got weight "
-                           f"tensor of shape: {list(w.shape)}")
+                           f"tensor of shape: {sizes(w)}")
     if w.dt != x.dt:
         raise RuntimeError(f"expected scalar type {x.dtype!r} for weight but found {w.dtype!r}")
-    return to_contiguous(w)
+    return w
 
 
 def cross_entropy(input, target, weight=None, size_average=None, Py_ssize_t ignore_index=-100, reduce=None,
@@ -237,14 +250,12 @@ def cross_entropy(input, target, weight=None, size_average=None, Py_ssize_t igno
     if not 0 <= label_smoothing <= 1:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     t = <Tensor>target if isinstance(target, Tensor) else <Tensor>operand(target)
-    if x.nd == 0:
-        raise ValueError("cross_entropy: input must have at least one dimension (C,), got shape ()")
-    if CATEGORY[t.dt] == 2 and (t.nd == x.nd and same(t, x)):
-        return probabilities(x, t, weight, ignore_index, code, label_smoothing)
     if CATEGORY[t.dt] == 2:
+        if x.nd and same(t, x):
+            return probabilities(x, t, weight, ignore_index, code, label_smoothing)
         raise RuntimeError(
-            f"cross_entropy: target has dtype {t.dtype!r} and shape {t.shape}: class labels must be integers; class "
-            f"probabilities must have the input's shape {x.shape}")
+            f"cross_entropy: target has dtype {t.dtype!r} and shape {sizes(t)}: class labels must be integers; class "
+            f"probabilities must have the input's shape {sizes(x)}")
     return of_labels(<RowsLoss>CE, x, t, weight, ignore_index, label_smoothing, code, "cross_entropy")
 
 
@@ -286,32 +297,36 @@ cdef object of_labels(RowsLoss loss, Tensor x, Tensor target, object weight, Py_
     cdef Tensor w, rows
     cdef int i
     if x.nd == 0:
-        raise ValueError(f"{name}: input must have at least one dimension (C,), got shape ()")
+        raise ValueError(f"{name}: expected an input of 1 or more dimensions, (C,) or (N, C, ...), got shape []")
     classes = x.shape_[at]
-    if target.nd != x.nd - 1:
-        hint = ""
-        if target.nd == x.nd and target.shape_[at] == 1:
-            hint = f"; squeeze the target: target.squeeze({at})"
-        elif target.nd == x.nd and same(x, target):
-            hint = "; for class probabilities the target must be floating point, for labels use target.argmax(1)"
-        raise ValueError(f"{name}: expected a target of {x.nd - 1} dimensions for an input of shape {x.shape}, got shape "
-                         f"{target.shape}{hint}")
-    if at and x.shape_[0] != target.shape_[0]:
-        raise ValueError(f"Expected input batch_size ({x.shape_[0]}) to match target batch_size ({target.shape_[0]}).")
+    if x.nd == 1 and target.nd == 1:
+        if target.shape_[0] != 1:
+            raise ValueError(f"For 1D input, 1D target must have size 1, but got target size: {target.shape[0]}")
+        target = target.reshape(())
+    if target.nd == x.nd and same(x, target) and x.nd > 1:
+        raise RuntimeError(f"Expected floating point type for target with class probabilities, got {target.dtype!r}; for "
+                           f"class labels use target.argmax(1)")
+    if at and (target.nd == 0 or x.shape_[0] != target.shape_[0]):
+        raise ValueError(f"Expected input batch_size ({x.shape[0]}) to match target batch_size "
+                         f"({target.shape[0] if target.nd else 0}).")
     for i in range(2, x.nd):
-        if x.shape_[i] != target.shape_[i - 1]:
-            raise RuntimeError(f"Expected target size {[x.shape[0], *x.shape[2:]]}, got {list(target.shape)}")
-    if classes == 0:
-        raise IndexError(f"{name}: input of shape {x.shape} has no classes")
+        if target.nd == x.nd - 1 and x.shape_[i] != target.shape_[i - 1]:
+            at = -1
+    if target.nd != x.nd - 1 or at < 0:
+        hint = "; squeeze the target: target.squeeze(1)" if target.nd == x.nd and target.shape_[1] == 1 else ""
+        raise RuntimeError(f"{name}: Expected target size {sizes(x)[:1] + sizes(x)[2:]} for an input of shape {sizes(x)} "
+                           f"(N, C, ...), got {sizes(target)}{hint}")
+    if classes == 0 and target.count:
+        raise IndexError(f"{name}: target is out of bounds: input of shape {sizes(x)} has no classes")
     w = class_weight(weight, x, classes)
     shape = target.shape
     rows = x
     if x.nd == 1:
         rows = x.unsqueeze(0)
     elif x.nd > 2:
-        rows = x.movedim(1, -1).reshape(-1, classes)
+        rows = x.movedim(1, -1).reshape(target.count, classes)
     target = labels(target, "target")
-    y = loss.run(rows, target if target.nd == 1 else flat(target), w, ignore_index, smoothing, code, tuple(shape))
+    y = loss.run(rows, target if target.nd == 1 else flat(target), w, ignore_index, smoothing, code, shape)
     return y.reshape(shape) if code == NONE and x.nd != 2 else y
 
 
@@ -331,26 +346,32 @@ cdef object probabilities(Tensor x, Tensor target, object weight, Py_ssize_t ign
     """Cross-entropy against class probabilities."""
     cdef int at = 0 if x.nd == 1 else 1
     cdef Py_ssize_t classes = x.shape_[at], count
-    cdef Tensor w = class_weight(weight, x, classes), rows = x, t = target, losses, dx = None, y
+    cdef Tensor w, rows, t = target, data, td, wd = None, losses, dx = None, y
     cdef Py_ssize_t[3] dims
     cdef double[2] scalars
     cdef void *bufs[6]
     cdef bint recording
     if ignore_index >= 0:
         raise RuntimeError("ignore_index is not supported for floating point target")
-    if t.dt != x.dt:
-        raise RuntimeError(f"expected scalar type {x.dtype!r} for target but found {t.dtype!r}")
     if classes == 0:
-        raise IndexError(f"cross_entropy: input of shape {x.shape} has no classes")
+        raise IndexError(f"cross_entropy: input of shape {sizes(x)} has no classes")
+    w = None if weight is None else operand(weight)
+    if x.dt != t.dt or (w is not None and w.dt != x.dt):
+        dtype = DTYPES[F64 if F64 in (x.dt, t.dt) or (w is not None and w.dt == F64) else F32]
+        x, t, w = cast(x, dtype), cast(t, dtype), None if w is None else cast(w, dtype)
+    w = class_weight(w, x, classes)
+    rows = x
     shape = [x.shape[i] for i in range(x.nd) if i != at]
     if x.nd != 2:
-        rows, t = (v.unsqueeze(0) if v.ndim == 1 else v.movedim(1, -1).reshape(-1, classes) for v in (x, t))
-    arguments = (w, smoothing, code, x.shape_[0] if x.nd > 1 else 1)
-    if grad_enabled() and (needs_grad(target) or (w is not None and needs_grad(<Tensor>weight))):
-        y = formulas.cross_entropy_probs(rows, t, *arguments)
+        count = x.count // classes
+        rows, t = (v.unsqueeze(0) if v.ndim == 1 else v.movedim(1, -1).reshape(count, classes) for v in (x, t))
+    if grad_enabled() and (needs_grad(t) or (w is not None and needs_grad(w))):
+        y = formulas.cross_entropy_probs(rows, t, w, smoothing, code)
         return y.reshape(shape) if code == NONE else y
     recording = grad_enabled() and needs_grad(rows)
     data, td = to_contiguous(rows), to_contiguous(t)
+    if w is not None:
+        wd = to_contiguous(w)
     count = data.shape[0]
     losses = new_tensor(x.dt, 1, &count)
     # 'mean' divides by the batch size, also with further dimensions (count rows each weigh the same)
@@ -358,12 +379,12 @@ cdef object probabilities(Tensor x, Tensor target, object weight, Py_ssize_t ign
     scalars[0], scalars[1] = smoothing, 1 / <double>divisor if divisor else 0
     if recording:
         dx = new_like(data, x.dt)
-        bufs[0], bufs[1], bufs[2], bufs[3], bufs[4] = losses.ptr, dx.ptr, NULL, (<Tensor>data).ptr, (<Tensor>td).ptr
-        bufs[5] = NULL if w is None else w.ptr
+        bufs[0], bufs[1], bufs[2], bufs[3], bufs[4] = losses.ptr, dx.ptr, NULL, data.ptr, td.ptr
+        bufs[5] = NULL if wd is None else wd.ptr
         dims[0], dims[1], dims[2] = classes, 0, w is not None
         launch(PROBS.find(x.dt, x.dt), bufs, dims, scalars, count, <double>count * classes * PROBS.cost)
     else:
-        bufs[0], bufs[1], bufs[2], bufs[3] = losses.ptr, (<Tensor>data).ptr, (<Tensor>td).ptr, NULL if w is None else w.ptr
+        bufs[0], bufs[1], bufs[2], bufs[3] = losses.ptr, data.ptr, td.ptr, NULL if wd is None else wd.ptr
         dims[0], dims[1] = classes, w is not None
         launch(PROBS_LOSS.find(x.dt, x.dt), bufs, dims, scalars, count, <double>count * classes * PROBS_LOSS.cost)
     y = losses
@@ -371,7 +392,7 @@ cdef object probabilities(Tensor x, Tensor target, object weight, Py_ssize_t ign
         total = ordered_sum(losses)
         y = number(x.dt, total if code == SUM else total / count if count else float("nan"))
     if recording:
-        record(PROBS_OP, y, (rows,), (rows, dx, formulas.cross_entropy_probs_of_input, (t, *arguments)))
+        record(PROBS_OP, y, (rows,), (rows, dx, formulas.cross_entropy_probs, t, w, smoothing, code))
     return y.reshape(shape) if code == NONE and x.nd != 2 else y
 
 
@@ -431,7 +452,7 @@ cdef class EachLoss:
         else:
             y = number(x.dt, ordered_sum(parts))
         if recording:
-            record(self.op, y, (x,), (x, dx, self.formula, (t, w, q, constant, reduction)))
+            record(self.op, y, (x,), (x, dx, self.formula, t, w, q, constant, reduction))
         return y
 
     cdef object call(self, Tensor x, Tensor t, Tensor w, Tensor q, double constant, int reduction):
@@ -462,8 +483,8 @@ cdef Tensor expanded(object weight, Tensor x, str function, str name):
     try:
         return weight.expand(x.shape) if weight.shape != x.shape else weight
     except RuntimeError:
-        raise RuntimeError(f"{function}: {name} of shape {weight.shape} does not broadcast to the input's shape "
-                           f"{x.shape}") from None
+        raise RuntimeError(f"{function}: {name} of shape {sizes(weight)} does not broadcast to the input's shape {sizes(x)}"
+                           ) from None
 
 
 def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
@@ -494,22 +515,23 @@ cdef tuple pair(object input, object target, str function):
     x, t = <Tensor>input, <Tensor>operand(target)
     if not same(x, t):
         if {x.nd, t.nd} == {1, 2} and x.count == t.count and x.count > 1 and 1 in (x.shape[x.nd - 1], t.shape[t.nd - 1]):
-            wide, name = (x, "input") if x.nd == 2 else (t, "target")
-            raise ValueError(f"{function}: input {x.shape} and target {t.shape} would broadcast to ({x.count}, {x.count}), "
-                             f"comparing every row with every other; use {name}.squeeze(1)" if wide.shape[1] == 1 else
-                             f"{function}: input {x.shape} and target {t.shape} differ; use {name}.squeeze(0)")
-        warnings.warn(
-            f"Using a target size ({t.shape}) that is different to the input size ({x.shape}). This will likely lead to "
-            "incorrect results due to broadcasting. Please ensure they have the same size.", stacklevel=3)
+            raise ValueError(f"{function}: input {sizes(x)} and target {sizes(t)} would broadcast to [{x.count}, {x.count}], "
+                             f"comparing every row with every other; use {'input' if x.nd == 2 else 'target'}.squeeze(1)")
         from .shape import broadcast_tensors
 
-        x, t = broadcast_tensors(x, t)
+        message = (f"Using a target size ({sizes(t)}) that is different to the input size ({sizes(x)}). This will likely "
+                   "lead to incorrect results due to broadcasting. Please ensure they have the same size.")
+        try:
+            x, t = broadcast_tensors(x, t)
+        except RuntimeError:
+            raise RuntimeError(f"{function}: input {sizes(x)} and target {sizes(t)} do not broadcast") from None
+        warnings.warn(message, stacklevel=1)
     if x.dt != t.dt or CATEGORY[x.dt] != 2:
         from .._engine import result_type
 
         dtype = result_type(x, t)
         if not dtype.is_floating_point:
-            raise RuntimeError(f"{function}: input must be floating point, got {x.dtype!r} and target {t.dtype!r}")
+            raise NotImplementedError(f"{function}: input must be floating point, got {x.dtype!r} and target {t.dtype!r}")
         x, t = cast(x, dtype), cast(t, dtype)
     return x, t
 
@@ -519,7 +541,7 @@ cdef int check_sizes(Tensor x, Tensor t, str function) except -1:
         hint = ""
         if x.count == t.count:
             hint = f"; use target.reshape({', '.join(map(str, x.shape))})" if x.nd else "; use target.squeeze()"
-        raise ValueError(f"{function}: target size {t.shape} must be the same as input size {x.shape}{hint}")
+        raise ValueError(f"{function}: target size {sizes(t)} must be the same as input size {sizes(x)}{hint}")
     return 0
 
 
@@ -560,8 +582,8 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
                                      pos_weight=None):
     """Binary cross-entropy of logits: w (q t softplus(-x) + (1 - t) softplus(x)), exact at infinite logits.
 
-    input: logits; target: same shape, any dtype; weight and pos_weight (q) broadcast to it. 'mean' divides by the number
-    of elements, also with weights.
+    input: logits; target: same shape, any dtype (float64 makes the loss float64); weight and pos_weight (q) broadcast to
+    it. 'mean' divides by the number of elements, also with weights.
 
     >>> import minigrad as mg
     >>> mg.nn.functional.binary_cross_entropy_with_logits(mg.tensor([1.0, 2.0]), mg.tensor([1, 0]))
@@ -569,7 +591,10 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     """
     cdef int code = reduction_of(reduction, size_average, reduce)
     cdef Tensor x = floating(input, "binary_cross_entropy_with_logits", "input")
-    t = cast(operand(target), x.dtype)
+    t = operand(target)
+    if (<Tensor>t).dt == F64 and x.dt == F32:
+        x = cast(x, t.dtype)
+    t = cast(t, x.dtype)
     check_sizes(x, t, "binary_cross_entropy_with_logits")
     w = expanded(weight, x, "binary_cross_entropy_with_logits", "weight")
     q = expanded(pos_weight, x, "binary_cross_entropy_with_logits", "pos_weight")

@@ -14,30 +14,42 @@ FLOATS, TO_BOOL, INTS, NO_BOOL = 1, 2, 4, 8  # flags of Op: see _engine.pyx
 
 # --- arithmetic -------------------------------------------------------------------------------------------------------
 
-add = Op("Add", lambda dy: dy, lambda dy: dy, kernel="add")
-sub = Op("Sub", lambda dy: dy, lambda dy: -dy, kernel="sub", flags=NO_BOOL)
-mul = Op("Mul", lambda dy, a, b: dy * b, lambda dy, a, b: dy * a, kernel="mul", saves=("b", "a"))
+add = Op("Add", lambda dy: dy, lambda dy: dy, kernel="add", doc="input + other.")
+sub = Op("Sub", lambda dy: dy, lambda dy: -dy, kernel="sub", flags=NO_BOOL, doc="input - other; not for bools.")
+mul = Op("Mul", lambda dy, a, b: dy * b, lambda dy, a, b: dy * a, kernel="mul", saves=("b", "a"), doc="input * other.")
 div = Op(
     "Div",
     lambda dy, a, b: dy / b,
     lambda dy, a, b: -dy * (a / b) / b,
     kernel="div", saves=("b", "ab"), flags=FLOATS,
+    doc="input / other; integers give floats.",
 )  # fmt: skip
-neg = Op("Neg", lambda dy: -dy, kernel="neg", flags=NO_BOOL)
-abs = Op("Abs", lambda dy, a: dy * sign(a), kernel="abs", saves=("a",))
-sign = Op("Sign", lambda dy: dy * 0, kernel="sign")
-square = Op("Square", lambda dy, a: dy * (a * 2), kernel="square", saves=("a",))
-reciprocal = Op("Reciprocal", lambda dy, y: -dy * (y * y), kernel="reciprocal", saves=("y",), flags=FLOATS)
-sqrt = Op("Sqrt", lambda dy, y: dy / (y * 2), kernel="sqrt", saves=("y",), flags=FLOATS)
-rsqrt = Op("Rsqrt", lambda dy, y: dy * (y * y * y) * -0.5, kernel="rsqrt", saves=("y",), flags=FLOATS)
+neg = Op("Neg", lambda dy: -dy, kernel="neg", flags=NO_BOOL, doc="-input; not for bools.")
+abs = Op("Abs", lambda dy, a: dy * sign(a), kernel="abs", saves=("a",), doc="|input|; its slope at 0 is 0.")
+sign = Op("Sign", lambda dy: dy * 0, kernel="sign", doc="-1, 0 or 1; no gradient flows.")
+square = Op("Square", lambda dy, a: dy * (a * 2), kernel="square", saves=("a",), doc="input ** 2.")
+reciprocal = Op(
+    "Reciprocal", lambda dy, y: -dy * (y * y), kernel="reciprocal", saves=("y",), flags=FLOATS,
+    doc="1 / input.",
+)  # fmt: skip
+sqrt = Op(
+    "Sqrt", lambda dy, y: dy / (y * 2), kernel="sqrt", saves=("y",), flags=FLOATS,
+    doc="The square root; nan below 0.",
+)  # fmt: skip
+rsqrt = Op(
+    "Rsqrt", lambda dy, y: dy * (y * y * y) * -0.5, kernel="rsqrt", saves=("y",), flags=FLOATS,
+    doc="1 / sqrt(input).",
+)  # fmt: skip
 remainder = Op(
     "Remainder",
     lambda dy, a, b: dy,
     lambda dy, a, b: -dy * floor_divide(a, b),
     kernel="remainder", int_kernel="int_remainder", saves=("", "ab"), flags=NO_BOOL, cost=2,
+    doc="input - other * floor(input / other): the sign of other; integers refuse a zero other.",
 )  # fmt: skip
 floor_divide = Op(
-    "FloorDivide", kernel="floor_divide", int_kernel="int_floor_divide", flags=NO_BOOL, cost=2, arity=2
+    "FloorDivide", kernel="floor_divide", int_kernel="int_floor_divide", flags=NO_BOOL, cost=2, arity=2,
+    doc="floor(input / other); integers refuse a zero other; no gradient.",
 )  # fmt: skip
 
 
@@ -54,7 +66,8 @@ def _dpow_exponent(dy, a, b, y):
 
 
 power = Op(
-    "Pow", _dpow_base, _dpow_exponent, kernel="pow", int_kernel="int_pow", saves=("aby", "aby"), cost=4
+    "Pow", _dpow_base, _dpow_exponent, kernel="pow", int_kernel="int_pow", saves=("aby", "aby"), cost=4,
+    doc="input ** other; integers refuse negative exponents.",
 )  # fmt: skip
 
 
@@ -79,20 +92,38 @@ def pow(input, exponent):
 
 # --- exponentials and friends -----------------------------------------------------------------------------------------
 
-exp = Op("Exp", lambda dy, y: dy * y, kernel="exp", saves=("y",), flags=FLOATS, cost=0.5)
-expm1 = Op("Expm1", lambda dy, y: dy * (y + 1), kernel="expm1", saves=("y",), flags=FLOATS, cost=0.5)
-log = Op("Log", lambda dy, a: dy / a, kernel="log", saves=("a",), flags=FLOATS, cost=0.5)
-log1p = Op("Log1p", lambda dy, a: dy / (a + 1), kernel="log1p", saves=("a",), flags=FLOATS, cost=0.6)
-sin = Op("Sin", lambda dy, a: dy * cos(a), kernel="sin", saves=("a",), flags=FLOATS, cost=5)
-cos = Op("Cos", lambda dy, a: -dy * sin(a), kernel="cos", saves=("a",), flags=FLOATS, cost=5)
-erf = Op(
-    "Erf", lambda dy, a: dy * (2 / math.sqrt(math.pi)) * exp(-(a * a)), kernel="erf", saves=("a",), flags=FLOATS, cost=0.9
+exp = Op("Exp", mul, kernel="exp", saves=("y",), flags=FLOATS, cost=0.5, doc="e ** input.")
+expm1 = Op(
+    "Expm1", lambda dy, y: dy * (y + 1), kernel="expm1", saves=("y",), flags=FLOATS, cost=0.5,
+    doc="e ** input - 1, accurate near 0.",
 )  # fmt: skip
-softplus = Op("Softplus", lambda dy, a: dy * sigmoid(a), kernel="softplus", saves=("a",), flags=FLOATS, cost=0.8)
+log = Op("Log", div, kernel="log", saves=("a",), flags=FLOATS, cost=0.5, doc="The natural logarithm.")
+log1p = Op(
+    "Log1p", lambda dy, a: dy / (a + 1), kernel="log1p", saves=("a",), flags=FLOATS, cost=0.6,
+    doc="log(1 + input), accurate near 0.",
+)  # fmt: skip
+sin = Op("Sin", lambda dy, a: dy * cos(a), kernel="sin", saves=("a",), flags=FLOATS, cost=5, doc="The sine of radians.")
+cos = Op(
+    "Cos", lambda dy, a: -dy * sin(a), kernel="cos", saves=("a",), flags=FLOATS, cost=5,
+    doc="The cosine of radians.",
+)  # fmt: skip
+erf = Op(
+    "Erf", lambda dy, a: dy * (2 / math.sqrt(math.pi)) * exp(-(a * a)), kernel="erf", saves=("a",),
+    flags=FLOATS, cost=0.9, doc="2 / sqrt(pi) times the integral of exp(-t * t) from 0 to input.",
+)  # fmt: skip
+softplus = Op(
+    "Softplus", lambda dy, a: dy * sigmoid(a), kernel="softplus", saves=("a",), flags=FLOATS, cost=0.8,
+    doc="log(1 + e ** input).",
+)  # fmt: skip
 
-# --- activations: their derivative is a fused kernel, itself differentiable ---------------------------------------------
+# --- activations: their derivative is a fused kernel, itself differentiable -------------------------------------------
 
-dtanh = Op("TanhBackward", lambda d, dy, y: d * (1 - y * y), lambda d, dy, y: d * dy * y * -2, kernel="dtanh", saves=("b", "ab"))
+dtanh = Op(
+    "TanhBackward",
+    lambda d, dy, y: d * (1 - y * y),
+    lambda d, dy, y: d * dy * y * -2,
+    kernel="dtanh", saves=("b", "ab"),
+)  # fmt: skip
 dsigmoid = Op(
     "SigmoidBackward",
     lambda d, dy, y: d * (y * (1 - y)),
@@ -100,9 +131,9 @@ dsigmoid = Op(
     kernel="dsigmoid", saves=("b", "ab"),
 )  # fmt: skip
 drelu = Op("ReluBackward", lambda d, y: drelu(d, y), lambda d, y: None, kernel="drelu", saves=("b", ""))
-tanh = Op("Tanh", lambda dy, y: dtanh(dy, y), kernel="tanh", saves=("y",), flags=FLOATS, cost=0.6)
-sigmoid = Op("Sigmoid", lambda dy, y: dsigmoid(dy, y), kernel="sigmoid", saves=("y",), flags=FLOATS, cost=0.6)
-relu = Op("Relu", lambda dy, y: drelu(dy, y), kernel="relu", saves=("y",))
+tanh = Op("Tanh", dtanh, kernel="tanh", saves=("y",), flags=FLOATS, cost=0.6, doc="The hyperbolic tangent.")
+sigmoid = Op("Sigmoid", dsigmoid, kernel="sigmoid", saves=("y",), flags=FLOATS, cost=0.6, doc="1 / (1 + e ** -input).")
+relu = Op("Relu", drelu, kernel="relu", saves=("y",), doc="max(input, 0); its slope at 0 is 0, and nan stays nan.")
 
 # --- extremes and rounding --------------------------------------------------------------------------------------------
 
@@ -112,12 +143,14 @@ maximum = Op(
     lambda dy, a, b: dy * _share(a > b, a == b, dy),
     lambda dy, a, b: dy * _share(b > a, a == b, dy),
     kernel="maximum", saves=("ab", "ab"),
+    doc="The larger of each pair; equal ones share the gradient; nan wins.",
 )  # fmt: skip
 minimum = Op(
     "Minimum",
     lambda dy, a, b: dy * _share(a < b, a == b, dy),
     lambda dy, a, b: dy * _share(b < a, a == b, dy),
     kernel="minimum", saves=("ab", "ab"),
+    doc="The smaller of each pair; equal ones share the gradient; nan wins.",
 )  # fmt: skip
 
 
@@ -125,10 +158,13 @@ def _share(wins, ties, like):
     return cast(wins, like.dtype) + cast(ties, like.dtype) * 0.5
 
 
-floor = Op("Floor", lambda dy: dy * 0, kernel="floor")
-ceil = Op("Ceil", lambda dy: dy * 0, kernel="ceil")
-trunc = Op("Trunc", lambda dy: dy * 0, kernel="trunc")
-round = Op("Round", lambda dy: dy * 0, kernel="round")
+floor = Op("Floor", lambda dy: dy * 0, kernel="floor", doc="The largest integer not above; no gradient flows.")
+ceil = Op("Ceil", lambda dy: dy * 0, kernel="ceil", doc="The smallest integer not below; no gradient flows.")
+trunc = Op("Trunc", lambda dy: dy * 0, kernel="trunc", doc="Rounded towards 0; no gradient flows.")
+round = Op(
+    "Round", lambda dy: dy * 0, kernel="round",
+    doc="Rounded to the nearest integer, halves to even; no gradient flows.",
+)  # fmt: skip
 
 # --- selection --------------------------------------------------------------------------------------------------------
 
@@ -178,17 +214,26 @@ def _lowest(dtype):
     return -math.inf if dtype.is_floating_point else -(2 ** (8 * dtype.itemsize - 1)) if dtype.is_signed else 0
 
 
-# --- comparisons, logic: no gradient -----------------------------------------------------------------------------------
+# --- comparisons, logic: no gradient ----------------------------------------------------------------------------------
 
 eq, ne, lt, le, gt, ge, logical_and, logical_or, logical_xor = (
-    Op(name.title(), kernel=name, flags=TO_BOOL, arity=2)
-    for name in ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor")
-)
+    Op(name.title(), kernel=name, flags=TO_BOOL, arity=2, doc=f"input {sign} other, elementwise, as bools.")
+    for name, sign in (
+        ("eq", "=="), ("ne", "!="), ("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">="), ("logical_and", "and"),
+        ("logical_or", "or"), ("logical_xor", "xor"),
+    )
+)  # fmt: skip
 isnan, isinf, isfinite, logical_not = (
-    Op(name.title(), kernel=name, flags=TO_BOOL) for name in ("isnan", "isinf", "isfinite", "logical_not")
-)
+    Op(name.title(), kernel=name, flags=TO_BOOL, doc=f"{text}, elementwise, as bools.")
+    for name, text in (
+        ("isnan", "Whether nan"), ("isinf", "Whether infinite"), ("isfinite", "Whether neither nan nor infinite"),
+        ("logical_not", "Whether 0"),
+    )
+)  # fmt: skip
 bitwise_and, bitwise_or, bitwise_xor = (
-    Op(name.title(), kernel=kernel, flags=INTS, arity=2)
-    for name, kernel in (("bitwise_and", "bit_and"), ("bitwise_or", "bit_or"), ("bitwise_xor", "bit_xor"))
-)
-bitwise_not = Op("BitwiseNot", kernel="invert", flags=INTS)
+    Op(name.title(), kernel=kernel, flags=INTS, arity=2, doc=f"input {sign} other, for integers and bools.")
+    for name, kernel, sign in (
+        ("bitwise_and", "bit_and", "&"), ("bitwise_or", "bit_or", "|"), ("bitwise_xor", "bit_xor", "^"),
+    )
+)  # fmt: skip
+bitwise_not = Op("BitwiseNot", kernel="invert", flags=INTS, doc="~input, for integers; logical not for bools.")

@@ -12,13 +12,14 @@ c. ``_add_up`` and ``_spread`` (a broadcast view) are each other's gradients; th
 
 import functools
 import math
+import operator
 import warnings
 from collections import namedtuple
 from types import SimpleNamespace
 
 from .._engine import Kernel, Op, Tensor, empty, filled, view
 from .._engine import _cast as cast
-from .._storage import bool_, float32, float64, int64, uint8
+from .._storage import bool_, float64, int64, uint8
 from . import pointwise as p
 from .shape import cat, flip, narrow, permute, reshape, select, stack, wrap_dim
 
@@ -27,7 +28,7 @@ TILE = 512  # columns a unit of the _columns kernels, see kernels/reduce.py
 GATHER_TILE = 64  # columns a unit of index.scatter_add, see kernels/index.py
 
 
-# --- planning -----------------------------------------------------------------------------------------------------------
+# --- planning ---------------------------------------------------------------------------------------------------------
 
 
 def _dims(dim, ndim):
@@ -56,25 +57,20 @@ def _layout(shape, dim, keepdim):
         axes.append(-1 if reduced else len(out))
         if keepdim or not reduced:
             out.append(1 if reduced else size)
-    return tuple(out), tuple(axes), _steps(shape, axes), math.prod([shape[d] for d in dims])
+    return tuple(out), tuple(axes), _steps(shape, tuple(axes)), math.prod([shape[d] for d in dims])
 
 
 @functools.lru_cache(4096)
 def _layout_to(shape, target):
     """(axes, kernel calls) of the sum that undoes a broadcast from ``target`` to ``shape``."""
     lead = len(shape) - len(target)
-    axes = [
-        -1 if d < lead or (target[d - lead] == 1 and size != 1) else d - lead for d, size in enumerate(shape)
-    ]
-    if lead < 0 or any_of(a >= 0 and shape[d] != target[a] for d, a in enumerate(axes)):
+    axes = [-1 if d < lead or (target[d - lead] == 1 and size != 1) else d - lead for d, size in enumerate(shape)]
+    if lead < 0 or [d for d, a in enumerate(axes) if a >= 0 and shape[d] != target[a]]:
         raise RuntimeError(f"a gradient of shape {tuple(shape)} cannot be summed to shape {tuple(target)}")
-    return tuple(axes), _steps(shape, axes)
+    return tuple(axes), _steps(shape, tuple(axes))
 
 
-def any_of(values):
-    return True in map(bool, values)
-
-
+@functools.lru_cache(4096)
 def _steps(shape, axes):
     """The kernel calls of a reduction: (by columns, dims, units, work, size of the output) each."""
     if 0 in shape:
@@ -105,7 +101,7 @@ def _cut(steps, outer, n, inner):
         if inner >= 8 * TILE:
             steps.append((1, (n, inner), outer * (-(-inner // TILE)), work, outer * inner))
             return
-        block = min(n, -(-BLOCK // inner) + 7 & ~7)
+        block = -(-BLOCK // inner) + 7 & ~7
         blocks = -(-n // block)
     steps.append((0, (n, inner, block, blocks), outer * blocks, work, outer * blocks * inner))
     if blocks > 1:
@@ -127,11 +123,13 @@ class _Fold:
         if not steps:
             return filled(shape, self.identity, dtype)
         x, fold = _contiguous(x), self
-        for i, (columns, dims, units, work, size) in enumerate(steps):
-            y = empty(shape if i == len(steps) - 1 else (size,), dtype)
-            to = dtype if fold.converts else None
-            fold.kernels[columns]((y,), (x,), dims=dims, units=units, work=work, dtype=x.dtype, to=to)
+        for columns, dims, units, work, size in steps[:-1]:
+            y = empty((size,), dtype)
+            fold.kernels[columns]((y,), (x,), dims, (), units, work, x.dtype, dtype if fold.converts else None)
             x, fold = y, fold.then
+        columns, dims, units, work, _ = steps[-1]
+        y = empty(shape, dtype)
+        fold.kernels[columns]((y,), (x,), dims, (), units, work, x.dtype, dtype if fold.converts else None)
         return y
 
 
@@ -153,10 +151,9 @@ class _Extreme:
         for i, (columns, dims, units, work, size) in enumerate(steps):
             y, k = (empty(shape if i == len(steps) - 1 else (size,), d) for d in (x.dtype, int64))
             if columns:
-                self.kernels[1]((y, k), (x,), dims=dims, units=units, work=work)
+                self.kernels[1]((y, k), (x,), dims, (), units, work)
             else:
-                last = (*dims, index is not None)
-                self.kernels[0]((y, k), (x, index), dims=last, units=units, work=work)
+                self.kernels[0]((y, k), (x, index), (*dims, index is not None), (), units, work)
             # positions of an earlier run mean nothing along the next one
             x, index = y, k if dims[-1] > 1 and not columns else None
         return y, k
@@ -174,19 +171,24 @@ def _check(input, name, floating=False):
         )
 
 
-def _hashable(dim):
-    return tuple(dim) if isinstance(dim, list) else dim
+def _key(dim):
+    """``dim`` as something to look a plan up by."""
+    if dim is None or type(dim) is int:
+        return dim
+    if isinstance(dim, (tuple, list)):
+        return tuple([operator.index(d) for d in dim])
+    return operator.index(dim)
 
 
-# --- sums and the broadcasts that undo them -------------------------------------------------------------------------------
+# --- sums and the broadcasts that undo them ---------------------------------------------------------------------------
 
 _sum = Op("Sum", lambda dy, shape, axes: _spread(dy, shape, axes))
-_expand = Op("Expand", lambda d, axes, shape: _add_up(d, shape, axes, _steps(d.shape, axes)))
+_expand = Op("Expand", lambda d, axes, shape: _add_up(d, shape, axes))
 
 
-def _add_up(x, shape, axes, steps):
-    """x summed over the dimensions that ``axes`` marks by -1; recorded."""
-    y = _SUM(x, shape, steps, x.dtype)
+def _add_up(x, shape, axes):
+    """x summed to ``shape``, over the dimensions that ``axes`` marks by -1; recorded."""
+    y = _SUM(x, shape, _steps(x.shape, axes), x.dtype)
     return _sum.record(y, x, saved=(x.shape, axes))
 
 
@@ -199,10 +201,11 @@ def _spread(y, shape, axes):
 
 def sum_to(g, shape):
     """``g`` summed down to ``shape``, from which it was broadcast: what a broadcast does to gradients."""
-    if g.shape == shape:
+    full = g.shape
+    if full == shape:
         return g
-    axes, steps = _layout_to(g.shape, tuple(shape))
-    return _add_up(g, shape, axes, steps)
+    axes, steps = _layout_to(full, shape)
+    return _sum.record(_SUM(g, shape, steps, g.dtype), g, saved=(full, axes))
 
 
 def sum(input, dim=None, keepdim=False, *, dtype=None):
@@ -216,17 +219,15 @@ def sum(input, dim=None, keepdim=False, *, dtype=None):
     tensor([3., 7.])
     """
     _check(input, "sum")
-    shape, axes, steps, _ = _layout(input.shape, _hashable(dim), keepdim)
+    full = input.shape
+    shape, axes, steps, _ = _layout(full, _key(dim), keepdim)
     if dtype is not None:
         input = cast(input, dtype)
         if input.dtype is bool_:
             return any(input, dim, keepdim)
     elif not input.is_floating_point():
         return _SUM(input, shape, steps, int64)
-    else:
-        return _add_up(input, shape, axes, steps)
-    y = _SUM(input, shape, steps, input.dtype)
-    return _sum.record(y, input, saved=(input.shape, axes))
+    return _sum.record(_SUM(input, shape, steps, input.dtype), input, saved=(full, axes))
 
 
 _mean = Op("Mean", lambda dy, shape, axes, n: _spread(dy / n, shape, axes))
@@ -247,9 +248,10 @@ def mean(input, dim=None, keepdim=False, *, dtype=None):
             "mean(): could not infer output dtype. Input dtype must be a floating point dtype. "
             f"Got: {input.dtype!r}; convert it or pass dtype="
         )
-    shape, axes, steps, n = _layout(input.shape, _hashable(dim), keepdim)
+    full = input.shape
+    shape, axes, steps, n = _layout(full, _key(dim), keepdim)
     y = p.div(_SUM(input, shape, steps, input.dtype), n)
-    return _mean.record(y, input, saved=(input.shape, axes, n))
+    return _mean.record(y, input, saved=(full, axes, n))
 
 
 def count_nonzero(input, dim=None):
@@ -263,7 +265,7 @@ def count_nonzero(input, dim=None):
     return sum(p.ne(input.detach(), 0), dim)
 
 
-# --- products -------------------------------------------------------------------------------------------------------------
+# --- products ---------------------------------------------------------------------------------------------------------
 
 _prod = Op("Prod", lambda dy, x, axes: _spread(dy, x.shape, axes) * _others(x, axes))
 
@@ -282,7 +284,7 @@ def prod(input, dim=None, keepdim=False, *, dtype=None):
         input = cast(input, dtype)
         if input.dtype is bool_:
             return all(input, dim, keepdim)
-    shape, axes, steps, _ = _layout(input.shape, _hashable(dim), keepdim)
+    shape, axes, steps, _ = _layout(input.shape, _key(dim), keepdim)
     y = _PROD(input, shape, steps, input.dtype if dtype is not None or input.is_floating_point() else int64)
     return _prod.record(y, input, saved=(input, axes))
 
@@ -317,14 +319,14 @@ def _others(x, axes):
     return permute(others, [order.index(d) for d in range(len(order))])
 
 
-# --- truth ----------------------------------------------------------------------------------------------------------------
+# --- truth ------------------------------------------------------------------------------------------------------------
 
 
 def _truth(fold, input, dim, keepdim):
     if dim == () or dim == []:  # here no dimensions are none, unlike everywhere else, as in PyTorch
         y = p.ne(input.detach(), 0)
         return cast(y, uint8) if input.dtype is uint8 else y
-    shape, _, steps, _ = _layout(input.shape, _hashable(dim), keepdim)
+    shape, _, steps, _ = _layout(input.shape, _key(dim), keepdim)
     y = fold(input, shape, steps, bool_)
     return cast(y, uint8) if input.dtype is uint8 else y
 
@@ -351,7 +353,7 @@ def any(input, dim=None, keepdim=False):
     return _truth(_ANY, input, dim, keepdim)
 
 
-# --- extremes -------------------------------------------------------------------------------------------------------------
+# --- extremes ---------------------------------------------------------------------------------------------------------
 
 
 def _return_type(name):
@@ -371,7 +373,7 @@ _amin = Op("Amin", lambda dy, x, y, axes: _share_out(dy, x, y, axes))
 def _share_out(dy, x, y, axes):
     x, y = x.detach(), _spread(y.detach(), x.shape, axes)
     hits = cast(p.logical_or(p.eq(x, y), p.logical_and(p.isnan(x), p.isnan(y))), x.dtype)
-    count = _add_up(hits, dy.shape, axes, _steps(hits.shape, axes))
+    count = _add_up(hits, dy.shape, axes)
     return _spread(dy / count, x.shape, axes) * hits
 
 
@@ -388,11 +390,12 @@ def _extreme_values(op, extreme, name, input, dim, keepdim):
             f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with "
             "the 'dim' argument."
         )
-    shape, axes, steps, _ = _layout(input.shape, _hashable(dim), keepdim)
+    shape, axes, steps, _ = _layout(input.shape, _key(dim), keepdim)
     if not steps:
         _check_nonempty(input, dim, name)
-        return op.record(empty(shape, input.dtype), input, saved=(input, empty(shape, input.dtype), axes))
-    y, _ = extreme(input, shape, steps)
+        y = empty(shape, input.dtype)
+    else:
+        y, _ = extreme(input, shape, steps)
     return op.record(y, input, saved=(input, y, axes))
 
 
@@ -535,12 +538,12 @@ def argmin(input, dim=None, keepdim=False):
     return _position(_MIN, "argmin", input, dim, keepdim)
 
 
-# --- moments --------------------------------------------------------------------------------------------------------------
+# --- moments ----------------------------------------------------------------------------------------------------------
 
 
 def _dvar(dy, x, axes, n, divisor):
     slope = 2 / divisor if divisor > 0 else math.inf  # n - correction <= 0: the variance is nan or inf, so are slopes
-    centre = x - _spread(_add_up(x, dy.shape, axes, _steps(x.shape, axes)) / n, x.shape, axes)
+    centre = x - _spread(_add_up(x, dy.shape, axes) / n, x.shape, axes)
     return _spread(dy * slope, x.shape, axes) * centre
 
 
@@ -584,7 +587,7 @@ def _variance(name, input, dim, unbiased, keepdim, correction):
             raise TypeError(f"{name}(): pass either unbiased or correction, not both")
         correction = 1 if unbiased else 0
     correction = 1 if correction is None else correction
-    shape, axes, steps, n = _layout(input.shape, _hashable(dim), keepdim)
+    shape, axes, steps, n = _layout(input.shape, _key(dim), keepdim)
     divisor = n - correction if n > correction else 0
     if divisor == 0 and math.prod(shape):
         warnings.warn(
@@ -599,7 +602,7 @@ def _variance(name, input, dim, unbiased, keepdim, correction):
     return _var.record(y, input, saved=(input, axes, n, divisor))
 
 
-# --- norms ----------------------------------------------------------------------------------------------------------------
+# --- norms ------------------------------------------------------------------------------------------------------------
 
 
 def _dnorm(dy, x, y, axes, order):
@@ -637,15 +640,15 @@ def norm(input, p="fro", dim=None, keepdim=False, dtype=None):
         p = 2.0
     if isinstance(p, str):
         raise RuntimeError(f"norm(): p must be a number or 'fro', got {p!r}")
-    return _vector_norm(input, float(p), _hashable(dim), keepdim)
+    return _vector_norm(input, float(p), _key(dim), keepdim)
 
 
 def _vector_norm(input, order, dim, keepdim):
     if order == math.inf or order == -math.inf:
         if not input.numel() and (dim is None or dim == () or 0 in [input.shape[d] for d in _dims(dim, input.ndim)]):
             raise RuntimeError(
-                f"norm() cannot compute the {order} norm of nothing (shape {tuple(input.shape)}, dim {dim}) because the "
-                "operation does not have an identity"
+                f"norm() cannot compute the {order} norm of nothing (shape {tuple(input.shape)}, dim {dim}) because "
+                "the operation does not have an identity"
             )
         return (amax if order > 0 else amin)(p.abs(input), () if dim is None else dim, keepdim)
     if order == 1:
@@ -661,7 +664,7 @@ def _vector_norm(input, order, dim, keepdim):
     return _norm.record(y, input, saved=(input, y, axes, order))
 
 
-# --- softmax and its relatives --------------------------------------------------------------------------------------------
+# --- softmax and its relatives ----------------------------------------------------------------------------------------
 
 _K_SOFTMAX, _K_LOG_SOFTMAX = Kernel("reduce.softmax", 1), Kernel("reduce.log_softmax", 1)
 _K_DSOFTMAX, _K_DLOG_SOFTMAX = Kernel("reduce.dsoftmax", 0.3), Kernel("reduce.dlog_softmax", 0.8)
@@ -697,7 +700,7 @@ def _by_rows(kernel, dim, *inputs):
     size = x.numel()
     if size:
         n = x.shape[-1] if dims else 1
-        kernel((y,), inputs, dims=(n,), units=size // n, work=size)
+        kernel((y,), inputs, (n,), (), size // n, size)
     return _moved_back(y, dim)
 
 
@@ -759,16 +762,14 @@ def softmin(input, dim, dtype=None):
     """``softmax(-input, dim)``.
 
     >>> import minigrad as mg
-    >>> mg.softmin(mg.tensor([1., 1.]), 0)
+    >>> softmin(mg.tensor([1., 1.]), 0)
     tensor([0.5000, 0.5000])
     """
     _check(input, "softmin", floating=dtype is None)
     return softmax(-(input if dtype is None else cast(input, dtype)), dim)
 
 
-_logsumexp = Op(
-    "Logsumexp", lambda dy, x, y, axes: _spread(dy, x.shape, axes) * p.exp(x - _spread(y, x.shape, axes))
-)
+_logsumexp = Op("Logsumexp", lambda dy, x, y, axes: _spread(dy, x.shape, axes) * p.exp(x - _spread(y, x.shape, axes)))
 
 
 def logsumexp(input, dim, keepdim=False):
@@ -783,17 +784,17 @@ def logsumexp(input, dim, keepdim=False):
     _check(input, "logsumexp")
     if not input.is_floating_point():
         input = p.add(input, 0.0)
-    shape, axes, _, n = _layout(input.shape, _hashable(dim), keepdim)
+    shape, axes, _, n = _layout(input.shape, _key(dim), keepdim)
     if input.numel() == 0:
         y = filled(shape, -math.inf, input.dtype)
     else:
         x = _moved(input, _dims(dim, input.ndim))
         y = empty(shape, x.dtype)
-        _K_LOGSUMEXP((y,), (x,), dims=(n,), units=x.numel() // n, work=x.numel())
+        _K_LOGSUMEXP((y,), (x,), (n,), (), x.numel() // n, x.numel())
     return _logsumexp.record(y, input, saved=(input, y, axes))
 
 
-# --- running sums and products --------------------------------------------------------------------------------------------
+# --- running sums and products ----------------------------------------------------------------------------------------
 
 _K_CUMSUM, _K_CUMPROD = Kernel("reduce.cumsum", 1), Kernel("reduce.cumprod", 1)
 _cumsum = Op("Cumsum", lambda dy, dim: flip(cumsum(flip(dy, dim), dim), dim) if dy.ndim else dy)
@@ -813,7 +814,7 @@ def _running(kernel, op, name, input, dim, dtype, saves_input):
     y = empty(x.shape, x.dtype)
     if x.numel():
         outer, n, inner = _around(x.shape, d)
-        kernel((y,), (x,), dims=(n, inner), units=outer, work=x.numel())
+        kernel((y,), (x,), (n, inner), (), outer, x.numel())
     return op.record(y, input, saved=(input, d) if saves_input else (d,))
 
 

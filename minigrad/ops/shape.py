@@ -47,12 +47,12 @@ def wrap_dim(dim, ndim):
 
 def sizes_of(sizes):
     """The ints of ``f(2, 3)`` or ``f((2, 3))`` as a tuple."""
-    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+    if len(sizes) == 1 and type(sizes[0]) is not int and isinstance(sizes[0], (tuple, list)):
         sizes = sizes[0]
     for size in sizes:
         if type(size) is not int:
             return tuple([operator.index(size) for size in sizes])
-    return tuple(sizes)
+    return sizes if type(sizes) is tuple else tuple(sizes)
 
 
 def row_major(shape):
@@ -66,7 +66,7 @@ def row_major(shape):
 
 def _check_dims(ndim, sizes):
     if ndim > MAXDIM:
-        raise RuntimeError(f"tensors have at most {MAXDIM} dimensions, got {list(sizes)}")
+        raise ValueError(f"tensors have at most {MAXDIM} dimensions, got {list(sizes)}")
 
 
 def _dims(dim, ndim):
@@ -200,9 +200,9 @@ def slice_write(base, y, shown):
     rewrite_base(base, result)
 
 
-def record_slice(y, x, shape, strides, offset):
-    """Record ``y`` as a view of ``x``: the region (strides and offset) that it has if ``x`` is contiguous."""
-    return _SLICE.record(y, x, saved=(shape, strides, offset, tuple(x.shape)))
+def record_slice(y, x, base_shape, shape, strides, offset):
+    """Record ``y`` as a view of ``x`` (base_shape): the region that it has if ``x`` is contiguous. Returns y."""
+    return _SLICE.record(y, x, saved=(shape, strides, offset, base_shape))
 
 
 # --- contiguous, reshape ----------------------------------------------------------------------------------------------
@@ -424,6 +424,14 @@ def mT(input):
     return transpose(input, -2, -1)
 
 
+def inverse(order):
+    """The order of dims that undoes ``order``."""
+    places = [0] * len(order)
+    for i, d in enumerate(order):
+        places[d] = i
+    return tuple(places)
+
+
 def permute(input, *order, dims=None):
     """A view with dimension ``dims[i]`` at place i.
 
@@ -442,12 +450,7 @@ def permute(input, *order, dims=None):
         raise RuntimeError("permute(): duplicate dims are not allowed.")
     shape, strides = input.shape, input.stride()
     y = _view(input, [shape[d] for d in order], [strides[d] for d in order])
-    if not input.requires_grad:
-        return y
-    inverse = [0] * n
-    for i, d in enumerate(order):
-        inverse[d] = i
-    return _PERMUTE.record(y, input, saved=(tuple(inverse),))
+    return _PERMUTE.record(y, input, saved=(inverse(order),)) if input.requires_grad else y
 
 
 def movedim(input, source, destination):
@@ -510,7 +513,6 @@ def unsqueeze(input, dim):
     """
     shape, strides = tuple(input.shape), input.stride()
     d = wrap_dim(dim, len(shape) + 1)
-    _check_dims(len(shape) + 1, shape[:d] + (1,) + shape[d:])
     step = shape[d] * strides[d] if d < len(shape) else 1
     y = _view(input, shape[:d] + (1,) + shape[d:], strides[:d] + (step,) + strides[d:])
     return _UNSQUEEZE.record(y, input, saved=(shape,)) if input.requires_grad else y
@@ -552,6 +554,8 @@ def expand(input, *sizes, size=None):
                 f"The expanded size of the tensor ({want}) must match the existing size ({have}) at non-singleton "
                 f"dimension {i}.  Target sizes: {list(target)}.  Tensor sizes: {list(shape)}"
             )
+    if math.prod(out) >> 60:
+        raise RuntimeError(f"expand: a tensor of shape {out} has too many elements")
     y = _view(input, out, steps)
     return _EXPAND.record(y, input, saved=(shape,)) if input.requires_grad else y
 
@@ -853,8 +857,9 @@ def select(input, dim, index):
     rest = shape[:d] + shape[d + 1 :]
     y = _view(input, rest, strides[:d] + strides[d + 1 :], i * strides[d])
     if input.requires_grad:
-        strides = row_major(shape)
-        record_slice(y, input, rest, strides[:d] + strides[d + 1 :], i * strides[d])
+        if not input.is_contiguous():
+            strides = row_major(shape)
+        record_slice(y, input, shape, rest, strides[:d] + strides[d + 1 :], i * strides[d])
     return y
 
 
@@ -879,10 +884,11 @@ def narrow(input, dim, start, length):
     if first + length > size:
         raise RuntimeError(f"start ({first}) + length ({length}) exceeds dimension size ({size}).")
     out = shape[:d] + (length,) + shape[d + 1 :]
-    y = _view(input, out, strides, first * strides[d] if length else 0)
+    y = _view(input, out, strides, first * strides[d])
     if input.requires_grad:
-        strides = row_major(shape)
-        record_slice(y, input, out, strides, first * strides[d] if length else 0)
+        if not input.is_contiguous():
+            strides = row_major(shape)
+        record_slice(y, input, shape, out, strides, first * strides[d])
     return y
 
 
@@ -934,7 +940,7 @@ def split(input, split_size_or_sections, dim=0):
     parts, shapes, start = [], [], 0
     for length in sizes:
         shapes.append(shape[:d] + (length,) + shape[d + 1 :])
-        parts.append(_view(input, shapes[-1], strides, start * strides[d] if length else 0))
+        parts.append(_view(input, shapes[-1], strides, start * strides[d]))
         start += length
     parts = tuple(parts)
     if input.requires_grad and parts:
@@ -996,7 +1002,7 @@ def diagonal(input, offset=0, dim1=0, dim2=1):
 
     out = tuple([s for d, s in enumerate(shape) if d not in (a, b)] + [length])
     y = _view(input, out, *region(input.stride()))
-    return record_slice(y, input, out, *region(row_major(shape))) if input.requires_grad else y
+    return record_slice(y, input, shape, out, *region(row_major(shape))) if input.requires_grad else y
 
 
 def as_strided(input, size, stride, storage_offset=None):
@@ -1018,6 +1024,8 @@ def as_strided(input, size, stride, storage_offset=None):
     if any(s < 0 for s in size):
         raise RuntimeError(f"as_strided: negative size in {list(size)}")
     _check_dims(len(size), size)
+    if math.prod(size) >> 60:
+        raise RuntimeError(f"as_strided: a tensor of shape {list(size)} has too many elements")
     start = input.storage_offset()
     first = start if storage_offset is None else operator.index(storage_offset)
     last = first + sum((n - 1) * s for n, s in zip(size, stride)) if 0 not in size else first - 1

@@ -19,9 +19,10 @@ from .._storage cimport CATEGORY, DTYPES, F32, F64
 
 from .._engine import write_memory
 
-cdef enum:
+cpdef enum:
     CHUNK = 16384  # elements a unit: kernels/optimizers.py
-    SLOTS = 5      # parameter, gradient and up to three states
+cdef enum:
+    SLOTS = 6      # parameter, gradient, up to three states, step count
 
 
 cdef class Tables:
@@ -72,6 +73,26 @@ cdef class Tables:
         return 0
 
 
+cdef Tables spare = None  # the last call's tables: a step allocates nothing
+
+
+cdef Tables take_tables():
+    """Empty tables; the spare ones unless another thread is using them."""
+    global spare
+    cdef Tables tables = spare
+    spare = None
+    if tables is None:
+        tables = Tables()
+    tables.tensors = tables.chunks = tables.elements = 0
+    return tables
+
+
+cdef int give_back(Tables tables) except -1:
+    global spare
+    spare = tables
+    return 0
+
+
 cdef void *grown(void *p, size_t bytes) except NULL:
     p = realloc(p, bytes)
     if p == NULL:
@@ -111,13 +132,13 @@ def update(Kernel kernel not None, params, state, tuple names, tuple dims, tuple
     cdef double last = -1
     cdef tuple values = None
     cdef bint is_new
-    if not isinstance(state, dict) or k > SLOTS - 2 or len(dims) > 8 or len(scalars) > 16:
+    if not isinstance(state, dict) or k > SLOTS - 3 or len(dims) > 8 or len(scalars) > 16:
         raise TypeError("update: state must be a dict; at most 3 state buffers, 8 dims and 16 scalars")
     for i in range(len(dims)):
         sizes[i] = dims[i]
     for i in range(len(scalars)):
         numbers[i] = scalars[i]
-    tables = Tables()
+    tables = take_tables()
     for item in params:
         p = <Tensor?>item
         if p.gradient is None:
@@ -128,8 +149,9 @@ def update(Kernel kernel not None, params, state, tuple names, tuple dims, tuple
             other += 1
             continue
         g = <Tensor>p.gradient
-        if g.count != p.count:
-            raise RuntimeError(f"gradient of shape {g.shape} for a parameter of shape {p.shape}")
+        if g.count != p.count or g.dt != p.dt or CATEGORY[dt] != 2:
+            raise RuntimeError(f"gradient of shape {tuple(g.shape)} and dtype {g.dtype!r} for a parameter of shape "
+                               f"{tuple(p.shape)} and dtype {p.dtype!r}")
         is_new = False
         if init is not None:
             found = PyDict_GetItem(state, p)
@@ -143,47 +165,45 @@ def update(Kernel kernel not None, params, state, tuple names, tuple dims, tuple
         tables.add(p)
         at = tables.tensors - 1
         tables.address[0][at] = <int64_t>dense(p, borrowed).ptr
-        if not g.contiguous:
-            g = to_contiguous(g)
-            alive.append(g)
+        g = to_contiguous(g)
+        alive.append(g)  # another thread may set .grad to None meanwhile
         tables.address[1][at] = <int64_t>g.ptr
         for i in range(k):
             if names[i] is None:
                 continue
             found = PyDict_GetItem(own, names[i])
             if found == NULL:
-                raise KeyError(f"optimizer state of a parameter of shape {p.shape} lacks {names[i]!r}")
+                raise KeyError(f"optimizer state of a parameter of shape {tuple(p.shape)} lacks {names[i]!r}")
             s = <Tensor?><object>found
             if s.count != p.count or s.dt != p.dt:
-                raise RuntimeError(f"optimizer state {names[i]!r} has shape {s.shape} and dtype {s.dtype!r} for a parameter "
-                                   f"of shape {p.shape} and dtype {p.dtype!r}")
+                raise RuntimeError(f"optimizer state {names[i]!r} has shape {tuple(s.shape)} and dtype {s.dtype!r} for a "
+                                   f"parameter of shape {tuple(p.shape)} and dtype {p.dtype!r}")
             tables.address[2 + i][at] = <int64_t>dense(s, borrowed).ptr
             touched.append(s)
         touched.append(p)
         if row is not None:
             found = PyDict_GetItem(own, "step")
             if found == NULL:
-                raise KeyError(f"optimizer state of a parameter of shape {p.shape} lacks 'step'")
+                raise KeyError(f"optimizer state of a parameter of shape {tuple(p.shape)} lacks 'step'")
             step = <Tensor?><object>found
-            if step.count != 1 or step.dt != F32:
-                raise RuntimeError("optimizer state 'step' must be a float32 tensor with one element")
+            if step.count != 1 or step.dt != F32 or step.storage.readonly:
+                raise RuntimeError("optimizer state 'step' must be a writable float32 tensor with one element")
             if (<float *>step.ptr)[0] + 1 != last:
                 last = (<float *>step.ptr)[0] + 1
                 values = row(last)
             for i in range(columns):
                 tables.table[columns * at + i] = values[i]
+            tables.address[SLOTS - 1][at] = <int64_t>step.ptr
             touched.append(step)
         elif columns:
             tables.table[at] = is_new
     if tables.tensors == 0:
+        give_back(tables)
         return
     # from here on nothing fails
     if row is not None:
-        for item in params:
-            p = <Tensor>item
-            if p.gradient is not None and p.dt == dt:
-                step = <Tensor>state[p]["step"]
-                (<float *>step.ptr)[0] += 1
+        for i in range(tables.tensors):
+            (<float *>tables.address[SLOTS - 1][i])[0] += 1
     bufs[0] = tables.address[0]
     for i in range(k):
         bufs[1 + i] = NULL if names[i] is None else tables.address[2 + i]
@@ -192,6 +212,7 @@ def update(Kernel kernel not None, params, state, tuple names, tuple dims, tuple
     launch(kernel.find(dt, dt), bufs, sizes, numbers, tables.chunks, tables.elements * kernel.cost)
     for item in touched:
         (<Tensor>item).storage.version += 1
+    give_back(tables)
     for original, copy in borrowed:
         write_memory(original, copy)
     if other:  # parameters of the other dtype

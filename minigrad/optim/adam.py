@@ -65,6 +65,8 @@ class Adam(Optimizer):
 
     def _check_group(self, group):
         nonnegative(lr=group["lr"], eps=group["eps"], weight_decay=group["weight_decay"])
+        if len(group["betas"]) != 2:
+            raise ValueError(f"Invalid betas: {group['betas']}: two numbers are needed")
         for i, beta in enumerate(group["betas"]):
             if not 0 <= beta < 1:
                 raise ValueError(f"Invalid beta parameter at index {i}: {beta}")

@@ -18,6 +18,9 @@ class Required:
 required = Required()
 
 
+_SET = "optimizer parameters need to be organized in ordered collections, but sets are unordered; use a list"
+
+
 class Optimizer:
     """Base class: what ``SGD``, ``Adam`` and the others share; subclasses implement ``_update(group)``.
 
@@ -36,6 +39,8 @@ class Optimizer:
                 "params argument given to the optimizer should be an iterable of Tensors or dicts, but got a Tensor; "
                 "write [tensor]"
             )
+        if isinstance(params, (set, frozenset)):
+            raise TypeError(_SET)
         groups = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
@@ -51,7 +56,7 @@ class Optimizer:
         group = dict(param_group)
         params = group["params"]
         if isinstance(params, (set, frozenset)):
-            raise TypeError("optimizer parameters need to be organized in ordered collections, but sets are unordered")
+            raise TypeError(_SET)
         params = [params] if isinstance(params, Tensor) else list(params)
         names = [p[0] for p in params if isinstance(p, tuple)]
         if names and len(names) != len(params):
@@ -96,25 +101,40 @@ class Optimizer:
 
     def step(self, closure=None):
         """Update all parameters that have a gradient; ``closure`` recomputes the loss, which is then returned."""
-        if self._step_pre_hooks:
-            for hook in list(self._step_pre_hooks.values()):
-                hook(self, (closure,) if closure is not None else (), {})
+        if self._step_pre_hooks or self._step_post_hooks:
+            return self._step_with_hooks((self,) if closure is None else (self, closure), {})
+        return self._step(closure)
+
+    def _step_with_hooks(self, args, kwargs):
+        for hook in list(self._step_pre_hooks.values()):
+            changed = hook(self, args, kwargs)
+            if changed is None:
+                continue
+            if not isinstance(changed, tuple) or len(changed) != 2:
+                raise RuntimeError(f"{hook} must return None or a tuple of (new_args, new_kwargs), but got {changed}.")
+            args, kwargs = changed
+        loss = self._step(*args[1:], **kwargs)
+        for hook in list(self._step_post_hooks.values()):
+            hook(self, args, kwargs)
+        return loss
+
+    def _step(self, closure=None):
         loss = None
         if closure is not None:
             with enable_grad():
                 loss = closure()
         for group in self.param_groups:
             self._update(group)
-        if self._step_post_hooks:
-            for hook in list(self._step_post_hooks.values()):
-                hook(self, (closure,) if closure is not None else (), {})
         return loss
 
     def _update(self, group):
         raise TypeError(f"{type(self).__name__} does not implement _update(group)")
 
     def register_step_pre_hook(self, hook):
-        """Call ``hook(optimizer, args, kwargs)`` before every step. A handle with ``remove()``."""
+        """Call ``hook(optimizer, args, kwargs)`` before every step; args are those of ``step``, the optimizer first.
+
+        It may return other ``(args, kwargs)``. A handle with ``remove()``.
+        """
         return _register(self._step_pre_hooks, hook)
 
     def register_step_post_hook(self, hook):
@@ -180,7 +200,7 @@ class Optimizer:
     def __repr__(self):
         lines = [f"{type(self).__name__} ("]
         for i, group in enumerate(self.param_groups):
-            lines.append(f"Parameter Group {i}")
+            lines += [""] * (i > 0) + [f"Parameter Group {i}"]
             lines += [f"    {k}: {group[k]}" for k in sorted(group) if k != "params"]
         return "\n".join([*lines, ")"])
 
@@ -231,10 +251,11 @@ def check_fused(foreach, fused):
         raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
 
 
-def nonnegative(**values):
-    """ValueError naming the first hyperparameter that is negative."""
+_NAMES = {"lr": "learning rate", "eps": "epsilon value"}
+
+
+def nonnegative(allow_nan=False, /, **values):
+    """ValueError naming the first hyperparameter that is negative, or nan unless ``allow_nan``."""
     for name, value in values.items():
-        if value < 0:
-            raise ValueError(f"Invalid {name} value: {value}: must not be negative")
-
-
+        if value < 0 if allow_nan else not value >= 0:
+            raise ValueError(f"Invalid {_NAMES.get(name, name + ' value')}: {value}")

@@ -56,7 +56,7 @@ class SGD(Optimizer):
         )
 
     def _check_group(self, group):
-        nonnegative(lr=group["lr"], momentum=group["momentum"], weight_decay=group["weight_decay"])
+        nonnegative(True, lr=group["lr"], momentum=group["momentum"], weight_decay=group["weight_decay"])
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 

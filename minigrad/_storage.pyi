@@ -1,0 +1,24 @@
+"""Types of the compiled module: see _storage.pyx."""
+
+class dtype:
+    code: int
+    name: str
+    itemsize: int
+    is_floating_point: bool
+    is_signed: bool
+
+float32: dtype
+float64: dtype
+int64: dtype
+int32: dtype
+int16: dtype
+int8: dtype
+uint8: dtype
+bool_: dtype
+
+class Storage:
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+def trim() -> int: ...
+def memory_stats() -> dict[str, int]: ...
+def reset_peak() -> None: ...

@@ -1,0 +1,123 @@
+"""Arithmetic with PyTorch's extra arguments, over the rows of ``pointwise``."""
+
+from .._engine import Tensor, operand
+from . import pointwise as p
+
+
+def _scaled(other, alpha):
+    if alpha == 1:
+        return other
+    return (other if isinstance(other, (Tensor, float, int)) else operand(other)) * alpha
+
+
+def add(input, other, *, alpha=1):
+    """``input + alpha * other``, broadcast and promoted; tensors or numbers.
+
+    >>> import minigrad as mg
+    >>> mg.add(mg.tensor([1.0, 2.0]), mg.tensor([1.0, 1.0]), alpha=10)
+    tensor([11., 12.])
+    """
+    return p.add(input, _scaled(other, alpha))
+
+
+def sub(input, other, *, alpha=1):
+    """``input - alpha * other``, broadcast and promoted; tensors or numbers; not for bools.
+
+    >>> import minigrad as mg
+    >>> mg.sub(mg.tensor([1, 2]), 1)
+    tensor([0, 1])
+    """
+    return p.sub(input, _scaled(other, alpha))
+
+
+def div(input, other, *, rounding_mode=None):
+    """``input / other``; integers give floats unless ``rounding_mode`` is "trunc" (towards zero) or "floor".
+
+    >>> import minigrad as mg
+    >>> mg.div(mg.tensor([7, -7]), 2)
+    tensor([ 3.5000, -3.5000])
+    >>> mg.div(mg.tensor([7, -7]), 2, rounding_mode="trunc")
+    tensor([ 3, -3])
+    """
+    if rounding_mode is None:
+        return p.div(input, other)
+    if rounding_mode == "floor":
+        return p.floor_divide(input, other)
+    if rounding_mode != "trunc":
+        raise RuntimeError(
+            f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found {rounding_mode!r}"
+        )
+    a, b = operand(input), operand(other)
+    if a.is_floating_point() or b.is_floating_point() or isinstance(other, float) or isinstance(input, float):
+        return p.trunc(p.div(input, other))
+    down = p.floor_divide(input, other)
+    return down + ((down < 0) & (p.remainder(input, other) != 0))  # one up where floor went away from zero
+
+
+def addcmul(input, tensor1, tensor2, *, value=1):
+    """``input + value * tensor1 * tensor2``.
+
+    >>> import minigrad as mg
+    >>> x = mg.tensor([1.0, 2.0])
+    >>> mg.addcmul(x, x, x, value=2)
+    tensor([ 3., 10.])
+    """
+    return p.add(input, tensor1 * tensor2 * value)
+
+
+def addcdiv(input, tensor1, tensor2, *, value=1):
+    """``input + value * tensor1 / tensor2``; floating point.
+
+    >>> import minigrad as mg
+    >>> x = mg.tensor([1.0, 2.0])
+    >>> mg.addcdiv(x, x, x, value=2)
+    tensor([3., 4.])
+    """
+    return p.add(input, tensor1 / tensor2 * value)
+
+
+def lerp(input, end, weight):
+    """``input + weight * (end - input)``; ``weight``: a number or a tensor.
+
+    >>> import minigrad as mg
+    >>> mg.lerp(mg.tensor([0.0, 2.0]), mg.tensor([4.0, 4.0]), 0.25)
+    tensor([1.0000, 2.5000])
+    """
+    return p.add(input, (end - input) * weight)
+
+
+# --- in place: methods of Tensor --------------------------------------------------------------------------------------
+
+
+def add_(self, other, *, alpha=1):
+    """Add ``alpha * other`` in place; the tensor."""
+    return p.add.inplace(self, _scaled(other, alpha))
+
+
+def sub_(self, other, *, alpha=1):
+    """Subtract ``alpha * other`` in place; the tensor."""
+    return p.sub.inplace(self, _scaled(other, alpha))
+
+
+def div_(self, other, *, rounding_mode=None):
+    """Divide by ``other`` in place, rounded as in ``div``; the tensor."""
+    if rounding_mode is None:
+        return p.div.inplace(self, other)
+    if rounding_mode == "floor":
+        return p.floor_divide.inplace(self, other)
+    return self.copy_(div(self.clone(), other, rounding_mode=rounding_mode))
+
+
+def addcmul_(self, tensor1, tensor2, *, value=1):
+    """Add ``value * tensor1 * tensor2`` in place; the tensor."""
+    return p.add.inplace(self, tensor1 * tensor2 * value)
+
+
+def addcdiv_(self, tensor1, tensor2, *, value=1):
+    """Add ``value * tensor1 / tensor2`` in place; the tensor."""
+    return p.add.inplace(self, tensor1 / tensor2 * value)
+
+
+def lerp_(self, end, weight):
+    """Move the share ``weight`` of the way to ``end``, in place; the tensor."""
+    return p.add.inplace(self, (end - self) * weight)

@@ -1,0 +1,134 @@
+"""After a fork the child computes, also when the parent had worker threads (OpenMP's do not survive a fork)."""
+
+import os
+
+import pytest
+
+from .processes import run_python
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+
+START = """
+import multiprocessing, os, signal, sys
+import numpy as np
+import minigrad as mg
+from minigrad import nn
+
+mg.set_num_threads(2)
+x = mg.tensor(np.linspace(-1, 1, 1_000_000), dtype=mg.float32)
+
+
+def use_worker_threads():
+    rounds = 0
+    while "minigrad.kernels.parallel" not in sys.modules:  # large work loads the driver of the worker threads
+        mg.exp(x)
+        rounds += 1
+        assert rounds < 20_000
+    mg.exp(x)
+
+
+def compute():
+    w = mg.tensor(np.linspace(-1, 1, 1_000_000), dtype=mg.float32, requires_grad=True)
+    ((w * 2).sigmoid() * w).sum().backward()
+    net = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+    with mg.no_grad():
+        for p in net.parameters():
+            p.copy_(mg.linspace(-0.1, 0.1, p.numel()).view(p.shape))
+    optimizer = mg.optim.Adam(net.parameters(), lr=0.01)
+    inputs, target = x[: 512 * 64].view(512, 64) * 3, mg.arange(512) % 10
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net(inputs), target)
+        loss.backward()
+        optimizer.step()
+    return [w.grad.numpy().tobytes(), loss.item(), mg.softmax(x.view(1000, 1000), 1).numpy().tobytes()]
+
+
+def in_child():
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.alarm(100)
+            os._exit(0 if compute() == expected else 3)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(4)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status == 0, f"the child ended with {status}"
+
+"""
+
+
+def run(script):
+    assert run_python("-c", START + script).strip() == "fine"
+
+
+def test_fork_before_and_after_worker_threads_were_used():
+    run("""
+expected = compute()
+in_child()
+use_worker_threads()
+assert compute() == expected
+in_child()
+in_child()
+assert compute() == expected  # the parent still has its threads
+print("fine")
+""")
+
+
+def test_fork_while_another_thread_computes():
+    run("""
+import threading
+expected = compute()
+use_worker_threads()
+stop = []
+
+
+def work():
+    while not stop:
+        mg.exp(x)
+
+
+t = threading.Thread(target=work)
+t.start()
+for _ in range(5):
+    in_child()
+stop.append(1)
+t.join()
+print("fine")
+""")
+
+
+def test_a_child_forks_again():
+    run("""
+expected = compute()
+use_worker_threads()
+pid = os.fork()
+if pid == 0:
+    signal.alarm(200)
+    in_child()
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+print("fine")
+""")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_multiprocessing(method, tmp_path):
+    script = tmp_path / "job.py"
+    script.write_text(
+        START
+        + f"""
+def job(k):
+    return compute()
+
+if __name__ == "__main__":
+    expected = compute()
+    use_worker_threads()
+    with multiprocessing.get_context({method!r}).Pool(2) as pool:
+        assert pool.map(job, range(2)) == [expected] * 2
+    print("fine")
+"""
+    )
+    assert run_python(script).strip() == "fine"
