@@ -249,6 +249,28 @@ def _randint(y, seed, offset, low, high):
     y[:] = [low + ((a << 32 | b) * (high - low) >> 64) for a, b in zip(w[0::2], w[1::2])]
 
 
+@kernel
+def shuffle(y: i8, w: i8, n: dim, lo, hi):
+    """y = a random order of 0..n-1 from the 32-bit words w (n,): Fisher and Yates' shuffle, bias below n / 2**32. One unit."""
+    if lo < hi:
+        for i in range(n):
+            y[i] = i
+        for i in range(n - 1, 0, -1):
+            j = np.int64((_u8(w[i]) * _u8(i + 1)) >> _32)
+            t = y[i]
+            y[i] = y[j]
+            y[j] = t
+
+
+@shuffle.reference
+def _shuffle(y, w, n):
+    """Durstenfeld, Algorithm 235, CACM 7 (1964)."""
+    y[:] = np.arange(n)
+    for i in range(n - 1, 0, -1):
+        j = int(w[i]) * (i + 1) >> 32
+        y[i], y[j] = y[j], y[i]
+
+
 @_jit
 def _threshold(p):
     """A word below it is an event of probability p."""

@@ -15,6 +15,7 @@ from .creation import _finish, model, sizes, tensor
 # estimated nanoseconds an element
 _K_UNIFORM, _K_NORMAL = Kernel("random.uniform", 1.5), Kernel("random.normal", 4)
 _K_RANDINT, _K_BERNOULLI = Kernel("random.randint", 3), Kernel("random.bernoulli_each", 1.5)
+_K_WORDS, _K_SHUFFLE = Kernel("random.words", 0.6), Kernel("random.shuffle", 3)
 _DEFAULT_SEED = 67280421310721  # PyTorch's, for a new Generator
 _MASK = 2**64 - 1
 
@@ -234,8 +235,8 @@ def randperm(n, *, generator=None, dtype=int64, device=None, requires_grad=False
     n = index(n)
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
-    keys = _run(_K_UNIFORM, generator, empty((n,), float64), (), (), (0.0, 1.0))
-    order = tensor(keys.numpy().argsort(kind="stable"), dtype=int64)
+    words, order = _run(_K_WORDS, generator, empty((n,), int64), (), (), ()), empty((n,), int64)
+    _K_SHUFFLE((order,), (words,), (n,), units=1, work=n)
     return _finish(_fitting(order, 0, max(n - 1, 0), dtype), device, requires_grad)
 
 

@@ -2,7 +2,8 @@
 
 DESIGN
 a. A TensorDataset, or a Subset of one, needs no Python a sample: an epoch's order is drawn as one tensor, and a batch
-   is one kernel call a tensor over a part of that order. Rows that lie in order are not even copied: a view of them.
+   is one kernel call a tensor over a part of that order; rows that lie in order are one block copied. A batch is always
+   a copy, as in PyTorch: to normalise it in place must not change the dataset.
 b. Everything else goes the general way: index, fetch items, collate.
 """
 
@@ -21,9 +22,8 @@ _FIXED = ("batch_size", "batch_sampler", "sampler", "drop_last", "dataset", "per
 class DataLoader:
     """Batches of ``dataset``, in order or shuffled anew in each pass; ``for x, y in DataLoader(...)``.
 
-    A batch of a ``TensorDataset`` is a list of tensors with ``batch_size`` rows. Without shuffling these are views of
-    the dataset's memory: to change a batch in place, clone it first. Other datasets are indexed item by item and
-    collated (``collate_fn``, default ``default_collate``). ``batch_size=None`` yields single items.
+    A batch of a ``TensorDataset`` is a list of tensors with ``batch_size`` rows, copied, so a
+    batch may be changed in place. Other datasets are indexed item by item and collated (``collate_fn``, default ``default_collate``). ``batch_size=None`` yields single items.
 
     ``shuffle`` draws from ``generator``, or from the default one. ``sampler`` and ``batch_sampler`` decide the order
     instead. ``num_workers`` must be 0: batches are gathered natively. ``pin_memory``, ``pin_memory_device``,
@@ -186,11 +186,11 @@ def _gatherer(x, order):
 
 
 def _slicer(x, first):
-    """A function (start, n) -> a view of n rows of x from row first + start on."""
+    """A function (start, n) -> a copy of n rows of x from row first + start on: editing a batch must not edit the data."""
     if x.requires_grad:
-        return lambda start, n: x[first + start : first + start + n]
+        return lambda start, n: x[first + start : first + start + n].clone()
     rest, strides = tuple(x.shape[1:]), x.stride()
-    return lambda start, n: view(x, (n, *rest), strides, (first + start) * strides[0])
+    return lambda start, n: view(x, (n, *rest), strides, (first + start) * strides[0]).clone()
 
 
 def _pick(x, index):

@@ -140,3 +140,13 @@ def test_dropout():
     assert abs(probability - 0.3) < 4 * math.sqrt(0.21 / 1e5)
     assert not draw("bernoulli", "bool", 1000, (), (0.0,)).any()
     assert draw("bernoulli", "bool", 1000, (), (1.0,)).all()
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 10, 1000])
+def test_shuffle(n):
+    words, order, want = (np.zeros(n, np.int64) for _ in range(3))
+    run("random.words", [words], (SEED, OFFSET), units=n, t="int64")
+    run("random.shuffle", [order, words], (n,), units=1, t="int64")
+    reference("random.shuffle", [want, words], (n,))
+    np.testing.assert_array_equal(order, want)
+    np.testing.assert_array_equal(np.sort(order), np.arange(n))
