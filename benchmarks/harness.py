@@ -47,9 +47,8 @@ def row(work, times, ours="minigrad", goal=None):
     entry = {"work": work, "us": {name: round(1e6 * m, 3) for name, m in median.items()}}
     entry["ratio"] = {name: round(m / median[ours], 2) for name, m in median.items() if name != ours}
     q = {name: (t[len(t) // 4], t[3 * len(t) // 4]) for name, t in times.items()}
-    entry["spread"] = {
-        name: [round(q[name][0] / q[ours][1], 2), round(q[name][1] / q[ours][0], 2)] for name in times if name != ours
-    }
+    peers = [name for name in times if name != ours]
+    entry["spread"] = {p: [round(q[p][0] / q[ours][1], 2), round(q[p][1] / q[ours][0], 2)] for p in peers}
     if goal is not None:
         entry["goal"] = goal
     print(
@@ -65,10 +64,9 @@ def row(work, times, ours="minigrad", goal=None):
 def machine():
     """What the figures depend on."""
     cpu = platform.processor() or platform.machine()
-    try:
-        cpu = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
     found = {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version()}
     for name in ("minigrad-engine", "numpy", "numba", "torch"):
         from importlib.metadata import PackageNotFoundError, version
@@ -84,5 +82,7 @@ def write(name, rows):
     """Keep the rows of a benchmark as ``results/<name>.json``."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"machine": machine(), "date": time.strftime("%Y-%m-%d"), "rows": rows}, indent=1) + "\n")
+    path.write_text(
+        json.dumps({"machine": machine(), "date": time.strftime("%Y-%m-%d"), "rows": rows}, indent=1) + "\n"
+    )
     print(f"written to {path}")

@@ -1,6 +1,6 @@
 """A whole training run, data loading included: 8,000 MNIST images, 784-128-10, batch 64, 10 epochs; one script each.
 
-    python benchmarks/mnist.py --data DIR     (t10k-images-idx3-ubyte.gz and t10k-labels-idx1-ubyte.gz)
+python benchmarks/mnist.py --data DIR     (t10k-images-idx3-ubyte.gz and t10k-labels-idx1-ubyte.gz)
 """
 
 import argparse
@@ -27,7 +27,7 @@ def read(folder):
 
 
 def train(name, folder, optimizer, seed):
-    """Train in this process; print seconds (after the imports) and test accuracy. The same lines for both frameworks."""
+    """Train in this process; print seconds (after the imports) and test accuracy; the same lines for both."""
     if name == "minigrad":
         import minigrad as framework
         from minigrad.utils.data import DataLoader, TensorDataset

@@ -36,7 +36,8 @@ def main():
     import minigrad
 
     ours, theirs = cases(minigrad), cases(torch)
-    write("per_op", [row(n, take_turns({"minigrad": ours[n][0], "torch": theirs[n][0]}), goal=ours[n][1]) for n in ours])
+    times = {n: take_turns({"minigrad": ours[n][0], "torch": theirs[n][0]}) for n in ours}
+    write("per_op", [row(n, times[n], goal=ours[n][1]) for n in ours])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One eager training step of five MLPs, beside PyTorch with its fused Adam: zero_grad, forward, loss, backward, step."""
+"""One eager training step of five MLPs, beside PyTorch with fused Adam: zero_grad, forward, backward, step."""
 
 from harness import clean_environment, row, take_turns, write
 

@@ -91,11 +91,9 @@ def assembly(name: str, t: str, u: str = "") -> str:
 def cache_folder() -> Path:
     """Where object code lies: ``$MINIGRAD_CACHE_DIR`` or the user's cache, then a folder named by content."""
     if _state["folder"] is None:
-        base = os.environ.get("MINIGRAD_CACHE_DIR")
-        if not base:
-            home = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-            base = Path(home) / "minigrad"
-        _state["folder"] = Path(base) / _fingerprint()
+        chosen = os.environ.get("MINIGRAD_CACHE_DIR")
+        home = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        _state["folder"] = (Path(chosen) if chosen else Path(home) / "minigrad") / _fingerprint()
     return _state["folder"]
 
 
@@ -151,7 +149,9 @@ def _write(key, code: bytes) -> bytes:
             os.unlink(temporary)
         if not _state["warned"]:
             _state["warned"] = True
-            warnings.warn(f"minigrad: kernel cache {path.parent} is not writable ({error}); compiling every run")
+            warnings.warn(
+                f"minigrad: kernel cache {path.parent} is not writable ({error}); compiling every run", stacklevel=2
+            )
     return code
 
 

@@ -51,6 +51,28 @@ def _unary(name, function, reference, to_bool=False):
     _declare(name, flat_to if to_bool else flat, strided, reference)
 
 
+def _unary_fast(name, function, reference, fast, beyond):
+    """As _unary; where ``beyond(x)`` holds for no element of the range, ``fast`` gives the same and vectorises."""
+    _unary(name, function, reference)
+    f, g, h = (njit(error_model="numpy")(one) for one in (function, fast, beyond))
+
+    def flat(y: U, x: T, mode: dim, lo, hi):
+        big = False
+        for i in range(lo, hi):
+            big |= h(x[i])
+        if big:
+            for i in range(lo, hi):
+                y[i] = f(x[i])
+        elif mode == 3:
+            for i in range(lo, hi):
+                y[i] = g(y[i])
+        else:
+            for i in range(lo, hi):
+                y[i] = g(x[i])
+
+    kernel(flat, name=name).reference(reference)
+
+
 def _binary(name, function, reference, to_bool=False):
     f = njit(error_model="numpy")(function)
 
@@ -153,10 +175,16 @@ def _float_remainder(a, b):
 
 
 def _float_floor_divide(a, b):
-    return np.floor((a - _jit_remainder(a, b)) / b) if b != type(b)(0) else a / b
-
-
-_jit_remainder = njit(error_model="numpy")(_float_remainder)
+    """Python's //, by fmod, so that the quotient is not off by one where a / b rounds to an integer."""
+    if b == type(b)(0):
+        return a / b
+    r = np.fmod(a, b)
+    q = (a - r) / b
+    q = q - type(a)(1) if (r != type(a)(0)) & ((r < type(a)(0)) != (b < type(b)(0))) else q
+    if q == type(a)(0):
+        return np.copysign(type(a)(0), a / b)
+    whole = np.floor(q)
+    return whole + type(a)(1) if q - whole > type(a)(0.5) else whole
 
 
 def _int_remainder(a, b):
@@ -205,8 +233,6 @@ UNARY = [
     ("expm1", lambda x: km.expm1(x), np.expm1),
     ("log", lambda x: km.log(x), np.log),
     ("log1p", lambda x: km.log1p(x), np.log1p),
-    ("sin", lambda x: km.sin(x), np.sin),
-    ("cos", lambda x: km.cos(x), np.cos),
     ("tanh", lambda x: km.tanh(x), np.tanh),
     ("sigmoid", lambda x: km.sigmoid(x), lambda x: 1 / (1 + np.exp(-x))),
     ("softplus", lambda x: km.softplus(x), lambda x: np.logaddexp(x, 0)),
@@ -217,6 +243,11 @@ UNARY = [
     ("trunc", lambda x: np.trunc(x), np.trunc),
     ("round", _round, np.rint),
     ("invert", lambda x: ~x, np.invert),
+]
+# right everywhere, and the same bits faster where no argument is huge
+UNARY_FAST = [
+    ("sin", lambda x: km.sin(x), np.sin, lambda x: km.sin_fast(x), lambda x: km.beyond_fast(x)),
+    ("cos", lambda x: km.cos(x), np.cos, lambda x: km.cos_fast(x), lambda x: km.beyond_fast(x)),
 ]
 UNARY_TO_BOOL = [
     ("isnan", lambda x: x != x, np.isnan),
@@ -259,6 +290,8 @@ COMPARE = [
 
 for _row in UNARY:
     _unary(*_row)
+for _row in UNARY_FAST:
+    _unary_fast(*_row)
 for _row in UNARY_TO_BOOL:
     _unary(*_row, to_bool=True)
 for _row in BINARY:
@@ -272,7 +305,7 @@ for _row in COMPARE:
 
 @kernel
 def cast_strided(y: U, x: T, k: dim, n: dim, sy: dim, sx: dim, outer: dims, lo, hi):
-    """y = x converted to y's dtype, over rows of n; numbers outside an integer's range wrap or are undefined as in C."""
+    """y = x converted to y's dtype, over rows of n; beyond an integer's range wrapped or undefined, as in C."""
     for r in range(lo, hi):
         oy, ox, t = 0, 0, r
         for d in range(k - 1, -1, -1):
@@ -297,9 +330,7 @@ def cast(y: U, x: T, mode: dim, lo, hi):
 
 
 @kernel
-def where_strided(
-    y: T, c: u1, a: T, b: T, k: dim, n: dim, sy: dim, sc: dim, sa: dim, sb: dim, outer: dims, lo, hi
-):
+def where_strided(y: T, c: u1, a: T, b: T, k: dim, n: dim, sy: dim, sc: dim, sa: dim, sb: dim, outer: dims, lo, hi):
     """y = a where c else b, over rows of n."""
     for r in range(lo, hi):
         oy, oc, oa, ob, t = 0, 0, 0, 0, r

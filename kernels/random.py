@@ -251,7 +251,7 @@ def _randint(y, seed, offset, low, high):
 
 @kernel
 def shuffle(y: i8, w: i8, n: dim, lo, hi):
-    """y = a random order of 0..n-1 from the 32-bit words w (n,): Fisher and Yates' shuffle, bias below n / 2**32. One unit."""
+    """y = a random order of 0..n-1 by the 32-bit words w (n,): Fisher-Yates, bias below n / 2**32. One unit."""
     if lo < hi:
         for i in range(n):
             y[i] = i

@@ -23,7 +23,7 @@ cimport cython
 from cpython.object cimport PyObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t
-from libc.stdlib cimport free, malloc, qsort
+from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcpy, memset
 
 import os
@@ -43,6 +43,7 @@ cdef extern from "Python.h":
     object PyObject_Vectorcall(object callable, PyObject **args, size_t n, object names)
     Py_ssize_t Py_REFCNT(PyObject *o)
     void PyType_Modified(type t)
+    int PyErr_CheckSignals() except -1
 
 cdef extern from *:
     """
@@ -181,7 +182,7 @@ cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_s
             shareable += cost
             if shareable > DEBT:
                 load_driver()
-        if driver != NULL:
+        if driver != NULL and not driver_busy:  # another thread may have come first while this one loaded it
             chunks = threads if threads < units else units
             driver_busy = True  # one thread at a time drives the pool; others run serially, with the same bits
             with nogil:
@@ -740,7 +741,10 @@ def _cast(Tensor x not None, dtype):
 
 def operand(value, dtype=None):
     """``value`` (tensor, number, array, list) as a tensor, converted to ``dtype`` if given (recorded)."""
-    cdef Tensor t = as_operand(value, "input")
+    cdef Tensor t
+    if dtype is not None and is_number(value) and CATEGORY[dtype_code(dtype)] == 2:
+        return scalar_tensor(value, dtype_code(dtype))  # not by way of float32
+    t = as_operand(value, "input")
     return t if dtype is None else cast(t, dtype_code(dtype))
 
 
@@ -1076,6 +1080,7 @@ cdef int later_first(const void *a, const void *b) noexcept nogil:
 
 
 @cython.final
+@cython.freelist(4)
 cdef class Walk:
     """One run of backward: nodes by descending sequence number, and the gradients that have reached them."""
     cdef int64_t id
@@ -1083,13 +1088,17 @@ cdef class Walk:
     cdef list grads
     cdef list leaves
     cdef list leaf_grads
-    cdef list leaf_pending
+    cdef int *pending      # of each leaf: how many gradients are still to come
+    cdef Py_ssize_t room   # length of ``pending``
     cdef dict places       # node or leaf -> place, once another walk has taken over a node's own note of it
     cdef set targets       # the requested inputs, or None
     cdef set wanted        # nodes whose rules must run to reach a target, or None for all
     cdef dict captured     # requested input -> gradient
     cdef bint retain
     cdef bint recorded
+
+    def __dealloc__(self):
+        free(self.pending)
 
     cdef int place(self, object item) except -1:
         if isinstance(item, Node):
@@ -1104,13 +1113,13 @@ cdef class Walk:
 
     cdef int collect(self, list roots) except -1:
         """Find the nodes and leaves below ``roots`` and order the nodes."""
-        cdef list stack = list(roots)
+        cdef list stack = list(roots), found = []
         cdef Node n
-        cdef Tensor leaf
-        cdef Py_ssize_t i, count
+        cdef Py_ssize_t i, count = 0
+        cdef int64_t seq = 0
         cdef Order *order
-        cdef bint sorted_already = True
-        cdef list found = []
+        cdef bint ordered = True
+        self.leaves, self.leaf_grads = [], []
         for item in roots:
             if isinstance(item, Tensor):
                 self.add_leaf(<Tensor>item)
@@ -1121,7 +1130,11 @@ cdef class Walk:
             n = <Node>item
             if n.walk == self.id:
                 continue
-            n.walk = self.id
+            n.walk, n.slot = self.id, <int>count
+            if count and seq < n.seq:
+                ordered = False
+            seq = n.seq
+            count += 1
             found.append(n)
             for edge in n.edges:
                 if edge is None:
@@ -1131,34 +1144,39 @@ cdef class Walk:
                         stack.append(edge)
                 else:
                     self.add_leaf(<Tensor>edge)
-        count = len(found)
-        order = <Order *>malloc((count + 1) * sizeof(Order))
-        if order == NULL:
-            raise MemoryError("backward: too many nodes")
-        for i in range(count):
-            n = <Node>found[i]
-            order[i].seq, order[i].node = n.seq, <PyObject *>n
-            if i and order[i - 1].seq < n.seq:
-                sorted_already = False
-        if not sorted_already:
+        if not ordered:
+            order = <Order *>malloc(count * sizeof(Order))
+            if order == NULL:
+                raise MemoryError("backward: too many nodes")
+            for i in range(count):
+                n = <Node>found[i]
+                order[i].seq, order[i].node = n.seq, <PyObject *>n
             qsort(order, count, sizeof(Order), later_first)
-        self.nodes = [<object>order[i].node for i in range(count)]
-        free(order)
-        self.grads = [None] * count
-        for i in range(count):
-            n = <Node>self.nodes[i]
-            if n.walk == self.id:  # else another walk, in a finalizer or thread, has passed here since
-                n.slot = <int>i
+            stack = found  # keeps them alive
+            found = [<object>order[i].node for i in range(count)]
+            free(order)
+            for i in range(count):
+                n = <Node>found[i]
+                if n.walk == self.id:  # else another walk, in a finalizer or thread, has passed here since
+                    n.slot = <int>i
+        self.nodes, self.grads = found, [None] * count
         return 0
 
     cdef int add_leaf(self, Tensor leaf) except -1:
         """Note one more gradient on its way to ``leaf``."""
+        cdef Py_ssize_t count
         if leaf.walk != self.id:
-            leaf.walk, leaf.slot = self.id, <int>len(self.leaves)
+            count = len(self.leaves)
+            if count == self.room:
+                self.room = 2 * count + 8
+                self.pending = <int *>realloc(self.pending, self.room * sizeof(int))
+                if self.pending == NULL:
+                    raise MemoryError("backward: too many leaves")
+            leaf.walk, leaf.slot = self.id, <int>count
+            self.pending[count] = 0
             self.leaves.append(leaf)
             self.leaf_grads.append(None)
-            self.leaf_pending.append(0)
-        self.leaf_pending[leaf.slot] += 1
+        self.pending[leaf.slot] += 1
         return 0
 
     cdef int prune(self) except -1:
@@ -1185,14 +1203,14 @@ cdef class Walk:
             if g is not None:
                 add_to(self.grads, i, g, self.recorded)
             return 0
-        self.leaf_pending[i] -= 1
-        if self.leaf_pending[i] == 0 and self.leaf_grads[i] is None:
+        self.pending[i] -= 1
+        if self.pending[i] == 0 and self.leaf_grads[i] is None:
             if g is not None:
                 self.finish_leaf(<Tensor>edge, g)
             return 0
         if g is not None:
             add_to(self.leaf_grads, i, g, self.recorded)
-        if self.leaf_pending[i] == 0:
+        if self.pending[i] == 0:
             total = self.leaf_grads[i]
             self.leaf_grads[i] = None
             self.finish_leaf(<Tensor>edge, total)
@@ -1223,6 +1241,8 @@ cdef class Walk:
         cdef object g
         for i in range(len(self.nodes)):
             n = <Node>self.nodes[i]
+            if not i & 1023:
+                PyErr_CheckSignals()  # rules need not be Python code, which would notice Ctrl-C
             if self.grads[i] is None or not self.wants(n):
                 self.grads[i] = None
                 self.skip(n)
@@ -1299,8 +1319,8 @@ cdef class Walk:
         if n.op.backward is not None:
             result = n.op.backward(n, g)
             g = None
+            saved = None
             if not self.retain:
-                saved = None
                 release(n)
             values = list(result) if isinstance(result, (tuple, list)) else [result]
             result = None
@@ -1381,9 +1401,13 @@ cdef int add_to(list grads, Py_ssize_t i, object g, bint recorded) except -1:
 
 
 cdef bint exclusive(Tensor g):
-    """Whether g is the only tensor over its memory, and a plain one."""
-    return g.contiguous and g.base is None and not g.requires and not g.storage.readonly and (
-        Py_REFCNT(<PyObject *>g.storage) == 1)
+    """Whether nothing else uses the memory of g: no other tensor but the base of g, which only g knows."""
+    cdef Py_ssize_t users = 1
+    if g.base is not None:
+        if Py_REFCNT(<PyObject *>g.base) != 1 or g.base.count != g.count:
+            return False
+        users = 2
+    return g.contiguous and not g.requires and not g.storage.readonly and Py_REFCNT(<PyObject *>g.storage) == users
 
 
 cdef int add_inplace(Tensor y, Tensor x, bint shared) except -1:
@@ -1434,7 +1458,7 @@ cdef int accumulate(Tensor leaf, Tensor g, bint recorded) except -1:
     # arguments are borrowed: the one reference is the caller's
     if leaf.gradient is None and not recorded and Py_REFCNT(<PyObject *>g) == 1 and exclusive(g):
         g.link = None
-        leaf.gradient = g
+        leaf.gradient = g if g.base is None else alias(g)
     else:
         new = to_contiguous(g)
         ADD.flat.find(g.dt, g.dt)  # compiled by now
@@ -1491,43 +1515,41 @@ cdef Tensor initial_gradient(Tensor y, object gradient, Py_ssize_t i):
     return cast(g, y.dt)
 
 
-def run_backward(tuple outputs, tuple gradients, bint retain_graph, bint create_graph, inputs=None, bint capture=False,
-                 bint allow_unused=False):
+def run_backward(tuple outputs, tuple gradients, bint retain_graph, bint create_graph, tuple inputs=None,
+                 bint capture=False, bint allow_unused=False):
     """Differentiate ``outputs``; into ``.grad`` of leaves, or (``capture``) return the gradients of ``inputs``."""
+    return differentiate(outputs, gradients, retain_graph, create_graph, inputs, capture, allow_unused)
+
+
+cdef object differentiate(tuple outputs, tuple gradients, bint retain_graph, bint create_graph, tuple inputs,
+                          bint capture, bint allow_unused):
     global walks
-    cdef Walk walk = Walk()
-    cdef list roots = [], keys = []
-    cdef Tensor y, t
-    cdef Py_ssize_t i
+    cdef Walk walk = <Walk>Walk.__new__(Walk)
+    cdef list roots = [], first = [], keys = None
+    cdef Tensor y
+    cdef Py_ssize_t i, count = len(outputs)
     cdef int before = mg_grad_off
-    if len(gradients) != len(outputs):
-        raise RuntimeError(f"got {len(outputs)} tensors and {len(gradients)} gradients")
+    if len(gradients) != count:
+        raise RuntimeError(f"got {count} tensors and {len(gradients)} gradients")
     walks += 1
     walk.id, walk.retain, walk.recorded = walks, retain_graph, create_graph
-    walk.leaves, walk.leaf_grads, walk.leaf_pending = [], [], []
-    for i in range(len(outputs)):
+    for i in range(count):
         y = <Tensor?>outputs[i]
         if not needs_grad(y):
             raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
         roots.append(edge_of(y))
-    first = [initial_gradient(outputs[i], gradients[i], i) for i in range(len(outputs))]
+        first.append(initial_gradient(y, gradients[i], i))
     if inputs is not None:
-        for i in range(len(inputs)):
-            t = <Tensor?>inputs[i]
-            if not needs_grad(t):
-                raise RuntimeError(f"One of the differentiated Tensors does not require grad: inputs[{i}]")
-            if t.node is not None and not capture:
-                retain_gradient(t)
-            keys.append(edge_of(t))
+        keys = keys_of(inputs, capture)
         walk.targets = set(keys)
         if capture:
             walk.captured = {}
     walk.collect(roots)
-    if walk.targets is not None:
+    if inputs is not None:
         walk.prune()
     set_grad_off(not create_graph)
     try:
-        for i in range(len(roots)):
+        for i in range(count):
             g, first[i] = first[i], None
             walk.deliver(roots[i], g)
             g = None
@@ -1535,6 +1557,21 @@ def run_backward(tuple outputs, tuple gradients, bint retain_graph, bint create_
         return collect_captured(walk, keys, gradients, allow_unused) if capture else None
     finally:
         set_grad_off(before)
+
+
+cdef list keys_of(tuple inputs, bint capture):
+    """Where the gradients of ``inputs`` arrive: nodes and leaves."""
+    cdef list keys = []
+    cdef Tensor t
+    cdef Py_ssize_t i
+    for i in range(len(inputs)):
+        t = <Tensor?>inputs[i]
+        if not needs_grad(t):
+            raise RuntimeError(f"One of the differentiated Tensors does not require grad: inputs[{i}]")
+        if not capture:
+            retain_gradient(t)
+        keys.append(edge_of(t))
+    return keys
 
 
 cdef tuple collect_captured(Walk walk, list keys, tuple gradients, bint allow_unused):
@@ -2024,7 +2061,8 @@ cdef class Tensor:
                 raise RuntimeError("'inputs' argument to backward cannot be empty.")
         if gradient is not None and not isinstance(gradient, Tensor):
             gradient = hook_as_tensor(gradient)
-        run_backward((self,), (gradient,), create_graph if retain_graph is None else retain_graph, create_graph, inputs)
+        differentiate((self,), (gradient,), create_graph if retain_graph is None else retain_graph, create_graph,
+                      inputs, False, False)
 
     def retain_grad(self):
         """Keep the gradient of this non-leaf in ``.grad`` too."""

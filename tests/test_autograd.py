@@ -1,6 +1,8 @@
 """The tape and the backward walk: what PyTorch does, row by row (autograd.grad, hooks, grad mode, errors)."""
 
+import copy
 import gc
+import pickle
 import threading
 
 import numpy as np
@@ -110,6 +112,43 @@ def test_mixed_dtypes():
     (x * y).sum().backward()
     assert x.grad.dtype is mg.float32 and values(x.grad) == [3, 4]
     assert y.grad.dtype is mg.float64 and values(y.grad) == [1, 2]
+
+
+# --- derivatives at special points ------------------------------------------------------------------------------------
+
+INF, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "y", "slope"),
+    [
+        (mg.relu, [0.0, -0.0, 2.0, -1.0], [0, 0, 2, 0], [0, 0, 1, 0]),
+        (mg.relu, [NAN], [NAN], [1]),
+        (mg.sigmoid, [1e4, -1e4, 0.0], [1, 0, 0.5], [0, 0, 0.25]),
+        (mg.tanh, [1e4, -1e4, 0.0], [1, -1, 0], [0, 0, 1]),
+        (mg.sqrt, [0.0, 4.0], [0, 2], [INF, 0.25]),
+        (lambda x: x**0.5, [0.0, 4.0], [0, 2], [INF, 0.25]),
+        (lambda x: x**0, [0.0, 3.0], [1, 1], [0, 0]),
+        (lambda x: x**0.0, [0.0, 3.0], [1, 1], [0, 0]),
+        (lambda x: x**2, [0.0, 3.0], [0, 9], [0, 6]),
+        (mg.abs, [0.0, -2.0], [0, 2], [0, -1]),
+        (lambda x: x.norm().reshape(1), [0.0, 0.0], [0], [0, 0]),
+        (lambda x: mg.where(x > 0, x.sqrt(), mg.zeros(2)), [-1.0, 4.0], [0, 2], [NAN, 0.25]),  # the classic trap
+        (lambda x: x.max().reshape(1), [3.0, 1.0, 3.0], [3], [0.5, 0, 0.5]),
+        (lambda x: x.amax(0, keepdim=True), [3.0, 1.0, 3.0], [3], [0.5, 0, 0.5]),
+        (lambda x: x.max(0, keepdim=True)[0], [3.0, 1.0, 3.0], [3], [1, 0, 0]),
+        (lambda x: mg.maximum(x, mg.tensor([2.0, 2.0, 2.0])), [2.0, 3.0, 1.0], [2, 3, 2], [0.5, 1, 0]),
+        (lambda x: mg.minimum(mg.tensor([2.0, 2.0, 2.0]), x), [2.0, 3.0, 1.0], [2, 2, 1], [0.5, 0, 1]),
+        (lambda x: x.clamp(-1, 1), [-1.0, 1.0, 0.5, 2.0], [-1, 1, 0.5, 1], [1, 1, 1, 0]),
+        (lambda x: x.mean(0, keepdim=True), [2.0], [2], [1]),
+    ],
+)
+def test_derivatives_at_special_points(f, x, y, slope):
+    x = leaf(x)
+    out = f(x)
+    np.testing.assert_array_equal(out.detach().numpy(), np.float32(y))
+    out.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), np.float32(slope))
 
 
 # --- accumulation -----------------------------------------------------------------------------------------------------
@@ -249,7 +288,7 @@ def test_backward_of_a_leaf():
 
 def test_gradient_of_a_wrong_shape_or_kind():
     y = leaf([1.0, 2.0]) * 2
-    with pytest.raises(RuntimeError, match=r"Mismatch in shape: grad_output\[0\] has a shape of .*3.* and output\[0\] has"):
+    with pytest.raises(RuntimeError, match=r"Mismatch in shape: grad_output\[0\] has a shape of .*3.* and output"):
         y.backward(mg.ones(3))
     with pytest.raises(RuntimeError, match="Mismatch in shape"):
         y.backward(mg.ones(1))
@@ -436,6 +475,130 @@ def test_is_leaf_and_grad_fn():
     assert not y.is_leaf and y.grad_fn.name == "MulBackward0" and repr(y.grad_fn) == "<MulBackward0>"
     assert y.detach().is_leaf and not y.detach().requires_grad
     assert (x * y).grad_fn.next_functions[1][0] is y.grad_fn
+
+
+# --- in-place operations ----------------------------------------------------------------------------------------------
+
+
+def test_in_place_on_a_leaf():
+    x = leaf([1.0, 2.0])
+    for edit in (lambda: x.add_(1), lambda: x.mul_(x), lambda: x.__setitem__(0, 5.0), lambda: x.zero_()):
+        with pytest.raises(RuntimeError, match="a leaf Variable that requires grad is being used in an in-place"):
+            edit()
+    with pytest.raises(RuntimeError, match="a view of a leaf Variable that requires grad"):
+        x[:1].add_(1)
+    with mg.no_grad():
+        x.add_(1)
+        x[:1].mul_(10)
+    assert values(x) == [20, 3] and x.is_leaf
+
+
+def test_in_place_on_a_saved_input_or_output():
+    x = leaf([1.0, 2.0])
+    for make in (lambda h: h * h, lambda h: h.log(), lambda h: (h + 1).exp(), lambda h: h @ mg.ones(2) * h):
+        h = x * 1
+        y = make(h)
+        (y if make(h).grad_fn.name == "ExpBackward0" else h).add_(1)
+        with pytest.raises(
+            RuntimeError, match=r"by an inplace operation: .*\(2,\).*Backward0.* at version 1; expected version 0"
+        ):
+            y.sum().backward()
+    h = x * 1
+    y = h * 3  # h is not needed
+    h.add_(1)
+    y.sum().backward()
+
+
+def test_in_place_through_views_and_aliases_of_what_was_saved():
+    x = leaf([1.0, 2.0])
+    for edit in (
+        lambda h: h[:1].add_(1),
+        lambda h: h.detach().add_(1),
+        lambda h: h.data.add_(1),  # PyTorch does not notice this one
+        lambda h: h.view(2, 1).t().add_(1),
+        lambda h: h.detach()[1:].zero_(),
+    ):
+        h = x * 1
+        y = h * h
+        edit(h)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.sum().backward()
+
+
+def test_in_place_under_no_grad_on_a_saved_parameter():
+    w = leaf([1.0, 2.0])
+    loss = (w * w).sum()
+    with mg.no_grad():
+        w -= 0.1
+    with pytest.raises(RuntimeError, match="MulBackward0"):
+        loss.backward()
+
+
+def test_edits_through_numpy_are_not_detected():
+    w = leaf([1.0])
+    y = w * w
+    w.detach().numpy()[0] = 3
+    y.backward()
+    assert w.grad.item() == 6  # as in PyTorch: document, do not rely on it
+
+
+def test_in_place_operations_have_gradients():
+    x, w = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    h = x * 2
+    h *= w
+    h += x
+    h[0] = w[1] * 5
+    h.sum().backward()
+    assert values(h) == [20, 18] and values(x.grad) == [0, 9] and values(w.grad) == [0, 4 + 5]
+
+
+def test_in_place_on_expanded_memory():
+    e = mg.ones(3, 1).expand(3, 4)
+    assert not e.is_contiguous()
+    with pytest.raises(RuntimeError, match="more than one element of the written-to tensor refers to a single memory"):
+        e.add_(1)
+
+
+def test_in_place_that_does_not_fit():
+    x = mg.ones(2)
+    with pytest.raises(RuntimeError, match=r"output with shape \[2\] doesn't match the broadcast shape \[3, 2\]"):
+        x.add_(mg.ones(3, 2))
+    with pytest.raises(RuntimeError, match="can't be cast"):
+        mg.ones(2, dtype=mg.int64).add_(mg.ones(2))
+
+
+def test_in_place_through_a_view_made_without_recording():
+    x = leaf([1.0, 2.0])
+    h = x * 1
+    with mg.no_grad():
+        v = h[:1]
+    with pytest.raises(RuntimeError, match="A view was created in no_grad mode"):
+        v.mul_(2)
+    with mg.no_grad():
+        v.mul_(2)
+    assert values(h) == [2, 2]
+
+
+def test_a_copied_tensor_has_a_history_of_its_own():
+    x = leaf([1.0, 2.0])
+    y = x * 3
+    z = mg.zeros(2).copy_(y)
+    calls = []
+    z.register_hook(lambda g: calls.append(values(g)))
+    (y * 10 + z).sum().backward()
+    assert calls == [[1, 1]] and values(x.grad) == [33, 33]
+
+
+def test_data_exchanged_under_a_view():
+    x = leaf([1.0, 2.0])
+    base = x * 1
+    view = base[1:]
+    base.data = mg.tensor([5.0, 6.0])
+    base.mul_(2)
+    view.mul_(10)  # its memory is its own by now
+    assert values(view) == [20] and values(base) == [10, 12]
+    view.sum().backward()
+    assert values(x.grad) == [0, 10]
 
 
 # --- retain_grad ------------------------------------------------------------------------------------------------------
@@ -630,7 +793,7 @@ def test_hook_under_create_graph_is_recorded():
     assert gg.item() == (8 * 3) ** 2  # d (2h)^2 / dh, and the hook runs in this walk too
 
 
-# --- walks inside walks, errors inside walks ---------------------------------------------------------------------------
+# --- walks inside walks, errors inside walks --------------------------------------------------------------------------
 
 
 def test_backward_inside_a_hook():
@@ -933,6 +1096,27 @@ def test_detach_and_numpy():
         x.numpy()
 
 
+def test_truth_and_item_of_several_elements():
+    with pytest.raises(RuntimeError, match="ambiguous"):
+        bool(mg.ones(2))
+    with pytest.raises(RuntimeError, match="2 elements"):
+        mg.ones(2).item()
+
+
+def test_pickle_and_deepcopy():
+    x = leaf([1.0, 2.0])
+    y = (x * 2).sum()
+    y.backward()
+    again = pickle.loads(pickle.dumps(x))
+    assert again.requires_grad and again.is_leaf and again.grad is None and values(again) == [1, 2]
+    again = pickle.loads(pickle.dumps(y))
+    assert again.grad_fn is None
+    with pytest.raises(RuntimeError, match="deepcopy"):
+        copy.deepcopy(y)
+    again = copy.deepcopy(x)
+    assert again.requires_grad and values(again.grad) == [2, 2] and again.grad is not x.grad
+
+
 # --- anomaly detection ------------------------------------------------------------------------------------------------
 
 
@@ -1019,11 +1203,10 @@ def test_threads_free_one_graph():
                 y.backward()
                 outcomes.append("done")
             except RuntimeError as error:
-                assert "second time" in str(error)
-                outcomes.append("error")
+                outcomes.append("error" if "second time" in str(error) else error)
 
         run_threads(3, work)
-        assert len(outcomes) == 3
+        assert sorted(outcomes) in (["done"] * k + ["error"] * (3 - k) for k in (1, 2, 3))
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

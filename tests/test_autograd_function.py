@@ -58,7 +58,7 @@ class SumAndProduct(Function):
 
     @staticmethod
     def backward(ctx, dsum, dlabel, dproduct):
-        a, nothing, b, product = ctx.saved_tensors
+        _, nothing, b, product = ctx.saved_tensors
         assert nothing is None and dlabel is None
         # product / b instead of a * scale, so that the saved output takes part in second derivatives
         return dsum + dproduct * b * ctx.scale, None, dsum + dproduct * product / b, None
@@ -217,7 +217,7 @@ def test_saved_tensors_are_checked():
     h = x * 1
     y = Cube.apply(h)
     h.add_(1)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation.*CubeBackward0"):
+    with pytest.raises(RuntimeError, match=r"modified by an inplace operation.*CubeBackward0"):
         y.sum().backward()
     y = Cube.apply(x).sum()
     y.backward()

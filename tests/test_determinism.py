@@ -88,7 +88,8 @@ for make in (
     lambda p: mg.optim.AdamW(p, lr=0.003),
 ):
     mg.manual_seed(5)
-    net = nn.Sequential(nn.Linear(784, 300), nn.ReLU(), nn.Dropout(0.1), nn.Linear(300, 100), nn.Tanh(), nn.Linear(100, 10))
+    layers = nn.Linear(784, 300), nn.ReLU(), nn.Dropout(0.1), nn.Linear(300, 100), nn.Tanh(), nn.Linear(100, 10)
+    net = nn.Sequential(*layers)
     optimizer = make(net.parameters())
     inputs, target = tensor(2048, 784, grad=False), mg.tensor(random.randint(0, 10, 2048))
     for _ in range(4):

@@ -388,7 +388,7 @@ def label_reference(name, x, target, weight, ignore, smoothing, reduction):
         loss, g = row_losses(rows, q)
     if reduction == "mean":
         total = w[labels[kept]].sum()
-        loss, g = loss.sum() / total if total else nan, g / total if total else g
+        loss, g = np.asarray(loss.sum() / total if total else nan), g / total if total else g
     elif reduction == "sum":
         loss = loss.sum()
     else:
@@ -422,10 +422,10 @@ def test_labels(name, shape, dtype):
         if reduction == "none":
             up = rng.normal(size=label_shape)
             loss.backward(tensor(up, dtype))
-            close(x.grad, slope * np.expand_dims(up, 0 if len(shape) == 1 else 1), TOLERANCE[dtype])
+            close(x.grad, slope * np.expand_dims(up, 0 if len(shape) == 1 else 1), TOLERANCE[dtype], 1)
         else:
             (loss * 3).backward()
-            close(x.grad, 3 * slope, TOLERANCE[dtype])
+            close(x.grad, 3 * slope, TOLERANCE[dtype], 1)
         with mg.no_grad():
             alone = getattr(F, name)(x, target, None if weight is None else mg.tensor(weight), **options)
         assert alone.numpy().tobytes() == loss.detach().numpy().tobytes()
@@ -507,7 +507,7 @@ def test_elementwise(name, shape, dtype):
         want, *slopes = elementwise(name, values.astype(float), target.astype(float), 1 if q is None else q.astype(float))
         divisor = 1
         if reduction == "mean":  # of mse with weights: their sum
-            divisor = w.sum() if name == "mse_loss" else np.size(want) or nan
+            divisor = (w.sum() if name == "mse_loss" else np.size(want)) or nan
         losses = want * w
         want = losses if reduction == "none" else losses.sum() / divisor
         for wanted in (False, True):
@@ -702,7 +702,7 @@ def test_bce_at_the_bounds_by_every_way():
     t.requires_grad_(True)
     g = mg.autograd.grad(F.binary_cross_entropy(x, t, reduction="sum"), (x, t))
     assert g[0].tolist() == want
-    assert g[1].tolist() == [-100, 100, 100, -100][:0] + [100, -100, 100, -100][:0] or np.isfinite(g[1].numpy()).all()
+    assert g[1].tolist() == [100, -100, 100, -100]  # of the clamped loss; PyTorch's are infinite
 
 
 def test_same_tensor_as_input_and_target():
@@ -718,6 +718,8 @@ def test_same_tensor_as_input_and_target():
 @pytest.mark.parametrize("name", list(LOSSES))
 def test_in_place_changes_are_noticed(name, pair):
     """Between forward and backward, neither the logits nor a target may change unnoticed."""
+    if "volumes" in name:
+        return  # copied anyway
     x, t = pair
     x.requires_grad_(True)
     logits = x * 1
@@ -775,7 +777,7 @@ REFUSED = {
     "two labels": (lambda: F.cross_entropy(X[0], [1, 2]), ValueError, "1D target must have size 1, but got target size: 2"),
     "two dims": (lambda: F.nll_loss(mg.ones(2, 3, 4), [0, 1]), RuntimeError, r"target size \[2, 4\] .*got \[2\]"),
     "no labels": (lambda: F.cross_entropy(X, []), RuntimeError, "labels must be integers"),
-    "ragged": (lambda: F.cross_entropy(X, [[1], [1, 2], []]), ValueError, ""),
+    "ragged": (lambda: F.cross_entropy(X, [[1], [1, 2], []]), ValueError, None),
     "smoothing": (lambda: F.cross_entropy(X, [0, 1, 2], label_smoothing=1.5), RuntimeError, "between 0.0 and 1.0. Got: 1.5"),
     "nan smoothing": (lambda: F.cross_entropy(X, [0, 1, 2], label_smoothing=nan), RuntimeError, "Got: nan"),
     "ignore": (lambda: F.cross_entropy(X, X, ignore_index=1), RuntimeError, "not supported for floating point target"),
@@ -789,8 +791,8 @@ REFUSED = {
     "large weight": (lambda: F.mse_loss(mg.ones(2), mg.ones(2), weight=mg.ones(3, 2)), RuntimeError, r"weight of shape \[3, 2\]"),
     "bool logits": (lambda: F.cross_entropy(mg.ones(2, 2) > 0, [0, 1]), NotImplementedError, "minigrad.bool"),
     "complex target": (lambda: F.mse_loss(mg.ones(2), np.ones(2, complex)), TypeError, "complex"),
-    "text target": (lambda: F.cross_entropy(X, ["a", "b", "c"]), (TypeError, ValueError), ""),
-    "object target": (lambda: F.cross_entropy(X, np.array([1, None, 2], object)), (TypeError, ValueError), ""),
+    "text target": (lambda: F.cross_entropy(X, ["a", "b", "c"]), (TypeError, ValueError), None),
+    "object target": (lambda: F.cross_entropy(X, np.array([1, None, 2], object)), (TypeError, ValueError), None),
 }  # fmt: skip
 
 

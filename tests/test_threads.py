@@ -47,7 +47,9 @@ def train(i, steps=150):
     net, random = model(i)
     x = mg.tensor(random.standard_normal((16, 6)), dtype=mg.float32)
     y = mg.tensor(random.randint(0, 3, 16))
-    optimizer = mg.optim.Adam(net.parameters(), lr=0.01) if i % 2 else mg.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    optimizer = (
+        mg.optim.Adam(net.parameters(), lr=0.01) if i % 2 else mg.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    )
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()

@@ -79,9 +79,10 @@ def grad(
     if not wanted:
         raise RuntimeError("grad requires non-empty inputs.")
     retain = create_graph if retain_graph is None else retain_graph
+    optional = bool(allow_unused) or materialize_grads
     found = run_backward(
-        outputs, _gradients(outputs, grad_outputs), retain, create_graph, wanted, True, bool(allow_unused) or materialize_grads
-    )
+        outputs, _gradients(outputs, grad_outputs), retain, create_graph, wanted, True, optional
+    )  # fmt: skip
     if materialize_grads:
         found = tuple([zeros_like(x) if g is None else g for x, g in zip(wanted, found, strict=True)])
     return dict(zip(inputs, found, strict=True)) if isinstance(inputs, dict) else found

@@ -22,8 +22,9 @@ _FIXED = ("batch_size", "batch_sampler", "sampler", "drop_last", "dataset", "per
 class DataLoader:
     """Batches of ``dataset``, in order or shuffled anew in each pass; ``for x, y in DataLoader(...)``.
 
-    A batch of a ``TensorDataset`` is a list of tensors with ``batch_size`` rows, copied, so a
-    batch may be changed in place. Other datasets are indexed item by item and collated (``collate_fn``, default ``default_collate``). ``batch_size=None`` yields single items.
+    A batch of a ``TensorDataset`` is a list of tensors with ``batch_size`` rows, copied, so that it may be changed
+    in place. Other datasets are indexed item by item and collated (``collate_fn``, default ``default_collate``).
+    ``batch_size=None`` yields single items.
 
     ``shuffle`` draws from ``generator``, or from the default one. ``sampler`` and ``batch_sampler`` decide the order
     instead. ``num_workers`` must be 0: batches are gathered natively. ``pin_memory``, ``pin_memory_device``,
@@ -186,7 +187,7 @@ def _gatherer(x, order):
 
 
 def _slicer(x, first):
-    """A function (start, n) -> a copy of n rows of x from row first + start on: editing a batch must not edit the data."""
+    """A function (start, n) -> a copy of n rows of x from row first + start on."""
     if x.requires_grad:
         return lambda start, n: x[first + start : first + start + n].clone()
     rest, strides = tuple(x.shape[1:]), x.stride()

@@ -6,8 +6,8 @@ the input needs a gradient. Reductions: 0 none, 1 mean, 2 sum.
 
 from math import inf
 
-from .._engine import _cast as cast
 from .._engine import Op
+from .._engine import _cast as cast
 from .pointwise import clamp, log, log1p, softplus, where
 
 

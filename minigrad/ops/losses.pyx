@@ -21,6 +21,8 @@ from .._storage cimport CATEGORY, DTYPES, F32, F64, I64
 
 import warnings
 
+import numpy as np
+
 from .._engine import _cast as cast
 from .._engine import enable_grad, operand, run_backward
 from . import loss_formulas as formulas
@@ -55,6 +57,16 @@ cdef list sizes(Tensor x):
     return [x.shape_[i] for i in range(x.nd)]
 
 
+cdef Tensor as_tensor(object value, Tensor x):
+    """A target or weight as a tensor; lists and numbers take the dtype of x without going through float32."""
+    if isinstance(value, Tensor):
+        return <Tensor>value
+    if isinstance(value, (list, tuple, float)):
+        found = <Tensor>operand(np.asarray(value))
+        return cast(found, x.dtype) if found.dt == F64 and CATEGORY[x.dt] == 2 else found
+    return operand(value)
+
+
 cdef Tensor number(int dt, double value):
     cdef Tensor t = new_tensor(dt, 0, NULL)
     if dt == F32:
@@ -86,9 +98,18 @@ cdef double ordered_sum(Tensor x) noexcept:
 # --- backward: hand the saved gradient on -------------------------------------------------------------------------------
 
 
-def dloss(Tensor dy, Tensor x, Tensor dx, formula, *arguments):
+cdef int64_t versions(Tensor t, Tensor w, Tensor q) noexcept:
+    """A number that grows when a target or weight is written: they are read again only if backward is recorded."""
+    return (t.storage.version + (0 if w is None else w.storage.version) + (0 if q is None else q.storage.version))
+
+
+def dloss(Tensor dy, Tensor x, Tensor dx, formula, arguments):
     """The gradient that the forward pass computed, times dy; recomputed by the formula when backward is recorded."""
     if grad_enabled():
+        version, *arguments = arguments
+        if version != sum([(<Tensor>a).storage.version for a in arguments if isinstance(a, Tensor)]):
+            raise RuntimeError("one of the variables needed for gradient computation has been modified by an inplace "
+                               "operation: the target or a weight of a loss")
         with enable_grad():
             y = formula(x, *arguments)
         return run_backward((y,), (dy,), True, True, (x,), True)[0]
@@ -173,7 +194,8 @@ cdef class RowsLoss:
         else:
             y = number(x.dt, ordered_sum(losses) / stats[0] if stats[0] != 0 else float("nan"))
         if recording:
-            record(self.op, y, (x,), (x, dx, self.formula, target, w, ignore_index, smoothing, reduction))
+            record(self.op, y, (x,), (x, dx, self.formula, (versions(target, w, None), target, w, ignore_index, smoothing,
+                                                              reduction)))
         return y
 
 
@@ -208,9 +230,9 @@ cdef Tensor class_weight(object weight, Tensor x, Py_ssize_t classes):
     """The class weights, checked."""
     if weight is None:
         return None
-    if not isinstance(weight, Tensor):
-        weight = operand(weight, x.dtype)
-    cdef Tensor w = <Tensor>weight
+    cdef Tensor w = as_tensor(weight, x)
+    if w.dt != x.dt and not isinstance(weight, Tensor):
+        w = cast(w, x.dtype)
     if w.nd != 1 or w.shape_[0] != classes:
         raise RuntimeError(f"weight tensor should be defined either for all {classes} classes or no classes but got weight "
                            f"tensor of shape: {sizes(w)}")
@@ -249,7 +271,7 @@ def cross_entropy(input, target, weight=None, size_average=None, Py_ssize_t igno
         raise NotImplementedError(f"cross_entropy: logits must be floating point, got {x.dtype!r}")
     if not 0 <= label_smoothing <= 1:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
-    t = <Tensor>target if isinstance(target, Tensor) else <Tensor>operand(target)
+    t = as_tensor(target, x)
     if CATEGORY[t.dt] == 2:
         if x.nd and same(t, x):
             return probabilities(x, t, weight, ignore_index, code, label_smoothing)
@@ -275,7 +297,7 @@ def nll_loss(input, target, weight=None, size_average=None, Py_ssize_t ignore_in
         raise TypeError(f"nll_loss: input must be a Tensor, got {type(input).__name__}")
     if CATEGORY[(<Tensor>input).dt] != 2:
         raise NotImplementedError(f"nll_loss: input must be floating point, got {input.dtype!r}")
-    target = operand(target)
+    target = as_tensor(target, input)
     if CATEGORY[(<Tensor>target).dt] == 2:
         raise RuntimeError(f"nll_loss: target must hold integer class labels, got {target.dtype!r}")
     return of_labels(<RowsLoss>NLL, input, target, weight, ignore_index, 0.0, code, "nll_loss")
@@ -355,7 +377,9 @@ cdef object probabilities(Tensor x, Tensor target, object weight, Py_ssize_t ign
         raise RuntimeError("ignore_index is not supported for floating point target")
     if classes == 0:
         raise IndexError(f"cross_entropy: input of shape {sizes(x)} has no classes")
-    w = None if weight is None else operand(weight)
+    w = None if weight is None else as_tensor(weight, x)
+    if w is not None and CATEGORY[w.dt] != 2:
+        w = cast(w, x.dtype)
     if x.dt != t.dt or (w is not None and w.dt != x.dt):
         dtype = DTYPES[F64 if F64 in (x.dt, t.dt) or (w is not None and w.dt == F64) else F32]
         x, t, w = cast(x, dtype), cast(t, dtype), None if w is None else cast(w, dtype)
@@ -392,7 +416,8 @@ cdef object probabilities(Tensor x, Tensor target, object weight, Py_ssize_t ign
         total = ordered_sum(losses)
         y = number(x.dt, total if code == SUM else total / count if count else float("nan"))
     if recording:
-        record(PROBS_OP, y, (rows,), (rows, dx, formulas.cross_entropy_probs, t, w, smoothing, code))
+        record(PROBS_OP, y, (rows,), (rows, dx, formulas.cross_entropy_probs,
+                                     (versions(t, w, None), t, w, smoothing, code)))
     return y.reshape(shape) if code == NONE and x.nd != 2 else y
 
 
@@ -452,7 +477,7 @@ cdef class EachLoss:
         else:
             y = number(x.dt, ordered_sum(parts))
         if recording:
-            record(self.op, y, (x,), (x, dx, self.formula, t, w, q, constant, reduction))
+            record(self.op, y, (x,), (x, dx, self.formula, (versions(t, w, q), t, w, q, constant, reduction)))
         return y
 
     cdef object call(self, Tensor x, Tensor t, Tensor w, Tensor q, double constant, int reduction):
@@ -479,7 +504,7 @@ cdef Tensor expanded(object weight, Tensor x, str function, str name):
     """A weight broadcast to x's shape and converted to its dtype."""
     if weight is None:
         return None
-    weight = operand(weight, x.dtype)
+    weight = cast(as_tensor(weight, x), x.dtype)
     try:
         return weight.expand(x.shape) if weight.shape != x.shape else weight
     except RuntimeError:
@@ -512,7 +537,7 @@ cdef tuple pair(object input, object target, str function):
     cdef Tensor x, t
     if not isinstance(input, Tensor):
         raise TypeError(f"{function}: input must be a Tensor, got {type(input).__name__}")
-    x, t = <Tensor>input, <Tensor>operand(target)
+    x, t = <Tensor>input, as_tensor(target, <Tensor>input)
     if not same(x, t):
         if {x.nd, t.nd} == {1, 2} and x.count == t.count and x.count > 1 and 1 in (x.shape[x.nd - 1], t.shape[t.nd - 1]):
             raise ValueError(f"{function}: input {sizes(x)} and target {sizes(t)} would broadcast to [{x.count}, {x.count}], "
@@ -560,7 +585,7 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
     cdef int64_t[2] bad
     cdef void *bufs[3]
     cdef Py_ssize_t[1] dims
-    t = cast(operand(target), x.dtype)
+    t = cast(as_tensor(target, x), x.dtype)
     check_sizes(x, t, "binary_cross_entropy")
     if x.count:
         xc, tc = to_contiguous(x), to_contiguous(t)
@@ -591,7 +616,7 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     """
     cdef int code = reduction_of(reduction, size_average, reduce)
     cdef Tensor x = floating(input, "binary_cross_entropy_with_logits", "input")
-    t = operand(target)
+    t = as_tensor(target, x)
     if (<Tensor>t).dt == F64 and x.dt == F32:
         x = cast(x, t.dtype)
     t = cast(t, x.dtype)

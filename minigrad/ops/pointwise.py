@@ -102,9 +102,9 @@ log1p = Op(
     "Log1p", lambda dy, a: dy / (a + 1), kernel="log1p", saves=("a",), flags=FLOATS, cost=0.6,
     doc="log(1 + input), accurate near 0.",
 )  # fmt: skip
-sin = Op("Sin", lambda dy, a: dy * cos(a), kernel="sin", saves=("a",), flags=FLOATS, cost=5, doc="The sine of radians.")
+sin = Op("Sin", lambda dy, a: dy * cos(a), kernel="sin", saves=("a",), flags=FLOATS, cost=1.2, doc="Sine of radians.")
 cos = Op(
-    "Cos", lambda dy, a: -dy * sin(a), kernel="cos", saves=("a",), flags=FLOATS, cost=5,
+    "Cos", lambda dy, a: -dy * sin(a), kernel="cos", saves=("a",), flags=FLOATS, cost=1.2,
     doc="The cosine of radians.",
 )  # fmt: skip
 erf = Op(

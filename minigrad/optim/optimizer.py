@@ -24,9 +24,9 @@ _SET = "optimizer parameters need to be organized in ordered collections, but se
 class Optimizer:
     """Base class: what ``SGD``, ``Adam`` and the others share; subclasses implement ``_update(group)``.
 
-    params: an iterable of tensors, of (name, tensor) pairs, or of dicts ``{"params": ..., option: value}`` whose options
-    override ``defaults`` for their group. Parameters are updated in place, all of a group in one native call; one without
-    a gradient is skipped. ``state`` maps a parameter to its buffers, ``param_groups`` is a list of dicts.
+    params: an iterable of tensors, of (name, tensor) pairs, or of dicts ``{"params": ..., option: value}`` whose
+    options override ``defaults`` for their group. Parameters are updated in place, all of a group in one native call;
+    one without a gradient is skipped. ``state`` maps a parameter to its buffers, ``param_groups`` is a list of dicts.
     """
 
     def __init__(self, params, defaults):
@@ -74,7 +74,7 @@ class Optimizer:
                 raise ValueError(f"parameter group didn't specify a value of required optimization parameter {name}")
             group.setdefault(name, default)
         if len({id(p) for p in params}) != len(params):
-            warnings.warn("optimizer contains a parameter group with duplicate parameters; each is updated once", stacklevel=3)
+            warnings.warn("a parameter group contains duplicate parameters; each is updated once", stacklevel=3)
             params = list({id(p): p for p in params}.values())
         known = {id(p) for g in self.param_groups for p in g["params"]}
         if any(id(p) in known for p in params):

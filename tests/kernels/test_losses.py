@@ -220,7 +220,7 @@ def elementwise(name, x, target, w=None, q=None, c=0.0, scale=1.0, each=False, t
 
 
 @pytest.mark.parametrize(
-    "name, t",
+    ("name", "t"),
     [*((name, "float32") for name in (*ELEMENTWISE, "bce_logits")), ("bce", "float64"), ("bce_logits", "float64")],
 )
 def test_elementwise_equals_its_reference(name, t):

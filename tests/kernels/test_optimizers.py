@@ -152,7 +152,7 @@ OPTIMIZERS = {
 CASES = [(name, t) for name in OPTIMIZERS for t in ("float32", "float64") if t == "float64" or name in ("sgd", "adam")]
 
 
-@pytest.mark.parametrize("name, t", CASES)
+@pytest.mark.parametrize(("name", "t"), CASES)
 def test_optimizer_equals_its_reference(name, t):
     """Steps on tensors of all sizes at once; the reference is float64, so float32 is off by its own rounding."""
     columns, start, row, settings = OPTIMIZERS[name]
@@ -234,7 +234,14 @@ def test_adam_stays_with_pytorchs_formula_in_float32():
     for t in range(1, 101):
         g = rng.standard_normal(1000).astype(f)
         c.columns["g"][0][:] = g
-        run("optimizers.adam", c.arrays("p m v top g".split(), [adam_row(t)]), (0, 0, 0), (*ADAM, 0, 1), 1, "float32")
+        run(
+            "optimizers.adam",
+            c.arrays(["p", "m", "v", "top", "g"], [adam_row(t)]),
+            (0, 0, 0),
+            (*ADAM, 0, 1),
+            1,
+            "float32",
+        )
         m += f(1 - 0.9) * (g - m)
         v = v * f(0.999) + f(1 - 0.999) * g * g
         step_size, root = adam_row(t)
