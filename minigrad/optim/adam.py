@@ -16,7 +16,7 @@ class Adam(Optimizer):
     m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps).
     ``weight_decay`` adds an L2 term to the gradient, or with ``decoupled_weight_decay`` shrinks the parameter as AdamW
     does. ``amsgrad`` uses the largest v so far; ``maximize`` ascends. ``foreach`` and ``fused`` are accepted: every
-    step is one fused call. State: ``step`` (float32, 0-d), ``exp_avg``, ``exp_avg_sq``, and ``max_exp_avg_sq`` with amsgrad.
+    step is one fused call. State: ``step`` (float32, 0-d), ``exp_avg``, ``exp_avg_sq``; amsgrad: ``max_exp_avg_sq``.
     Source: Kingma and Ba, Adam, ICLR 2015; Reddi et al., On the convergence of Adam and beyond, ICLR 2018.
 
     >>> import minigrad as mg
