@@ -13,6 +13,9 @@ ARGS :=
 # where meson-python looks for ninja and Meson for cython.
 PIP := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip
 
+# With make -j, ninja would look for a job server that a recipe does not hand on.
+unexport MAKEFLAGS
+
 .PHONY: train test parity bench lint format types wheel-test build clean
 
 train: build

@@ -14,6 +14,7 @@ from math import pi as pi
 
 from . import autograd as autograd
 from . import data as data
+from . import memory as memory
 from . import nn as nn
 from . import optim as optim
 from . import random as random
@@ -28,6 +29,7 @@ from ._engine import result_type as result_type
 from ._engine import set_default_dtype as set_default_dtype
 from ._engine import set_grad_enabled as set_grad_enabled
 from ._engine import set_num_threads as set_num_threads
+from ._engine import start_threads as start_threads
 from ._storage import bool_ as bool_
 from ._storage import dtype as dtype
 from ._storage import float32 as float32

@@ -108,8 +108,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def load_driver():
-    """Load the parallel driver now instead of after 0.4 s of shareable work."""
+def start_threads():
+    """Start the thread pool now, instead of once the process has done 0.4 s of work that threads could have shared."""
     global driver
     if driver == NULL:
         from .kernels import parallel
@@ -181,7 +181,7 @@ cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_s
         if driver == NULL:
             shareable += cost
             if shareable > DEBT:
-                load_driver()
+                start_threads()
         if driver != NULL and not driver_busy:  # another thread may have come first while this one loaded it
             chunks = threads if threads < units else units
             driver_busy = True  # one thread at a time drives the pool; others run serially, with the same bits

@@ -230,10 +230,9 @@ def test_a_first_gradient_is_taken_over_without_a_copy():
 
 def mg_peak():
     """Bytes live at most since the last call."""
-    from minigrad import _storage
 
-    peak = _storage.memory_stats()["peak"]
-    _storage.reset_peak()
+    peak = mg.memory.stats()["peak"]
+    mg.memory.reset_peak()
     return peak
 
 
@@ -1275,7 +1274,6 @@ def test_the_cycle_of_create_graph_is_collected():
 
 
 def test_a_walk_frees_saved_memory_as_it_goes():
-    from minigrad import _storage
 
     x = leaf(np.ones(10_000, np.float32))
     y = x
@@ -1283,9 +1281,9 @@ def test_a_walk_frees_saved_memory_as_it_goes():
         y = y.exp().log()
     s = y.sum()
     del y
-    full = _storage.memory_stats()["live"]
+    full = mg.memory.stats()["live"]
     least = []
-    x.register_hook(lambda g: least.append(_storage.memory_stats()["live"]))
+    x.register_hook(lambda g: least.append(mg.memory.stats()["live"]))
     s.backward()
     assert full - least[0] > 48 * 40_000  # when the leaf is reached, all that was saved is gone
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 # A part of minigrad, and the parts that it may import; itself always, minigrad/__init__.py everything.
 ENGINE = {"kernels", "_storage", "_engine"}
-BASICS = {*ENGINE, "ops", "device", "creation", "random", "printing"}
+BASICS = {*ENGINE, "size", "ops", "device", "creation", "random", "printing"}
 LAYERS = {
     "kernels": set(),
     "_storage": {"kernels"},
@@ -19,7 +19,9 @@ LAYERS = {
     "ops": ENGINE,
     "compile": ENGINE,
     "device": set(),
+    "size": set(),
     "printing": ENGINE,
+    "memory": ENGINE,
     "creation": {*ENGINE, "ops", "device"},
     "random": {*ENGINE, "ops", "device", "creation"},
     "tensor": BASICS,
