@@ -22,14 +22,14 @@ from . import utils as utils
 from ._engine import Tensor as Tensor
 from ._engine import enable_grad as enable_grad
 from ._engine import get_default_dtype as get_default_dtype
-from ._engine import get_num_threads as get_num_threads
 from ._engine import is_grad_enabled as is_grad_enabled
 from ._engine import no_grad as no_grad
 from ._engine import result_type as result_type
 from ._engine import set_default_dtype as set_default_dtype
 from ._engine import set_grad_enabled as set_grad_enabled
-from ._engine import set_num_threads as set_num_threads
-from ._engine import start_threads as start_threads
+from ._launch import get_num_threads as get_num_threads
+from ._launch import set_num_threads as set_num_threads
+from ._launch import start_threads as start_threads
 from ._storage import bool_ as bool_
 from ._storage import dtype as dtype
 from ._storage import float32 as float32

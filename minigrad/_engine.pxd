@@ -1,8 +1,7 @@
 from libc.stdint cimport int64_t, uint32_t
 
+from ._launch cimport kernel_t
 from ._storage cimport Storage, dtype
-
-ctypedef void (*kernel_t)(void **, Py_ssize_t *, double *, Py_ssize_t, Py_ssize_t) noexcept nogil
 
 
 cdef class Kernel:
@@ -74,6 +73,5 @@ cdef Tensor alias(Tensor x)
 cdef Tensor to_contiguous(Tensor x)
 cdef Tensor strided_view(Tensor x, int ndim, Py_ssize_t *shape, Py_ssize_t *stride, Py_ssize_t offset)
 cdef bint needs_grad(Tensor x) except -1
-cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t units, double cost) except -1
 cdef Tensor record(Op op, Tensor y, tuple inputs, tuple saved)
 cdef Tensor save_output(Tensor y)

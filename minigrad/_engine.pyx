@@ -15,8 +15,7 @@ d. Backward collects the reachable nodes and walks them by descending sequence n
    State of a walk lives in the walk, nodes only remember their place in it, so walks may nest and interleave.
 e. An in-place op that must be differentiated is computed out of place and written back; the history of the tensor
    (and of the base, through a view) is rewritten. Views notice by ``history`` and rebuild their own on next use.
-f. Threads are used when the estimated work pays for them. The parallel driver needs Numba, whose import costs 0.2 s
-   or more, so it is loaded only after the process has done that much work worth sharing.
+f. Kernels run through ``launch`` (_launch.pyx), which decides about threads.
 """
 
 cimport cython
@@ -26,7 +25,6 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcpy, memset
 
-import os
 import traceback
 import warnings
 import weakref
@@ -37,6 +35,7 @@ from ._storage cimport (
     BOOL, CATEGORY, DTYPES, F32, F64, I8, I16, I32, I64, ITEMSIZE, MAXDIM, U8, Storage, dtype, dtype_code, lease,
     new_storage, promote,
 )
+from ._launch cimport kernel_t, launch
 from .kernels import contract
 
 cdef extern from "Python.h":
@@ -63,59 +62,6 @@ DTYPE_NAMES = contract.DTYPES
 
 
 # --- calling kernels --------------------------------------------------------------------------------------------------
-
-ctypedef void (*driver_t)(Py_ssize_t, void **, Py_ssize_t *, double *, Py_ssize_t, Py_ssize_t) noexcept nogil
-
-# Estimated work in nanoseconds: below RELEASE the GIL is kept, above SHARE threads are used, and the driver is loaded
-# once the work that it could have shared exceeds DEBT (about what loading it costs).
-cdef double RELEASE = 20_000, SHARE = 12_000, DEBT = 4e8
-cdef double shareable = 0
-cdef driver_t driver = NULL
-cdef bint driver_busy = False
-cdef bint forked = False
-cdef int threads = 0
-
-
-def _default_threads():
-    asked = os.environ.get("NUMBA_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-threads = _default_threads()
-
-
-def get_num_threads():
-    """The number of threads that large operations use."""
-    return threads
-
-
-def set_num_threads(int n):
-    """Use at most ``n`` threads; results do not depend on it, not in one bit."""
-    global threads
-    if n < 1:
-        raise ValueError(f"set_num_threads: n must be at least 1, got {n}")
-    threads = n
-
-
-def _after_fork():
-    global forked
-    forked = True  # OpenMP's pool does not survive a fork: the child stays serial
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def start_threads():
-    """Start the thread pool now, instead of once the process has done 0.4 s of work that threads could have shared."""
-    global driver
-    if driver == NULL:
-        from .kernels import parallel
-
-        driver = <driver_t><size_t>parallel.address()
-
 
 cdef class Kernel:
     """A compiled kernel: C entry points by dtype, and an estimated cost in nanoseconds a unit of work."""
@@ -169,32 +115,6 @@ cdef void *buffer_of(Kernel k, object item, bint output) except? NULL:
     if output:
         check_writable(t)
     return t.ptr
-
-
-cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t units, double cost) except -1:
-    """Run ``units`` units of a kernel whose estimated serial time is ``cost`` nanoseconds."""
-    global driver_busy, shareable
-    cdef Py_ssize_t chunks
-    if units <= 0:
-        return 0
-    if cost > SHARE and units > 1 and threads > 1 and not forked and not driver_busy:
-        if driver == NULL:
-            shareable += cost
-            if shareable > DEBT:
-                start_threads()
-        if driver != NULL and not driver_busy:  # another thread may have come first while this one loaded it
-            chunks = threads if threads < units else units
-            driver_busy = True  # one thread at a time drives the pool; others run serially, with the same bits
-            with nogil:
-                driver(<Py_ssize_t>f, bufs, dims, scalars, units, chunks)
-            driver_busy = False
-            return 0
-    if cost > RELEASE:
-        with nogil:
-            f(bufs, dims, scalars, 0, units)
-    else:
-        f(bufs, dims, scalars, 0, units)
-    return 0
 
 
 # --- tensors ----------------------------------------------------------------------------------------------------------

@@ -10,12 +10,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # A part of minigrad, and the parts that it may import; itself always, minigrad/__init__.py everything.
-ENGINE = {"kernels", "_storage", "_engine"}
+ENGINE = {"kernels", "_storage", "_launch", "_engine"}
 BASICS = {*ENGINE, "size", "ops", "device", "creation", "random", "printing"}
 LAYERS = {
     "kernels": set(),
     "_storage": {"kernels"},
-    "_engine": {"kernels", "_storage"},
+    "_launch": {"kernels"},
+    "_engine": {"kernels", "_storage", "_launch"},
     "ops": ENGINE,
     "compile": ENGINE,
     "device": set(),

@@ -8,7 +8,8 @@ b. ``blocks_of`` cuts a product along its longer side into blocks that depend on
    them among threads. Each block is one BLAS call, so the bits do not depend on the number of threads.
 """
 
-from .._engine cimport Tensor, kernel_t, launch, new_tensor, strided_view, to_contiguous
+from .._engine cimport Tensor, new_tensor, strided_view, to_contiguous
+from .._launch cimport kernel_t, launch
 from .._storage cimport F32, F64, ITEMSIZE
 from libc.string cimport memset
 

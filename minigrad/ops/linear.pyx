@@ -9,7 +9,8 @@ b. The rules below run natively when backward is not recorded; when it is (creat
 
 from cpython.object cimport PyObject
 
-from .._engine cimport Kernel, Op, Tensor, grad_enabled, launch, needs_grad, new_tensor, record, to_contiguous
+from .._engine cimport Kernel, Op, Tensor, grad_enabled, needs_grad, new_tensor, record, to_contiguous
+from .._launch cimport launch
 from .._storage cimport CATEGORY, F64
 from ._gemm cimport product, rows_of
 

@@ -15,8 +15,9 @@ d. Everything is validated here, before a kernel runs: kernels never raise. Labe
 from libc.stdint cimport int64_t
 
 from .._engine cimport (
-    Kernel, Op, Tensor, grad_enabled, launch, needs_grad, new_like, new_tensor, record, strided_view, to_contiguous,
+    Kernel, Op, Tensor, grad_enabled, needs_grad, new_like, new_tensor, record, strided_view, to_contiguous,
 )
+from .._launch cimport launch
 from .._storage cimport CATEGORY, DTYPES, F32, F64, I64
 
 import warnings

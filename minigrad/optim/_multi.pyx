@@ -14,7 +14,8 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
 
-from .._engine cimport Kernel, Tensor, launch, to_contiguous
+from .._engine cimport Kernel, Tensor, to_contiguous
+from .._launch cimport launch
 from .._storage cimport CATEGORY, DTYPES, F32, F64
 
 from .._engine import write_memory

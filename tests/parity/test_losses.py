@@ -35,7 +35,9 @@ def compare(call, arrays, wanted, what, rtol=None):
     for name, a, b in zip(("loss", *wanted), ours, evaluate(torch, call, arrays, wanted, 0.5), strict=True):
         close("losses", a, b, f"{name} {what}", rtol)
     with mg.no_grad():
-        alone = call(mg.nn.functional, {k: None if a is None else mg.from_numpy(np.array(a)) for k, a in arrays.items()})
+        alone = call(
+            mg.nn.functional, {k: None if a is None else mg.from_numpy(np.array(a)) for k, a in arrays.items()}
+        )
     assert alone.numpy().tobytes() == ours[0].detach().numpy().tobytes() or len(wanted) > 1, what
 
 
@@ -230,7 +232,9 @@ def test_modules(name, options, target, reduction):
     for more in weights:
         results = []
         for m in (mg, torch):
-            module = getattr(m.nn, name)(**options, **{k: m.from_numpy(w) for k, w in more.items()}, reduction=reduction)
+            module = getattr(m.nn, name)(
+                **options, **{k: m.from_numpy(w) for k, w in more.items()}, reduction=reduction
+            )
             a = m.from_numpy(x).requires_grad_(True)
             y = module(a, m.from_numpy(t))
             y.sum().backward()
@@ -243,9 +247,11 @@ def test_modules(name, options, target, reduction):
 
 PROBABILITIES = np.random.default_rng(10).uniform(0.1, 0.9, (4, 3))
 SECOND = {
-    "cross_entropy": lambda F, x, t: F.cross_entropy(x, t[:, 0] > 0.5, reduction="none")
-    if F is mg.nn.functional
-    else F.cross_entropy(x, (t[:, 0] > 0.5).long(), reduction="none"),
+    "cross_entropy": lambda F, x, t: (
+        F.cross_entropy(x, t[:, 0] > 0.5, reduction="none")
+        if F is mg.nn.functional
+        else F.cross_entropy(x, (t[:, 0] > 0.5).long(), reduction="none")
+    ),
     "smoothed": lambda F, x, t: F.cross_entropy(x, (t[:, 0] * 3).long(), ignore_index=2, label_smoothing=0.2),
     "probabilities": lambda F, x, t: F.cross_entropy(x, t, label_smoothing=0.2, reduction="sum"),
     "nll_loss": lambda F, x, t: F.nll_loss(F.log_softmax(x * x, 1), (t[:, 0] * 3).long()),

@@ -192,7 +192,9 @@ def test_refused_alike(name, options):
     assert errors[0] == errors[1]
 
 
-@pytest.mark.parametrize("options", [{"lr": float("inf")}, {"lr": float("nan")}, {"lr": 0}, {"dampening": -1.0}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"lr": float("inf")}, {"lr": float("nan")}, {"lr": 0}, {"dampening": -1.0}], ids=str
+)
 def test_accepted_alike(options):
     results = []
     for m in (mg, torch):

@@ -1,0 +1,13 @@
+"""Sizes that a kernel and its caller must agree on."""
+
+from minigrad.kernels import losses, optimizers
+from minigrad.ops import losses as loss_operations
+from minigrad.optim import _multi
+
+
+def test_block_of_the_elementwise_losses():
+    assert loss_operations.BLOCK == losses.BLOCK
+
+
+def test_chunk_of_the_optimizers():
+    assert _multi.CHUNK == optimizers.CHUNK
