@@ -1321,13 +1321,13 @@ cdef int add_to(list grads, Py_ssize_t i, object g, bint recorded) except -1:
 
 
 cdef bint exclusive(Tensor g):
-    """Whether nothing else uses the memory of g: no other tensor but the base of g, which only g knows."""
+    """Whether nothing else uses the memory of g: no array, no other tensor but the base of g, which only g knows."""
     cdef Py_ssize_t users = 1
     if g.base is not None:
         if Py_REFCNT(<PyObject *>g.base) != 1 or g.base.count != g.count:
             return False
         users = 2
-    return g.contiguous and not g.requires and not g.storage.readonly and Py_REFCNT(<PyObject *>g.storage) == users
+    return g.contiguous and not g.requires and g.storage.owner is None and Py_REFCNT(<PyObject *>g.storage) == users
 
 
 cdef int add_inplace(Tensor y, Tensor x, bint shared) except -1:
@@ -1495,9 +1495,9 @@ cdef list keys_of(tuple inputs, bint capture):
 
 
 cdef tuple collect_captured(Walk walk, list keys, tuple gradients, bint allow_unused):
-    """The gradients of ``keys``; no two of them, and none of the ``gradients`` given, share memory."""
+    """The gradients of ``keys``, each with memory of its own: not another's, not one of the ``gradients`` given."""
     cdef list result = []
-    cdef set seen = {id((<Tensor>g).storage) for g in gradients if g is not None}
+    cdef set seen = {id((<Tensor>g).storage) for g in gradients if g is not None} if walk.recorded else None
     cdef Py_ssize_t i
     for i in range(len(keys)):
         g = walk.captured.get(keys[i])
@@ -1507,12 +1507,12 @@ cdef tuple collect_captured(Walk walk, list keys, tuple gradients, bint allow_un
                     f"One of the differentiated Tensors appears to not have been used in the graph: inputs[{i}]. "
                     "Set allow_unused=True if this is the desired behavior."
                 )
-        elif id((<Tensor>g).storage) in seen:
-            g = clone(<Tensor>g)
-        elif not walk.recorded and (<Tensor>g).requires:
-            g = alias(<Tensor>g)
-        if g is not None:
+        elif walk.recorded:
+            if id((<Tensor>g).storage) in seen:
+                g = clone(<Tensor>g)
             seen.add(id((<Tensor>g).storage))
+        elif Py_REFCNT(<PyObject *>g) != 2 or not exclusive(<Tensor>g):  # references: ``captured``, ``g``
+            g = clone(<Tensor>g)
         result.append(g)
     return tuple(result)
 
@@ -1974,6 +1974,8 @@ cdef class Tensor:
         """Accumulate the gradient of this tensor into ``.grad`` of the leaves (or of ``inputs``) that it depends on.
 
         ``gradient``: of the same shape, the gradient to start from; optional if the tensor has one element.
+        ``retain_graph``: keep what was saved, so that backward can run again; by default what ``create_graph`` is.
+        ``create_graph``: record backward itself; ``autograd.backward`` says what that costs.
         """
         if inputs is not None:
             inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)

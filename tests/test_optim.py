@@ -561,6 +561,7 @@ def test_user_replaces_state():
     frozen.flags.writeable = False
     for key, value, error in (
         ("exp_avg", mg.zeros(3), RuntimeError),
+        ("exp_avg", mg.zeros(1, 2), RuntimeError),
         ("exp_avg", mg.zeros(2, dtype=mg.float64), RuntimeError),
         ("exp_avg", None, TypeError),
         ("exp_avg", [0.0, 0.0], TypeError),

@@ -215,12 +215,9 @@ CE = RowsLoss("cross_entropy", "CrossEntropy", formulas.cross_entropy, 0.6, True
 NLL = RowsLoss("nll", "NllLoss", formulas.nll_loss, 0.15, False)
 
 
-cdef Tensor labels(object target, str name):
+cdef Tensor labels(Tensor target):
     """Integer labels as a contiguous int64 tensor."""
-    cdef Tensor t = <Tensor>target if isinstance(target, Tensor) else <Tensor>operand(target)
-    if t.dt != I64:
-        t = cast(t, int64_dtype)
-    return to_contiguous(t)
+    return to_contiguous(target if target.dt == I64 else cast(target, int64_dtype))
 
 
 cdef object int64_dtype
@@ -249,8 +246,9 @@ def cross_entropy(input, target, weight=None, size_average=None, Py_ssize_t igno
     input: logits (N, C), (C,) or (N, C, d1, ...), float32 or float64. target: labels in [0, C), of any integer or bool
     dtype, (N,), () or (N, d1, ...); or probabilities, floating point, of input's shape. weight: (C,).
     Loss of a row: w_t (log(sum(exp(x))) - x_t); 'mean' divides by the sum of the weights of the rows that are not
-    ``ignore_index`` (by N for probabilities), and is nan if there are none. Label smoothing mixes the target with the
-    uniform distribution. IndexError names the row of a label out of range.
+    ``ignore_index`` (by their number for probabilities), and is nan if there are none. Label smoothing mixes the target
+    with the uniform distribution. Probabilities and weights may require grad; float64 ones make the loss float64 if the
+    target is probabilities. IndexError names the row of a label out of range.
     Source: Bishop 2006, section 4.3.4; Szegedy et al. 2016, section 7.
 
     >>> import minigrad as mg
@@ -348,7 +346,7 @@ cdef object of_labels(RowsLoss loss, Tensor x, Tensor target, object weight, Py_
         rows = x.unsqueeze(0)
     elif x.nd > 2:
         rows = x.movedim(1, -1).reshape(target.count, classes)
-    target = labels(target, "target")
+    target = labels(target)
     y = loss.run(rows, target if target.nd == 1 else flat(target), w, ignore_index, smoothing, code, shape)
     return y.reshape(shape) if code == NONE and x.nd != 2 else y
 

@@ -13,6 +13,7 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp
 
 from .._engine cimport Kernel, Tensor, to_contiguous
 from .._launch cimport launch
@@ -101,6 +102,10 @@ cdef void *grown(void *p, size_t bytes) except NULL:
     return p
 
 
+cdef inline bint fits(Tensor a, Tensor b) noexcept:
+    return a.dt == b.dt and a.nd == b.nd and memcmp(a.shape_, b.shape_, a.nd * sizeof(Py_ssize_t)) == 0
+
+
 cdef Tensor dense(Tensor p, list borrowed):
     """p, or a contiguous copy of it that is written back after the kernel."""
     if p.storage.readonly:
@@ -150,7 +155,7 @@ def update(Kernel kernel not None, params, state, tuple names, tuple dims, tuple
             other += 1
             continue
         g = <Tensor>p.gradient
-        if g.count != p.count or g.dt != p.dt or CATEGORY[dt] != 2:
+        if not fits(g, p) or CATEGORY[dt] != 2:
             raise RuntimeError(f"gradient of shape {tuple(g.shape)} and dtype {g.dtype!r} for a parameter of shape "
                                f"{tuple(p.shape)} and dtype {p.dtype!r}")
         is_new = False
@@ -176,7 +181,7 @@ def update(Kernel kernel not None, params, state, tuple names, tuple dims, tuple
             if found == NULL:
                 raise KeyError(f"optimizer state of a parameter of shape {tuple(p.shape)} lacks {names[i]!r}")
             s = <Tensor?><object>found
-            if s.count != p.count or s.dt != p.dt:
+            if not fits(s, p):
                 raise RuntimeError(f"optimizer state {names[i]!r} has shape {tuple(s.shape)} and dtype {s.dtype!r} for a "
                                    f"parameter of shape {tuple(p.shape)} and dtype {p.dtype!r}")
             tables.address[2 + i][at] = <int64_t>dense(s, borrowed).ptr
