@@ -1,9 +1,11 @@
-"""What all benchmarks share: a clean environment, taking turns, medians, and writing results down."""
+"""What all benchmarks share: a clean environment, contenders that take turns, medians, and writing results down."""
 
+import importlib
 import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,25 +21,67 @@ def clean_environment():
         os.execve(sys.executable, [sys.executable, *sys.argv], environment)
 
 
-def take_turns(contenders, seconds=2.0, rounds=25):
-    """Time zero-argument functions in turns; {name: sorted seconds a call}."""
-    calls, times = {}, {name: [] for name in contenders}
-    for name, run in contenders.items():
-        for _ in range(5):
-            run()
+class Contender:
+    """A function timed in a process of its own, so that frameworks do not share thread pools, BLAS or caches.
+
+    ``build`` names a function of the calling script; it is called with ``arguments`` and returns what is timed.
+    """
+
+    def __init__(self, build, *arguments):
+        script = Path(sys.argv[0]).resolve()
+        command = [sys.executable, __file__, str(script.parent), script.stem, build, json.dumps(arguments)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.first = json.loads(self.answer())  # what the function returned at its first call
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a contender died: {self.process.args}")
+        return line
+
+    def run(self, calls):
+        """Seconds that ``calls`` calls took."""
+        self.process.stdin.write(f"{calls}\n")
+        self.process.stdin.flush()
+        return float(self.answer())
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def serve(folder, script, build, arguments):
+    """The process of a contender: for each line with a number, time that many calls."""
+    sys.path[:0] = [folder]
+    sys.argv = [script]
+    out, sys.stdout = sys.stdout, sys.stderr
+    run = getattr(importlib.import_module(script), build)(*json.loads(arguments))
+    first = run()
+    print(json.dumps(float(first) if getattr(first, "numel", lambda: 0)() == 1 else None), file=out, flush=True)
+    for line in sys.stdin:
+        calls = int(line)
         start = time.perf_counter()
-        count = 0
-        while time.perf_counter() - start < 0.02:
+        for _ in range(calls):
             run()
-            count += 1
-        calls[name] = max(1, int(count / 0.02 * seconds / rounds / len(contenders)))
+        print(time.perf_counter() - start, file=out, flush=True)
+
+
+def take_turns(contenders, seconds=2.0, rounds=25, warm=1.5):
+    """Time contenders in turns, after ``warm`` seconds each; {name: sorted seconds a call}."""
+    calls, times = {}, {name: [] for name in contenders}
+    for name, contender in contenders.items():
+        count, spent = 1, 0.0
+        while spent < warm:
+            last = contender.run(count)
+            spent += last
+            calls[name] = max(1, int(count / last * seconds / rounds / len(contenders)))
+            count = min(2 * count, calls[name])
     for _ in range(rounds):
-        for name, run in contenders.items():
-            n = calls[name]
-            start = time.perf_counter()
-            for _ in range(n):
-                run()
-            times[name].append((time.perf_counter() - start) / n)
+        for name, contender in contenders.items():
+            contender.run(max(1, calls[name] // 10))  # the first calls of a turn wake threads and caches up
+            times[name].append(contender.run(calls[name]) / calls[name])
+    for contender in contenders.values():
+        contender.stop()
     return {name: sorted(t) for name, t in times.items()}
 
 
@@ -86,3 +130,7 @@ def write(name, rows):
         json.dumps({"machine": machine(), "date": time.strftime("%Y-%m-%d"), "rows": rows}, indent=1) + "\n"
     )
     print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])

@@ -1,13 +1,23 @@
 """The cost of an operation: tensors of 10 elements, so that the kernel is a small part of it."""
 
-from harness import clean_environment, row, take_turns, write
+import importlib
+
+from harness import Contender, clean_environment, row, take_turns, write
 
 clean_environment()
 
+GOALS = {
+    "a + b": 6,
+    "a + b, recorded": 6,
+    "a * b, recorded": None,
+    "(a + b).sum().backward()": None,
+    "20 products and backward": None,
+}
 
-def cases(framework):
-    a = framework.ones(10)
-    b = framework.ones(10)
+
+def make_case(name, case):
+    framework = importlib.import_module(name)
+    a, b = framework.ones(10), framework.ones(10)
     p = framework.ones(10, requires_grad=True)
 
     def backward():
@@ -21,23 +31,15 @@ def cases(framework):
             y = y * b
         y.sum().backward()
 
-    return {
-        "a + b": (lambda: a + b, 6),
-        "a + b, recorded": (lambda: p + b, 6),
-        "a * b, recorded": (lambda: p * b, None),
-        "(a + b).sum().backward()": (backward, None),
-        "20 products and backward": (chain, None),
-    }
+    return dict(zip(GOALS, (lambda: a + b, lambda: p + b, lambda: p * b, backward, chain)))[case]
 
 
 def main():
-    import torch
-
-    import minigrad
-
-    ours, theirs = cases(minigrad), cases(torch)
-    times = {n: take_turns({"minigrad": ours[n][0], "torch": theirs[n][0]}) for n in ours}
-    write("per_op", [row(n, times[n], goal=ours[n][1]) for n in ours])
+    rows = []
+    for case, goal in GOALS.items():
+        contenders = {name: Contender("make_case", name, case) for name in ("minigrad", "torch")}
+        rows.append(row(case, take_turns(contenders, warm=0.3), goal=goal))
+    write("per_op", rows)
 
 
 if __name__ == "__main__":

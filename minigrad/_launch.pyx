@@ -8,8 +8,8 @@ b. Small work runs at once, with the GIL. Work above SHARE may be shared. The pa
    costs some 0.4 s, so it is loaded once the process has done enough work that two threads would have saved that much.
 c. Threads are kept only while they help. A busy neighbour can make a shared call 50 times slower than a serial one,
    since every thread waits for the one that was descheduled. So both ways are timed, as running means of elapsed time
-   per estimated time: when sharing is not faster, calls run serially and sharing is tried again now and then, ever more
-   rarely while it keeps failing.
+   per estimated time: when sharing is not faster, calls run serially, and sharing is tried again after 10 ms, then ever
+   more rarely while it keeps failing, down to twice a second.
 d. One thread at a time drives the pool; others run serially meanwhile. After a fork the child stays serial, because
    OpenMP's pool does not survive it.
 """
@@ -33,9 +33,10 @@ cdef extern from "<time.h>" nogil:
 ctypedef void (*driver_t)(Py_ssize_t, void **, Py_ssize_t *, double *, Py_ssize_t, Py_ssize_t) noexcept nogil
 
 # Nanoseconds of estimated work: from RELEASE on the GIL is released, from SHARE on threads may help; DEBT loads the
-# driver. WEIGHT: of a new measurement in the running means. RETRY: serial calls before sharing is tried again.
-cdef double RELEASE = 20_000, SHARE = 12_000, DEBT = 1e9, WEIGHT = 0.05
-cdef Py_ssize_t RETRY = 32, RETRY_MOST = 8192, PROBES = 4
+# driver. WEIGHT: of a new measurement in the running means. RETRY: nanoseconds until sharing is tried again, at first
+# and at most. PROBES: trials that must be faster in a row.
+cdef double RELEASE = 20_000, SHARE = 12_000, DEBT = 1e9, WEIGHT = 0.05, RETRY = 1e7, RETRY_MOST = 5e8
+cdef int PROBES = 3
 
 cdef driver_t driver = NULL
 cdef bint driver_busy = False
@@ -45,7 +46,8 @@ cdef double shareable = 0
 
 cdef double serial_rate = 0, shared_rate = 0   # running means of elapsed / estimated time; 0: not yet measured
 cdef bint sharing = True
-cdef Py_ssize_t countdown = 0, interval = 0, won = 0
+cdef double next_trial = 0, interval = RETRY
+cdef int won = -1
 
 
 def _default_threads():
@@ -131,13 +133,9 @@ cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_s
     return 0
 
 
-cdef bint may_share() noexcept:
+cdef inline bint may_share() noexcept:
     """Whether this call is shared: always while that pays, else when the next trial is due."""
-    global countdown
-    if sharing:
-        return True
-    countdown -= 1
-    return countdown <= 0
+    return sharing or mg_now() >= next_trial
 
 
 cdef int serial_took(double rate) noexcept:
@@ -151,20 +149,21 @@ cdef int serial_took(double rate) noexcept:
 
 cdef int shared_took(double rate) noexcept:
     """Note a shared call and decide how the next ones run."""
-    global shared_rate, sharing, countdown, interval, won
+    global shared_rate, sharing, next_trial, interval, won
     if sharing:
         shared_rate = rate if shared_rate == 0 else shared_rate + WEIGHT * (rate - shared_rate)
         if serial_rate > 0 and shared_rate > serial_rate:
-            sharing, won, interval = False, 0, RETRY
-            countdown = interval
+            sharing, won = False, -1
+            next_trial = mg_now() + interval
+        elif interval > RETRY:
+            interval = interval * 0.999  # long good behaviour is rewarded: trials will be early again
         return 0
-    if rate < 0.9 * serial_rate:  # a trial that was faster: try again soon, and return after a few in a row
+    if won < 0 or rate < 0.9 * serial_rate:  # the first call of a trial only wakes the threads up
         won += 1
-        countdown = 4
-        if won >= PROBES:
+        if won == PROBES:
             sharing, shared_rate = True, rate
     else:
-        won = 0
+        won = -1
         interval = 2 * interval if interval < RETRY_MOST else RETRY_MOST
-        countdown = interval
+        next_trial = mg_now() + interval
     return 0
