@@ -26,7 +26,7 @@ from numba.extending import intrinsic
 from . import math as km
 from .contract import T, dim, f8, f8s, i8, kernel
 
-CHUNK = 16384  # elements a unit
+CHUNK = 2048  # elements a unit: small, so that threads get equal shares of a few tensors
 STRIP = 1024  # elements a strip: a multiple of every vector width that divides CHUNK
 
 

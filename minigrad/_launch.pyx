@@ -7,9 +7,9 @@ a. A kernel's units are independent, so who computes which never changes a bit: 
 b. Small work runs at once, with the GIL. Work above SHARE may be shared. The parallel driver needs Numba, whose import
    costs some 0.4 s, so it is loaded once the process has done enough work that two threads would have saved that much.
 c. Threads are kept only while they help. A busy neighbour can make a shared call 50 times slower than a serial one,
-   since every thread waits for the one that was descheduled. So both ways are timed, as running means of elapsed time
-   per estimated time: when sharing is not faster, calls run serially, and sharing is tried again after 10 ms, then ever
-   more rarely while it keeps failing, down to twice a second.
+   since every thread waits for the one that was descheduled. So each kernel's first calls run serially and are timed,
+   and shared calls are compared with that: when they are not faster on average, calls run serially, and sharing is
+   tried again after 10 ms, then ever more rarely while it keeps failing, down to twice a second.
 d. One thread at a time drives the pool; others run serially meanwhile. After a fork the child stays serial, because
    OpenMP's pool does not survive it.
 """
@@ -33,10 +33,12 @@ cdef extern from "<time.h>" nogil:
 ctypedef void (*driver_t)(Py_ssize_t, void **, Py_ssize_t *, double *, Py_ssize_t, Py_ssize_t) noexcept nogil
 
 # Nanoseconds of estimated work: from RELEASE on the GIL is released, from SHARE on threads may help; DEBT loads the
-# driver. WEIGHT: of a new measurement in the running means. RETRY: nanoseconds until sharing is tried again, at first
-# and at most. PROBES: trials that must be faster in a row.
-cdef double RELEASE = 20_000, SHARE = 12_000, DEBT = 1e9, WEIGHT = 0.05, RETRY = 1e7, RETRY_MOST = 5e8
-cdef int PROBES = 3
+# driver. RETRY: nanoseconds until sharing is tried again, at first and at most.
+cdef double RELEASE = 20_000, SHARE = 12_000, DEBT = 1e9, RETRY = 1e7, RETRY_MOST = 5e8
+# WEIGHT: of a new measurement in a running mean. FIRST: serial calls of a kernel before it is shared. A trial is WAKE
+# calls, until threads are awake and have their part of the data in their caches, and TRIAL calls that count.
+cdef double WEIGHT = 0.05
+cdef int FIRST = 3, WAKE = 8, TRIAL = 8
 
 cdef driver_t driver = NULL
 cdef bint driver_busy = False
@@ -44,10 +46,15 @@ cdef bint forked = False
 cdef int threads = 0
 cdef double shareable = 0
 
-cdef double serial_rate = 0, shared_rate = 0   # running means of elapsed / estimated time; 0: not yet measured
-cdef bint sharing = True
+# By a hash of the kernel's address: the running mean of elapsed / estimated time when serial, and of how many calls.
+cdef enum:
+    SLOTS = 64
+cdef double serial_rate[SLOTS]
+cdef int measured[SLOTS]
+cdef double spent = 0, expected = 0  # running means of the time of shared calls, and of what they take serially
+cdef bint sharing = False            # else every call is serial, but for trials
 cdef double next_trial = 0, interval = RETRY
-cdef int won = -1
+cdef int trial = 0                   # calls of the present trial
 
 
 def _default_threads():
@@ -83,9 +90,9 @@ def start_threads():
 
 
 def thread_stats():
-    """Whether threads are in use, and the running means of elapsed per estimated time, shared and serial."""
-    return {"started": driver != NULL, "sharing": driver != NULL and sharing, "shared": shared_rate,
-            "serial": serial_rate}
+    """Whether threads were started and are in use, and the time of shared calls by that of the same work in serial."""
+    return {"started": driver != NULL, "sharing": sharing,
+            "slowdown": spent / expected if expected > 0 else 0.0}
 
 
 def _after_fork():
@@ -111,11 +118,12 @@ cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_s
         else:
             f(bufs, dims, scalars, 0, units)
         return 0
+    cdef int slot = (<size_t>f >> 4) % SLOTS
     if driver == NULL:
         shareable += cost
         if shareable > DEBT:
             start_threads()
-    if driver != NULL and not driver_busy and may_share():
+    if driver != NULL and not driver_busy and measured[slot] >= FIRST and (sharing or mg_now() >= next_trial):
         chunks = threads if threads < units else units
         driver_busy = True
         with nogil:
@@ -123,47 +131,52 @@ cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_s
             driver(<Py_ssize_t>f, bufs, dims, scalars, units, chunks)
             start = mg_now() - start
         driver_busy = False
-        shared_took(start / cost)
+        shared_took(start, cost * serial_rate[slot])
     else:
         with nogil:
             start = mg_now()
             f(bufs, dims, scalars, 0, units)
             start = mg_now() - start
-        serial_took(start / cost)
+        serial_took(slot, start / cost)
     return 0
 
 
-cdef inline bint may_share() noexcept:
-    """Whether this call is shared: always while that pays, else when the next trial is due."""
-    return sharing or mg_now() >= next_trial
-
-
-cdef int serial_took(double rate) noexcept:
-    global serial_rate
-    # a serial call interrupted by the scheduler says nothing about sharing: outliers count for little
-    if serial_rate > 0 and rate > 4 * serial_rate:
-        rate = 4 * serial_rate
-    serial_rate = rate if serial_rate == 0 else serial_rate + WEIGHT * (rate - serial_rate)
-    return 0
-
-
-cdef int shared_took(double rate) noexcept:
-    """Note a shared call and decide how the next ones run."""
-    global shared_rate, sharing, next_trial, interval, won
-    if sharing:
-        shared_rate = rate if shared_rate == 0 else shared_rate + WEIGHT * (rate - shared_rate)
-        if serial_rate > 0 and shared_rate > serial_rate:
-            sharing, won = False, -1
-            next_trial = mg_now() + interval
-        elif interval > RETRY:
-            interval = interval * 0.999  # long good behaviour is rewarded: trials will be early again
-        return 0
-    if won < 0 or rate < 0.9 * serial_rate:  # the first call of a trial only wakes the threads up
-        won += 1
-        if won == PROBES:
-            sharing, shared_rate = True, rate
+cdef int serial_took(int slot, double rate) noexcept:
+    """Note a serial call; a first call is cold and an interrupted one an accident, so that slow ones count for little."""
+    if measured[slot] < FIRST:
+        serial_rate[slot] = rate if measured[slot] == 0 or rate < serial_rate[slot] else serial_rate[slot]
+        measured[slot] += 1
     else:
-        won = -1
-        interval = 2 * interval if interval < RETRY_MOST else RETRY_MOST
+        serial_rate[slot] += WEIGHT * ((rate if rate < 2 * serial_rate[slot] else 2 * serial_rate[slot]) - serial_rate[slot])
+    return 0
+
+
+cdef int shared_took(double elapsed, double serial) noexcept:
+    """Note how long a shared call took, and would have taken serially, and decide how the next ones run."""
+    global spent, expected, sharing, next_trial, interval, trial
+    cdef bint failed = False
+    if sharing:
+        spent += WEIGHT * (elapsed - spent)
+        expected += WEIGHT * (serial - expected)
+        failed = spent > expected
+        if interval > RETRY:
+            interval = 0.999 * interval  # after long good behaviour trials will be early again
+    else:
+        trial += 1
+        if trial <= WAKE + 1:
+            spent = expected = 0
+        spent += elapsed / TRIAL
+        expected += serial / TRIAL
+        if trial == WAKE + TRIAL:
+            sharing = spent < 0.9 * expected
+            failed = not sharing
+        elif elapsed > 4 * serial and elapsed > 2e5:
+            failed = trial > 1  # a stall: no need to see more of them
+        if failed:
+            interval = 2 * interval if interval < RETRY_MOST else RETRY_MOST
+    if failed:
+        sharing = False
         next_trial = mg_now() + interval
+    if failed or sharing:
+        trial = 0
     return 0

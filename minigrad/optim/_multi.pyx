@@ -22,7 +22,7 @@ from .._storage cimport CATEGORY, DTYPES, F32, F64
 from .._engine import write_memory
 
 cpdef enum:
-    CHUNK = 16384  # elements a unit: kernels/optimizers.py
+    CHUNK = 2048  # elements a unit: kernels/optimizers.py
 cdef enum:
     SLOTS = 6      # parameter, gradient, up to three states, step count
 

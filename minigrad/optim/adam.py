@@ -7,7 +7,7 @@ from .._storage import float32
 from ._multi import update
 from .optimizer import Optimizer, check_fused, nonnegative, refuse
 
-_KERNEL = Kernel("optimizers.adam", 1.0)
+_KERNEL = Kernel("optimizers.adam", 0.4)
 
 
 class Adam(Optimizer):
