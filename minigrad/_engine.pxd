@@ -56,7 +56,6 @@ cdef class Node:
     cdef int slot
     cdef int outputs           # more than one: gradients arrive through Slot nodes
     cdef int output            # of a Slot: which output of its parent
-    cdef bint saved_any
     cdef bint freed
     cdef tuple edges
     cdef tuple saved
@@ -75,3 +74,20 @@ cdef Tensor strided_view(Tensor x, int ndim, Py_ssize_t *shape, Py_ssize_t *stri
 cdef bint needs_grad(Tensor x) except -1
 cdef Tensor record(Op op, Tensor y, tuple inputs, tuple saved)
 cdef Tensor save_output(Tensor y)
+cdef Tensor full(int dt, int nd, Py_ssize_t *shape, object value)
+cdef Tensor cast(Tensor x, int dt)
+cdef Tensor clone(Tensor x)
+cdef Tensor apply_unary(Op op, Tensor x)
+cdef Tensor apply_binary(Op op, Tensor a, Tensor b)
+cdef tuple shape_tuple(Tensor x)
+cdef bint same_shape(Tensor a, Tensor b) noexcept
+cdef object edge_of(Tensor x)
+cdef object unpack(Node node, object item, bint linked)
+cdef int retain_gradient(Tensor t) except -1
+cdef int set_grad_off(int off) noexcept
+
+cdef int anomaly
+cdef dict origins
+cdef str FREED
+cdef Op ADD
+cdef object hook_sum_to

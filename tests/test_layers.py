@@ -10,13 +10,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # A part of minigrad, and the parts that it may import; itself always, minigrad/__init__.py everything.
-ENGINE = {"kernels", "_storage", "_launch", "_engine"}
+ENGINE = {"kernels", "_storage", "_launch", "_engine", "_walk"}
 BASICS = {*ENGINE, "size", "ops", "device", "creation", "random", "printing"}
 LAYERS = {
     "kernels": set(),
     "_storage": {"kernels"},
     "_launch": {"kernels"},
     "_engine": {"kernels", "_storage", "_launch"},
+    "_walk": {"_storage", "_launch", "_engine"},
     "ops": ENGINE,
     "compile": ENGINE,
     "device": set(),

@@ -2,7 +2,8 @@
 
 import warnings
 
-from .._engine import Tensor, run_backward
+from .._engine import Tensor
+from .._walk import run_backward
 from ..creation import zeros_like
 
 

@@ -25,7 +25,8 @@ import warnings
 import numpy as np
 
 from .._engine import _cast as cast
-from .._engine import enable_grad, operand, run_backward
+from .._engine import enable_grad, operand
+from .._walk import run_backward
 from . import loss_formulas as formulas
 
 cdef Kernel LABEL_STATS = Kernel("losses.label_stats", 0.3), BCE_CHECK = Kernel("losses.bce_check", 0.2)

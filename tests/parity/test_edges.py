@@ -5,10 +5,9 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 
 import minigrad as mg
-
-import torch
 
 INF, NAN = math.inf, math.nan
 _NAMES = {"torch": torch, "minigrad": mg}

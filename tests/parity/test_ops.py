@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 import minigrad as mg
 
 from ..ops_table import TABLE, make, outputs
-
-import torch
 
 TOLERANCE = {np.float32: (1e-5, 1e-5), np.float64: (1e-12, 1e-12)}  # relative, absolute
 
