@@ -21,8 +21,9 @@ unexport MAKEFLAGS
 train: build
 	$(BIN)/python examples/train_mlp.py $(ARGS)
 
+# In two processes: most of a first run is compiling kernels, which both then find in the cache.
 test: build
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # Against PyTorch, the only thing here that needs it.
 parity: build $(VENV)/torch

@@ -1,4 +1,4 @@
-"""The main job on real data: 8,000 MNIST images train, 2,000 test; skipped where MINIGRAD_DATA does not name the files."""
+"""The main job on real data: 8,000 MNIST images train, 2,000 test; skipped unless MINIGRAD_DATA names the files."""
 
 import gzip
 import os
