@@ -123,13 +123,29 @@ def machine():
 
 
 def write(name, rows):
-    """Keep the rows of a benchmark as ``results/<name>.json``."""
+    """Keep the rows of a benchmark as ``results/<name>.json`` and list all of them in ``results/README.md``."""
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(
-        json.dumps({"machine": machine(), "date": time.strftime("%Y-%m-%d"), "rows": rows}, indent=1) + "\n"
-    )
-    print(f"written to {path}")
+    found = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "rows": rows}
+    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    lines = [
+        "# Measured",
+        "",
+        "Written by the scripts in this folder; ratios are peer's time / minigrad's, of one run.",
+    ]
+    for path in sorted(RESULTS.glob("*.json")):
+        found = json.loads(path.read_text())
+        lines += ["", f"## {path.stem}", "", ", ".join(f"{k} {v}" for k, v in found["machine"].items()), ""]
+        lines += ["| work | measured | ratio | goal |", "|---|---|---|---|"]
+        for entry in found["rows"]:
+            unit = "us" if "us" in entry else "seconds"
+            measured = ", ".join(f"{k} {v:.4g} {unit if unit == 'us' else 's'}" for k, v in entry[unit].items())
+            ratio = entry.get("ratio", "")
+            spread = entry.get("spread", {})
+            if isinstance(ratio, dict):
+                ratio = ", ".join(f"{v}x ({spread[k][0]} to {spread[k][1]})" for k, v in ratio.items())
+            lines.append(f"| {entry['work']} | {measured} | {ratio} | {entry.get('goal') or ''} |")
+    (RESULTS / "README.md").write_text("\n".join(lines) + "\n")
+    print(f"written to {RESULTS / name}.json and README.md")
 
 
 if __name__ == "__main__":

@@ -221,7 +221,7 @@ def _dtanh(dy, y):
 # name, scalar function, NumPy reference; dtypes are the caller's choice (kernels compile on first use)
 
 UNARY = [
-    ("copy", lambda x: x, lambda x: x),
+    ("copy", lambda x: x, lambda x: x),  # also converts, from T to U; beyond an integer's range as C does
     ("neg", lambda x: -x, np.negative),
     ("abs", _abs, np.abs),
     ("sign", _sign, np.sign),
@@ -300,33 +300,7 @@ for _row in COMPARE:
     _binary(*_row, to_bool=True)
 
 
-# --- conversion, filling, selection ----------------------------------------------------------------------------------
-
-
-@kernel
-def cast_strided(y: U, x: T, k: dim, n: dim, sy: dim, sx: dim, outer: dims, lo, hi):
-    """y = x converted to y's dtype, over rows of n; beyond an integer's range wrapped or undefined, as in C."""
-    for r in range(lo, hi):
-        oy, ox, t = 0, 0, r
-        for d in range(k - 1, -1, -1):
-            q = t // outer[3 * d]
-            j = t - q * outer[3 * d]
-            t = q
-            oy += j * outer[3 * d + 1]
-            ox += j * outer[3 * d + 2]
-        if sy == 1 and sx == 1:
-            for i in range(n):
-                y[oy + i] = U(x[ox + i])
-        else:
-            for i in range(n):
-                y[oy + i * sy] = U(x[ox + i * sx])
-
-
-@kernel
-def cast(y: U, x: T, mode: dim, lo, hi):
-    """y = x converted to y's dtype, over elements."""
-    for i in range(lo, hi):
-        y[i] = U(x[i])
+# --- filling, selection -----------------------------------------------------------------------------------------------
 
 
 @kernel

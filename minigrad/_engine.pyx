@@ -275,7 +275,6 @@ cdef int broadcast(Tensor a, Tensor b, Py_ssize_t *shape) except -1:
 
 
 cdef Kernel COPY = Kernel("elementwise.copy", 0.1), COPY_STRIDED = Kernel("elementwise.copy_strided", 0.3)
-cdef Kernel CAST = Kernel("elementwise.cast", 0.15), CAST_STRIDED = Kernel("elementwise.cast_strided", 0.4)
 cdef Kernel FILL = Kernel("elementwise.fill", 0.05)
 
 
@@ -293,11 +292,11 @@ cdef int copy_memory(Tensor y, Tensor x) except -1:
         if y.dt == x.dt and y.count * ITEMSIZE[y.dt] <= 4096:
             memcpy(y.ptr, x.ptr, y.count * ITEMSIZE[y.dt])
             return 0
-        k = COPY if y.dt == x.dt else CAST
+        k = COPY
         dims[0] = 0
         launch(k.find(x.dt, y.dt), bufs, dims, NULL, y.count, y.count * k.cost)
         return 0
-    k = COPY_STRIDED if y.dt == x.dt else CAST_STRIDED
+    k = COPY_STRIDED
     ops[0], ops[1] = <PyObject *>y, <PyObject *>x
     units = plan(2, ops, y.nd, y.shape_, dims)
     launch(k.find(x.dt, y.dt), bufs, dims, NULL, units, y.count * k.cost)
