@@ -139,6 +139,8 @@ def write(name, rows):
         for entry in found["rows"]:
             unit = "us" if "us" in entry else "seconds"
             measured = ", ".join(f"{k} {v:.4g} {unit if unit == 'us' else 's'}" for k, v in entry[unit].items())
+            if "GFLOP/s" in entry:
+                measured += " (" + ", ".join(f"{k} {v}" for k, v in entry["GFLOP/s"].items()) + " GFLOP/s)"
             ratio = entry.get("ratio", "")
             spread = entry.get("spread", {})
             if isinstance(ratio, dict):
