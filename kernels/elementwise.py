@@ -192,6 +192,8 @@ def _int_remainder(a, b):
 
 
 def _int_floor_divide(a, b):
+    if (a < 0) & (b == type(b)(-1)):
+        return -a  # the least number wraps around, as in C
     return a // b if b != type(b)(0) else type(a)(0)
 
 

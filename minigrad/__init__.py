@@ -204,6 +204,7 @@ from .random import set_rng_state as set_rng_state
 from .serialization import load as load
 from .serialization import save as save
 from .size import Size as Size
+from .version import __version__ as __version__
 
 # The other names that PyTorch has for them.
 bool = bool_

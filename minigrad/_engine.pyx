@@ -1732,7 +1732,9 @@ cdef class enable_grad(GradMode):
 cdef class set_grad_enabled(GradMode):
     """Record operations or not by ``mode``: at once when called, until the end of a ``with`` block when used as one."""
 
-    def __init__(self, bint mode):
+    def __init__(self, mode):
+        if not isinstance(mode, bool):
+            raise TypeError(f"set_grad_enabled: mode must be bool, got {type(mode).__name__}")
         self.off = not mode
         self.before = [mg_grad_off]
         set_grad_off(self.off)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import minigrad
+
 ROOT = Path(__file__).parent.parent
 
 # A part of minigrad, and the parts that it may import; itself always, minigrad/__init__.py everything.
@@ -22,6 +24,7 @@ LAYERS = {
     "compile": ENGINE,
     "device": set(),
     "size": set(),
+    "version": set(),
     "printing": ENGINE,
     "memory": ENGINE,
     "creation": {*ENGINE, "ops", "device"},
@@ -176,3 +179,9 @@ def test_public_rule_can_fail(text):
 )
 def test_cuda_rule_can_fail(path, text, expected):
     assert says_cuda(path, text) is expected
+
+
+def test_one_version_everywhere():
+    built = re.search(r"version: '([\d.]+)'", (ROOT / "meson.build").read_text()).group(1)
+    declared = re.search(r'^version = "([\d.]+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE).group(1)
+    assert minigrad.__version__ == built == declared

@@ -4,9 +4,13 @@ from .._engine import Tensor, operand
 from . import pointwise as p
 
 
-def _scaled(other, alpha):
-    if alpha == 1:
+def _scaled(input, other, alpha):
+    if type(alpha) is int and alpha == 1:
         return other
+    if isinstance(alpha, float) and not any(
+        isinstance(x, float) or operand(x).is_floating_point() for x in (input, other)
+    ):
+        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
     return (other if isinstance(other, (Tensor, float, int)) else operand(other)) * alpha
 
 
@@ -17,7 +21,7 @@ def add(input, other, *, alpha=1):
     >>> mg.add(mg.tensor([1.0, 2.0]), mg.tensor([1.0, 1.0]), alpha=10)
     tensor([11., 12.])
     """
-    return p.add(input, _scaled(other, alpha))
+    return p.add(input, _scaled(input, other, alpha))
 
 
 def sub(input, other, *, alpha=1):
@@ -27,7 +31,7 @@ def sub(input, other, *, alpha=1):
     >>> mg.sub(mg.tensor([1, 2]), 1)
     tensor([0, 1])
     """
-    return p.sub(input, _scaled(other, alpha))
+    return p.sub(input, _scaled(input, other, alpha))
 
 
 def div(input, other, *, rounding_mode=None):
@@ -91,12 +95,12 @@ def lerp(input, end, weight):
 
 def add_(self, other, *, alpha=1):
     """Add ``alpha * other`` in place; the tensor."""
-    return p.add.inplace(self, _scaled(other, alpha))
+    return p.add.inplace(self, _scaled(input, other, alpha))
 
 
 def sub_(self, other, *, alpha=1):
     """Subtract ``alpha * other`` in place; the tensor."""
-    return p.sub.inplace(self, _scaled(other, alpha))
+    return p.sub.inplace(self, _scaled(input, other, alpha))
 
 
 def div_(self, other, *, rounding_mode=None):

@@ -71,6 +71,9 @@ power = Op(
 )  # fmt: skip
 
 
+_ones = Op("Pow", lambda dy: zeros_like(dy))
+
+
 def pow(input, exponent):
     """``input ** exponent``; small constant exponents are products and roots.
 
@@ -81,6 +84,8 @@ def pow(input, exponent):
     if isinstance(exponent, (int, float)) and isinstance(input, Tensor) and input.is_floating_point():
         if exponent == 2:
             return square(input)
+        if exponent == 0:  # slope 0 to any order, also at 0
+            return _ones.record(filled(input.shape, 1, input.dtype), input)
         if exponent == 1:
             return input.clone()
         if exponent == 3:
@@ -130,7 +135,7 @@ dsigmoid = Op(
     lambda d, dy, y: d * dy * (1 - y * 2),
     kernel="dsigmoid", saves=("b", "ab"),
 )  # fmt: skip
-drelu = Op("ReluBackward", lambda d, y: drelu(d, y), lambda d, y: None, kernel="drelu", saves=("b", ""))
+drelu = Op("ReluBackward", lambda d, y: drelu(d, y), lambda d, y: zeros_like(y), kernel="drelu", saves=("b", "b"))
 tanh = Op("Tanh", dtanh, kernel="tanh", saves=("y",), flags=FLOATS, cost=0.6, doc="The hyperbolic tangent.")
 sigmoid = Op("Sigmoid", dsigmoid, kernel="sigmoid", saves=("y",), flags=FLOATS, cost=0.6, doc="1 / (1 + e ** -input).")
 relu = Op("Relu", drelu, kernel="relu", saves=("y",), doc="max(input, 0); its slope at 0 is 0, and nan stays nan.")
@@ -195,6 +200,8 @@ def clamp(input, min=None, max=None):
     if isinstance(min, Tensor) or isinstance(max, Tensor):
         lowered = input if min is None else maximum(input, min)
         return lowered if max is None else minimum(lowered, max)
+    if min != min or max != max:  # a bound is nan
+        return input * math.nan
     for bound in (min, max):
         if bound is not None:
             input = cast(input, result_type(input, bound))
