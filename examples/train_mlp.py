@@ -7,7 +7,9 @@ python examples/train_mlp.py --data DIR --epochs 10  # MNIST from its IDX files
 import argparse
 import gzip
 import math
+import os
 import sys
+import tempfile
 import time
 import zlib
 from pathlib import Path
@@ -47,8 +49,8 @@ def load_mnist(folder):
     Without one of the two pairs of files the first 80 % of the other train and the last 20 % test, in file order.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise Problem(f"the folder {folder} does not exist")
+    if not os.path.isdir(folder):
+        raise Problem(f"{folder} is not a folder" if os.path.exists(folder) else f"the folder {folder} does not exist")
     found = {}
     for part in ("train", "t10k"):
         images, labels = (find(folder, f"{part}-{name}") for name in ("images-idx3-ubyte", "labels-idx1-ubyte"))
@@ -124,9 +126,12 @@ def make_model(inputs, hidden, classes):
     """Linear layers of the given widths with ReLU in between."""
     widths = [inputs, *hidden]
     layers = []
-    for narrow, wide in zip(widths, widths[1:]):
-        layers += [nn.Linear(narrow, wide), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+    try:
+        for narrow, wide in zip(widths, widths[1:]):
+            layers += [nn.Linear(narrow, wide), nn.ReLU()]
+        return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+    except (MemoryError, OverflowError, RuntimeError) as error:  # the last: more bytes than 64 bits can count
+        raise Problem(f"--hidden: this network is too large: {error}") from None
 
 
 def make_optimizer(name, parameters, lr, momentum):
@@ -162,9 +167,15 @@ def evaluate(model, loader, criterion):
 
 
 def load_weights(model, path):
+    if os.path.isdir(path):
+        raise Problem(f"--load: {path} is a folder")
+    if not os.path.exists(path):
+        raise Problem(f"--load: the file {path} does not exist")
     try:
         model.load_state_dict(mg.load(path))
-    except (OSError, TypeError, ValueError) as error:
+    except OSError as error:
+        raise Problem(f"--load: {path} cannot be read: {error.strerror}") from None
+    except (TypeError, ValueError) as error:
         raise Problem(f"--load: {error}") from None
     except RuntimeError as error:
         first = str(error).split("\n\t")[1].strip()
@@ -187,7 +198,8 @@ def plot(path, history):
     left.legend()
     right.plot(epochs, accuracy)
     right.set(xlabel="epoch", ylabel="test accuracy")
-    figure.savefig(path, dpi=150)
+    # the format is given, since savefig would otherwise add .png to a name that has no ending
+    figure.savefig(path, dpi=150, format=Path(path).suffix.lstrip(".") or "png")
 
 
 # --- command line -----------------------------------------------------------------------------------------------------
@@ -198,7 +210,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
-def at_least(least, kind=int):
+def at_least(least, kind=int, most=None):
     def parse(text):
         try:
             value = kind(text)
@@ -206,6 +218,8 @@ def at_least(least, kind=int):
             raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
         if not value >= least or value == math.inf:
             raise argparse.ArgumentTypeError(f"must be at least {least}, got {text}")
+        if most is not None and value > most:
+            raise argparse.ArgumentTypeError(f"must be at most {most}, got {text}")
         return value
 
     return parse
@@ -222,26 +236,50 @@ def parse_arguments(arguments=None):
     )  # fmt: skip
     add = parser.add_argument
     add("--data", metavar="DIR", help="folder with MNIST in IDX files, gzipped or not (default: scikit-learn's digits)")
-    add("--hidden", metavar="WIDTHS", type=widths, default=[128], help="hidden widths, as in 128,64 (default: 128)")
-    add("--epochs", metavar="N", type=at_least(0), default=30, help="passes over the training data (default: 30)")
+    add("--hidden", metavar="WIDTHS", type=widths, default=[512], help="hidden widths, as in 128,64 (default: 512)")
+    add("--epochs", metavar="N", type=at_least(0), default=40, help="passes over the training data (default: 40)")
     add("--batch-size", metavar="N", type=at_least(1), default=32, help="samples a step (default: 32)")
-    add("--optimizer", choices=LEARNING_RATES, default="adam", help="default: adam")
+    add("--optimizer", choices=LEARNING_RATES, default="sgd", help="default: sgd")
     add("--lr", metavar="X", type=at_least(0, float), help="learning rate (default: 0.1 for sgd, 0.001 for the others)")
     add("--momentum", metavar="X", type=at_least(0, float), default=0.9, help="for sgd (default: 0.9)")
-    add("--seed", metavar="N", type=int, default=0, help="of initial weights and shuffling (default: 0)")
+    add("--seed", metavar="N", type=at_least(0, most=2**64 - 1), default=0,
+        help="of initial weights and shuffling (default: 0)")  # fmt: skip
     add("--save", metavar="FILE", help="write the trained weights, as safetensors")
     add("--load", metavar="FILE", help="start from weights that --save wrote")
     add("--plot", metavar="FILE", help="draw losses and accuracy by epoch, as an image such as curve.png")
     return parser.parse_args(arguments)
 
 
+def check_output(option, path):
+    real = Path(os.path.realpath(path))
+    if os.path.isdir(real):
+        raise Problem(f"{option}: {path} is a folder")
+    if not os.path.isdir(real.parent):
+        raise Problem(f"{option}: the folder {real.parent} does not exist")
+    if os.path.exists(real) and not os.access(real, os.W_OK):
+        raise Problem(f"{option}: {path} cannot be written")
+    if os.path.exists(real) and not os.path.isfile(real):
+        return  # a device or a pipe, which is written itself: its folder need not be writable
+    try:  # permissions do not tell: root may write everywhere, yet not in /proc or on a read-only disk
+        with tempfile.NamedTemporaryFile(dir=real.parent, prefix=f"{real.name}."):
+            pass
+    except OSError as error:
+        raise Problem(f"{option}: {path} cannot be written: {error.strerror}") from None
+
+
+def write(option, path, how):
+    """Call ``how``, which writes ``path``. What check_output cannot foresee, a full disk say, is one line too."""
+    try:
+        how()
+    except OSError as error:
+        raise Problem(f"{option}: {path} cannot be written: {error.strerror}") from None
+
+
 def check_outputs(options):
     """Find out before training what would go wrong after it."""
     for option, path in (("--save", options.save), ("--plot", options.plot)):
-        if path and not Path(path).absolute().parent.is_dir():
-            raise Problem(f"{option}: the folder {Path(path).absolute().parent} does not exist")
-        if path and Path(path).is_dir():
-            raise Problem(f"{option}: {path} is a folder")
+        if path:
+            check_output(option, path)
     if options.plot:
         try:
             from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -281,14 +319,14 @@ def run(options):
                 f"epoch {epoch:3d}  train loss {train_loss:.4f}  test loss {test_loss:.4f}  "
                 f"test accuracy {accuracy:.4f}  {speed:,.0f} samples/s"
             )
-    if options.save:
-        mg.save(model.state_dict(), options.save)
-        print(f"weights written to {options.save}")
-    if options.plot:
-        plot(options.plot, history)
-        print(f"curve drawn to {options.plot}")
     accuracy = history[-1][2] if history else evaluate(model, test_loader, criterion)[1]
     print(f"test accuracy {accuracy:.4f}")
+    if options.save:
+        write("--save", options.save, lambda: mg.save(model.state_dict(), options.save))
+        print(f"weights written to {options.save}")
+    if options.plot:
+        write("--plot", options.plot, lambda: plot(options.plot, history))
+        print(f"curve drawn to {options.plot}")
     return accuracy
 
 
@@ -296,8 +334,21 @@ def main(arguments=None):
     options = parse_arguments(arguments)
     try:
         accuracy = run(options)
+        sys.stdout.flush()  # here, where a closed pipe is caught
     except Problem as problem:
         print(f"train_mlp.py: error: {problem}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"train_mlp.py: error: out of memory: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("train_mlp.py: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it exits
+        if isinstance(error, BrokenPipeError):  # `| head -1` has read enough
+            return 141
+        print(f"train_mlp.py: error: {error}", file=sys.stderr)  # a full disk behind `> log`, say
         return 2
     return 1 if options.data is None and accuracy < REQUIRED else 0
 
