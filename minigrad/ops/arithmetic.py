@@ -95,12 +95,12 @@ def lerp(input, end, weight):
 
 def add_(self, other, *, alpha=1):
     """Add ``alpha * other`` in place; the tensor."""
-    return p.add.inplace(self, _scaled(input, other, alpha))
+    return p.add.inplace(self, _scaled(self, other, alpha))
 
 
 def sub_(self, other, *, alpha=1):
     """Subtract ``alpha * other`` in place; the tensor."""
-    return p.sub.inplace(self, _scaled(input, other, alpha))
+    return p.sub.inplace(self, _scaled(self, other, alpha))
 
 
 def div_(self, other, *, rounding_mode=None):
