@@ -66,19 +66,23 @@ def serve(folder, script, build, arguments):
         print(time.perf_counter() - start, file=out, flush=True)
 
 
-def take_turns(contenders, seconds=2.0, rounds=25, warm=1.5):
-    """Time contenders in turns, after ``warm`` seconds each; {name: sorted seconds a call}."""
+def take_turns(contenders, seconds=4.0, rounds=25, warm=2.0):
+    """Time contenders in turns, after ``warm`` seconds each; {name: sorted seconds a call}.
+
+    A fifth of a turn is not timed: the other contender's threads still spin (8 ms for PyTorch's), and ours wake up.
+    """
     calls, times = {}, {name: [] for name in contenders}
     for name, contender in contenders.items():
-        count, spent = 1, 0.0
+        count, spent, best = 1, 0.0, float("inf")
         while spent < warm:
             last = contender.run(count)
             spent += last
-            calls[name] = max(1, int(count / last * seconds / rounds / len(contenders)))
-            count = min(2 * count, calls[name])
+            best = min(best, last / count)
+            count = max(count, min(2 * count, int(0.1 / best)))
+        calls[name] = max(1, int(seconds / rounds / len(contenders) / best))
     for _ in range(rounds):
         for name, contender in contenders.items():
-            contender.run(max(1, calls[name] // 10))  # the first calls of a turn wake threads and caches up
+            contender.run(max(1, calls[name] // 5))
             times[name].append(contender.run(calls[name]) / calls[name])
     for contender in contenders.values():
         contender.stop()

@@ -38,7 +38,7 @@ def main():
     rows = []
     for case, goal in GOALS.items():
         contenders = {name: Contender("make_case", name, case) for name in ("minigrad", "torch")}
-        rows.append(row(case, take_turns(contenders, warm=0.3), goal=goal))
+        rows.append(row(case, take_turns(contenders, 1.5, warm=0.3), goal=goal))
     write("per_op", rows)
 
 

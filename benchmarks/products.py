@@ -35,7 +35,7 @@ def main():
     rows = []
     for sizes, batch in NETS:
         contenders = {name: Contender("make_products", name, sizes, batch) for name in ("minigrad", "torch")}
-        found = row("-".join(map(str, sizes)) + f"@{batch}, products only", take_turns(contenders, 3.0))
+        found = row("-".join(map(str, sizes)) + f"@{batch}, products only", take_turns(contenders))
         flops = 2 * batch * (3 * sum(a * b for a, b in zip(sizes, sizes[1:])) - sizes[0] * sizes[1])
         found["GFLOP/s"] = {name: round(flops / us / 1e3) for name, us in found["us"].items()}
         print(found["GFLOP/s"])

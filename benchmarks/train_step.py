@@ -53,7 +53,7 @@ def main():
         if abs(ours - theirs) > 1e-5 * abs(theirs):
             raise SystemExit(f"{sizes}: the losses differ: {ours}, {theirs}")
         name = "-".join(map(str, sizes)) + f"@{batch}"
-        rows.append(row(name, take_turns(contenders, 4.0), goal=goal))
+        rows.append(row(name, take_turns(contenders), goal=goal))
     write("train_step", rows)
 
 

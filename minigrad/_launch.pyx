@@ -8,8 +8,10 @@ b. Small work runs at once, with the GIL. Work above SHARE may be shared. The pa
    costs some 0.4 s, so it is loaded once the process has done enough work that two threads would have saved that much.
 c. Threads are kept only while they help. A busy neighbour can make a shared call 50 times slower than a serial one,
    since every thread waits for the one that was descheduled. So each kernel's first calls run serially and are timed,
-   and shared calls are compared with that: when they are not faster on average, calls run serially, and sharing is
-   tried again after 10 ms, then ever more rarely while it keeps failing, down to twice a second.
+   and every shared call adds what it saved against that to a purse, or takes what it lost. An empty purse makes calls
+   serial for as long as the loss was, then a trial starts with a purse that pays for one stall, such as when another
+   pool's threads still spin (8 ms in GNU OpenMP). Each failure doubles the pause, up to PATIENCE times the loss: where
+   a neighbour stays busy, threads cost at most 1 / PATIENCE of the time. Savings of PROOF make pauses short again.
 d. One thread at a time drives the pool; others run serially meanwhile. After a fork the child stays serial, because
    OpenMP's pool does not survive it.
 """
@@ -33,12 +35,12 @@ cdef extern from "<time.h>" nogil:
 ctypedef void (*driver_t)(Py_ssize_t, void **, Py_ssize_t *, double *, Py_ssize_t, Py_ssize_t) noexcept nogil
 
 # Nanoseconds of estimated work: from RELEASE on the GIL is released, from SHARE on threads may help; DEBT loads the
-# driver. RETRY: nanoseconds until sharing is tried again, at first and at most.
-cdef double RELEASE = 20_000, SHARE = 12_000, DEBT = 1e9, RETRY = 1e7, RETRY_MOST = 5e8
-# WEIGHT: of a new measurement in a running mean. FIRST: serial calls of a kernel before it is shared. A trial is WAKE
-# calls, until threads are awake and have their part of the data in their caches, and TRIAL calls that count.
+# driver. Of the purse: what a trial starts with, what proves that threads pay, the most it holds.
+cdef double RELEASE = 20_000, SHARE = 12_000, DEBT = 1e9
+cdef double TRIAL = 1e7, PROOF = 1.5e7, MOST = 2e7, PATIENCE = 16
+# WEIGHT: of a new measurement in a running mean. FIRST: serial calls of a kernel before it is shared.
 cdef double WEIGHT = 0.05
-cdef int FIRST = 3, WAKE = 8, TRIAL = 8
+cdef int FIRST = 3
 
 cdef driver_t driver = NULL
 cdef bint driver_busy = False
@@ -51,10 +53,9 @@ cdef enum:
     SLOTS = 64
 cdef double serial_rate[SLOTS]
 cdef int measured[SLOTS]
-cdef double spent = 0, expected = 0  # running means of the time of shared calls, and of what they take serially
-cdef bint sharing = False            # else every call is serial, but for trials
-cdef double next_trial = 0, interval = RETRY
-cdef int trial = 0                   # calls of the present trial
+cdef double purse = TRIAL
+cdef bint sharing = True             # else every call is serial until ``next_trial``
+cdef double next_trial = 0, patience = 1
 
 
 def _default_threads():
@@ -90,9 +91,8 @@ def start_threads():
 
 
 def thread_stats():
-    """Whether threads were started and are in use, and the time of shared calls by that of the same work in serial."""
-    return {"started": driver != NULL, "sharing": sharing,
-            "slowdown": spent / expected if expected > 0 else 0.0}
+    """Whether threads were started, whether calls are shared at present, and the seconds in the purse (DESIGN c)."""
+    return {"started": driver != NULL, "sharing": sharing, "purse": 1e-9 * purse}
 
 
 def _after_fork():
@@ -131,7 +131,7 @@ cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_s
             driver(<Py_ssize_t>f, bufs, dims, scalars, units, chunks)
             start = mg_now() - start
         driver_busy = False
-        shared_took(start, cost * serial_rate[slot])
+        shared_took(cost * serial_rate[slot] - start)
     else:
         with nogil:
             start = mg_now()
@@ -151,32 +151,15 @@ cdef int serial_took(int slot, double rate) noexcept:
     return 0
 
 
-cdef int shared_took(double elapsed, double serial) noexcept:
-    """Note how long a shared call took, and would have taken serially, and decide how the next ones run."""
-    global spent, expected, sharing, next_trial, interval, trial
-    cdef bint failed = False
-    if sharing:
-        spent += WEIGHT * (elapsed - spent)
-        expected += WEIGHT * (serial - expected)
-        failed = spent > expected
-        if interval > RETRY:
-            interval = 0.999 * interval  # after long good behaviour trials will be early again
-    else:
-        trial += 1
-        if trial <= WAKE + 1:
-            spent = expected = 0
-        spent += elapsed / TRIAL
-        expected += serial / TRIAL
-        if trial == WAKE + TRIAL:
-            sharing = spent < 0.9 * expected
-            failed = not sharing
-        elif elapsed > 4 * serial and elapsed > 2e5:
-            failed = trial > 1  # a stall: no need to see more of them
-        if failed:
-            interval = 2 * interval if interval < RETRY_MOST else RETRY_MOST
-    if failed:
-        sharing = False
-        next_trial = mg_now() + interval
-    if failed or sharing:
-        trial = 0
+cdef int shared_took(double saved) noexcept:
+    """Note how many nanoseconds a shared call saved, and decide how the next ones run."""
+    global purse, sharing, next_trial, patience
+    purse = purse + saved if purse + saved < MOST else MOST
+    sharing = purse > 0
+    if purse > PROOF:
+        patience = 1
+    if not sharing:
+        next_trial = mg_now() + patience * (TRIAL - purse)
+        patience = 2 * patience if patience < PATIENCE else PATIENCE
+        purse = TRIAL
     return 0
