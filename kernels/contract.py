@@ -45,6 +45,10 @@ _MAGIC = b"minigrad-object-1"
 _registry: dict[str, "Kernel"] = {}
 _addresses: dict[tuple[str, str, str], int] = {}
 _lock = threading.RLock()
+
+if hasattr(os, "register_at_fork"):  # a child must not wait for a thread of its parent that was compiling
+    os.register_at_fork(after_in_child=lambda: globals().update(_lock=threading.RLock()))
+
 _state: dict = {"engine": None, "machine": None, "folder": None, "noticed": False, "warned": False}
 
 

@@ -22,6 +22,7 @@ from .._engine import _cast as cast
 from .._storage import bool_, float64, int64, uint8
 from . import pointwise as p
 from .shape import cat, flip, narrow, permute, reshape, select, stack, wrap_dim
+from .total import mean_all, sum_all
 
 BLOCK = 32768  # elements a unit of work reduces when a long run is cut
 TILE = 512  # columns a unit of the _columns kernels, see kernels/reduce.py
@@ -219,6 +220,10 @@ def sum(input, dim=None, keepdim=False, *, dtype=None):
     tensor([3., 7.])
     """
     _check(input, "sum")
+    if dim is None and dtype is None and not keepdim:
+        y = sum_all(input)
+        if y is not None:
+            return y
     full = input.shape
     shape, axes, steps, _ = _layout(full, _key(dim), keepdim)
     if dtype is not None:
@@ -241,6 +246,10 @@ def mean(input, dim=None, keepdim=False, *, dtype=None):
     tensor([2., 3.])
     """
     _check(input, "mean")
+    if dim is None and dtype is None and not keepdim:
+        y = mean_all(input)
+        if y is not None:
+            return y
     if dtype is not None:
         input = cast(input, dtype)
     if not input.is_floating_point():
