@@ -25,6 +25,13 @@ class Composed(LRScheduler):
                     f"{type(scheduler).__name__} at index {i} that has another one."
                 )
 
+    def get_lr(self):
+        """There is none: this schedule cannot start at a milestone of a ``SequentialLR``, only be its first."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no get_lr(), and so cannot take over at a milestone of SequentialLR; the last "
+            "learning rates are get_last_lr()"
+        )
+
     def state_dict(self):
         """All attributes but the optimizer, the schedulers as their state dicts."""
         state = super().state_dict()
@@ -42,7 +49,8 @@ class SequentialLR(Composed):
     """One schedule after the other: ``schedulers[i]`` takes over at epoch ``milestones[i - 1]``, from its epoch 0.
 
     ValueError without schedulers, for one of another optimizer or ``ReduceLROnPlateau``, and unless there is one
-    milestone less than schedulers. ``step`` takes no epoch.
+    milestone less than schedulers; NotImplementedError at the milestone of a ``SequentialLR`` or ``ChainedScheduler``,
+    which can only be the first. ``step`` takes no epoch.
 
     >>> import minigrad as mg
     >>> optimizer = mg.optim.SGD([mg.ones(1, requires_grad=True)], lr=8.0)
