@@ -168,7 +168,8 @@ SHOWN = ("lr", "initial_lr", "max_lr", "min_lr", "momentum", "betas", "max_momen
 
 def snapshot(optimizer, scheduler):
     groups = [{k: g[k] for k in SHOWN if k in g} for g in optimizer.param_groups]
-    return plain([groups, scheduler.get_last_lr(), scheduler.state_dict()])
+    state = scheduler.state_dict()
+    return plain([groups, scheduler.get_last_lr(), list(state), state])
 
 
 def outcome(run, *arguments):

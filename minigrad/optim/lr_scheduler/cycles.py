@@ -1,6 +1,5 @@
 """Schedules that let the learning rate rise and fall, and momentum against it."""
 
-from functools import partial
 from math import cos, floor, pi
 
 from .base import LRScheduler, check_optimizer, per_group, set_value, warn_outside_step
@@ -115,7 +114,8 @@ class CyclicLR(Cycling):
 
     def state_dict(self):
         """All attributes but the optimizer; of ``scale_fn`` only the attributes of a callable object."""
-        return {**super().state_dict(), "_scale_fn_custom": saved_function(self._scale_fn_custom)}
+        state = super().state_dict()
+        return {**state, "_scale_fn_custom": saved_function(state.pop("_scale_fn_custom"))}
 
     def load_state_dict(self, state_dict):
         """Take over what ``state_dict`` returned; ``scale_fn`` stays this scheduler's, an object gets attributes."""
@@ -227,12 +227,12 @@ class OneCycleLR(Cycling):
             start = end
         if start == end:
             raise ZeroDivisionError(f"a phase of OneCycleLR has no steps: it starts and ends at step {start}")
-        between = partial(ANNEALING[self._anneal_func_type], part=(step - start) / (end - start))
+        anneal, part = ANNEALING[self._anneal_func_type], (step - start) / (end - start)
         groups = self.optimizer.param_groups
         if self.cycle_momentum:
             for group in groups:
-                self._set_momentum(group, between(group[phase["start_momentum"]], group[phase["end_momentum"]]))
-        return [between(group[phase["start_lr"]], group[phase["end_lr"]]) for group in groups]
+                self._set_momentum(group, anneal(group[phase["start_momentum"]], group[phase["end_momentum"]], part))
+        return [anneal(group[phase["start_lr"]], group[phase["end_lr"]], part) for group in groups]
 
 
 def positive(name, value):
