@@ -288,14 +288,12 @@ def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=Non
 
     ``partials``: float64, one number a chunk (see ``chunk_count``), for kernels that reduce.
     """
-    cdef Tables tables = Tables()
+    cdef Tables tables = take_tables()
     cdef Tensor t
-    cdef list borrowed = [], alive = []
     cdef void *bufs[5]
-    cdef double[8] numbers
     cdef int at = 0, dt = -1
     for i in range(len(scalars)):
-        numbers[i] = scalars[i]
+        tables.scalars[i] = scalars[i]
     for item in tensors:
         t = <Tensor?>item
         if dt < 0:
@@ -305,9 +303,9 @@ def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=Non
         tables.add(t)
         if partials is not None:
             t = to_contiguous(t)
-            alive.append(t)
+            tables.alive.append(t)
         else:
-            t = dense(t, borrowed)
+            t = dense(t, tables.borrowed)
         tables.address[1][tables.tensors - 1] = <int64_t>t.ptr
     if tables.tensors == 0:
         return
@@ -317,12 +315,13 @@ def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=Non
         bufs[0], at = partials.ptr, 1
     bufs[at], bufs[at + 1], bufs[at + 2] = tables.address[1], tables.chunk_tensor, tables.chunk_start
     bufs[at + 3] = tables.sizes
-    launch(kernel.find(dt, dt), bufs, NULL, numbers, tables.chunks, tables.elements * kernel.cost)
+    launch(kernel.find(dt, dt), bufs, NULL, tables.scalars, tables.chunks, tables.elements * kernel.cost)
     if partials is None:
         for item in tensors:
             (<Tensor>item).storage.version += 1
-        for original, copy in borrowed:
+        for original, copy in tables.borrowed:
             write_memory(original, copy)
+    give_back(tables)
 
 
 def chunk_count(tensors):
