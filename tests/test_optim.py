@@ -3,6 +3,7 @@
 import copy
 import gc
 from collections import defaultdict
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -231,6 +232,110 @@ def adam_reference(
     return p
 
 
+def rmsprop_reference(
+    p, gradients, lr=0.01, alpha=0.99, eps=1e-8, weight_decay=0, momentum=0, centered=False, maximize=False
+):
+    v = b = mean = np.zeros_like(p)
+    for g in gradients:
+        g = (-g if maximize else g) + weight_decay * p
+        v, mean = alpha * v + (1 - alpha) * g * g, alpha * mean + (1 - alpha) * g
+        b = momentum * b + g / (np.sqrt(v - mean**2 if centered else v) + eps)
+        p = p - lr * b
+    return p
+
+
+def adagrad_reference(
+    p, gradients, lr=0.01, lr_decay=0, weight_decay=0, initial_accumulator_value=0, eps=1e-10, maximize=False
+):
+    total = np.full_like(p, initial_accumulator_value)
+    for t, g in enumerate(gradients):
+        g = (-g if maximize else g) + weight_decay * p
+        total = total + g * g
+        p = p - lr / (1 + t * lr_decay) * g / (np.sqrt(total) + eps)
+    return p
+
+
+def adadelta_reference(p, gradients, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0, maximize=False):
+    v = u = np.zeros_like(p)
+    for g in gradients:
+        g = (-g if maximize else g) + weight_decay * p
+        v = rho * v + (1 - rho) * g * g
+        x = np.sqrt(u + eps) / np.sqrt(v + eps) * g
+        u = rho * u + (1 - rho) * x * x
+        p = p - lr * x
+    return p
+
+
+def adamax_reference(p, gradients, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, maximize=False):
+    m = u = np.zeros_like(p)
+    for t, g in enumerate(gradients, 1):
+        g = (-g if maximize else g) + weight_decay * p
+        m, u = betas[0] * m + (1 - betas[0]) * g, np.maximum(betas[1] * u, abs(g) + eps)
+        p = p - lr / (1 - betas[0] ** t) * m / u
+    return p
+
+
+def nadam_reference(
+    p, gradients, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, momentum_decay=4e-3, maximize=False,
+    decoupled_weight_decay=False,
+):  # fmt: skip
+    m = v = np.zeros_like(p)
+    mus, so_far = [betas[0] * (1 - 0.5 * 0.96 ** (t * momentum_decay)) for t in range(1, 12)], 1.0
+    for t, g in enumerate(gradients, 1):
+        g = -g if maximize else g
+        if decoupled_weight_decay:
+            p = p * (1 - lr * weight_decay)
+        else:
+            g = g + weight_decay * p
+        so_far = np.float32(so_far) * np.float32(mus[t - 1])  # a float32 state
+        m, v = betas[0] * m + (1 - betas[0]) * g, betas[1] * v + (1 - betas[1]) * g * g
+        ahead = mus[t] / (1 - float(so_far) * mus[t]) * m
+        p = p - lr * ((1 - mus[t - 1]) / (1 - float(so_far)) * g + ahead) / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
+    return p
+
+
+def radam_reference(
+    p, gradients, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, maximize=False, decoupled_weight_decay=False
+):
+    m = v = np.zeros_like(p)
+    longest = 2 / (1 - betas[1]) - 1
+    for t, g in enumerate(gradients, 1):
+        g = -g if maximize else g
+        if decoupled_weight_decay:
+            p = p * (1 - lr * weight_decay)
+        else:
+            g = g + weight_decay * p
+        m, v = betas[0] * m + (1 - betas[0]) * g, betas[1] * v + (1 - betas[1]) * g * g
+        left = 1 - betas[1] ** t
+        n = longest - 2 * t * betas[1] ** t / left
+        scale = 1
+        if n > 5:
+            r = np.sqrt((n - 4) * (n - 2) * longest / ((longest - 4) * (longest - 2) * n))
+            scale = r * np.sqrt(left) / (np.sqrt(v) + eps)
+        p = p - lr * m / (1 - betas[0] ** t) * scale
+    return p
+
+
+def asgd_reference(p, gradients, lr=0.01, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0, maximize=False):
+    eta = float(np.float32(lr))  # a float32 state
+    for t, g in enumerate(gradients, 1):
+        g = (-g if maximize else g) + weight_decay * p
+        p = (1 - lambd * eta) * p - eta * g
+        eta = float(np.float32(lr / (1 + lambd * lr * t) ** alpha))
+    return p
+
+
+def rprop_reference(p, gradients, lr=0.01, etas=(0.5, 1.2), step_sizes=(1e-6, 50), maximize=False):
+    size, last = np.full_like(p, lr), np.zeros_like(p)
+    for g in gradients:
+        g = -g if maximize else g
+        sign = np.sign(g * last)
+        size = np.clip(size * np.select([sign > 0, sign < 0], etas[::-1], 1.0), *step_sizes)
+        last = np.where(sign < 0, 0.0, g)
+        p = p - np.sign(last) * size
+    return p
+
+
 def combinations(**options):
     return [dict(zip(options, values)) for values in product(*options.values())]
 
@@ -241,40 +346,77 @@ SGD = [
                           maximize=(False, True))
     if not o["nesterov"] or (o["momentum"] and not o["dampening"])
 ]  # fmt: skip
-ADAM = combinations(
-    betas=((0.9, 0.999), (0, 0)), eps=(1e-8, 0.1), weight_decay=(0, 0.1), amsgrad=(False, True), maximize=(False, True)
-)
-SHAPES = [(), (3,), (2, 5), (0, 3), (16_385,), (1, 1, 1)]
+DECAY = {"weight_decay": (0, 0.1), "maximize": (False, True)}
+BETAS = {"betas": ((0.9, 0.999), (0, 0)), "eps": (1e-8, 0.1), **DECAY}
+DECOUPLED = {"decoupled_weight_decay": (False, True)}
+TABLE = {  # optimizer: reference, options
+    "SGD": (sgd_reference, SGD),
+    "Adam": (adam_reference, combinations(**BETAS, amsgrad=(False, True))),
+    "AdamW": (partial(adam_reference, decoupled=True), combinations(**BETAS, amsgrad=(False, True))),
+    "RMSprop": (rmsprop_reference, combinations(alpha=(0.99, 0.5), eps=(1e-8, 0.1), momentum=(0, 0.9),
+                                                centered=(False, True), **DECAY)),
+    "Adagrad": (adagrad_reference, combinations(lr_decay=(0, 0.1), initial_accumulator_value=(0, 0.5), **DECAY)),
+    "Adadelta": (adadelta_reference, combinations(rho=(0.9, 0.5), eps=(1e-6, 0.1), **DECAY)),
+    "Adamax": (adamax_reference, combinations(**BETAS)),
+    "NAdam": (nadam_reference, combinations(**BETAS, **DECOUPLED, momentum_decay=(4e-3, 0.1))),
+    "RAdam": (radam_reference, combinations(**{**BETAS, "betas": ((0.9, 0.999), (0.5, 0.9))}, **DECOUPLED)),
+    "ASGD": (asgd_reference, combinations(lambd=(1e-4, 0.1), alpha=(0.75, 0.5), t0=(1e6, 2), **DECAY)),
+    "Rprop": (rprop_reference, combinations(etas=((0.5, 1.2), (0.1, 2.0)), step_sizes=((1e-6, 50), (0.02, 0.1)),
+                                            maximize=(False, True))),
+}  # fmt: skip
+SHAPES = [(), (3,), (2, 5), (0, 3), (2_049,), (1, 1, 1)]
+STEPS = 10
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("name", TABLE)
 def test_all_options(name, dtype):
     rng = np.random.default_rng(0)
     start = [np.asarray(rng.normal(size=s)).astype(dtype) for s in SHAPES]
-    gradients = [[np.asarray(rng.normal(size=s)).astype(dtype) for _ in range(4)] for s in SHAPES]
-    for options in SGD if name == "SGD" else ADAM:
+    gradients = [[np.asarray(rng.normal(size=s)).astype(dtype) for _ in range(STEPS)] for s in SHAPES]
+    reference, table = TABLE[name]
+    for options in table:
         params = [parameter(p, dtype) for p in start]
         optimizer = getattr(mg.optim, name)(params, lr=0.05, **options)
-        for step in range(4):
+        for step in range(STEPS):
             for p, g in zip(params, gradients):
-                p.grad = mg.tensor(g[step])
+                p.grad = mg.from_numpy(g[step])
             optimizer.step()
         for p, first, g in zip(params, start, gradients):
-            first, g = first.astype(float), [x.astype(float) for x in g]
-            if name == "SGD":
-                want = sgd_reference(first, g, lr=0.05, **options)
-            else:
-                want = adam_reference(first, g, lr=0.05, decoupled=name == "AdamW", **options)
-            tolerance = 2e-6 if dtype == "float32" else 1e-13
+            want = reference(first.astype(float), [x.astype(float) for x in g], lr=0.05, **options)
+            tolerance = 1e-5 if dtype == "float32" else 1e-12
             np.testing.assert_allclose(p.detach().numpy(), want, tolerance, tolerance, err_msg=str(options))
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_average_of_asgd():
+    """The average is the parameter until step t0, and the mean of all later ones from then on."""
+    p = parameter([1.0, -2.0], "float64")
+    optimizer = mg.optim.ASGD([p], lr=0.1, t0=3)
+    seen = []
+    for step in range(1, 11):
+        p.grad = mg.tensor([1.0, float(step)], dtype=mg.float64)
+        optimizer.step()
+        seen.append(p.detach().numpy().copy())
+        want = np.mean(seen[4:], 0) if step > 5 else seen[-1]
+        np.testing.assert_allclose(optimizer.state[p]["ax"].numpy(), want, 1e-7, err_msg=str(step))
+
+
+def test_state_of_adagrad_is_there_at_once():
+    p, q, r = parameter([1.0]), parameter([1.0]), parameter([1.0])
+    optimizer = mg.optim.Adagrad([p, q], initial_accumulator_value=0.5)
+    assert [optimizer.state[x]["sum"].item() for x in (p, q)] == [0.5, 0.5]
+    optimizer.add_param_group({"params": r})
+    assert r not in optimizer.state
+    r.grad = mg.zeros(1)
+    optimizer.step()
+    assert optimizer.state[r]["sum"].item() == 0.5 and optimizer.state[p]["step"].item() == 0
+
+
+@pytest.mark.parametrize("name", TABLE)
 def test_hundreds_of_tensors(name):
     rng = np.random.default_rng(1)
     sizes = [*rng.integers(0, 40, 500), 40_000, 16_384, 16_383]
-    options = {"lr": 0.1, "momentum": 0.9} if name == "SGD" else {"lr": 0.1}
+    options = {"lr": 0.1, "momentum": 0.9} if name in ("SGD", "RMSprop") else {"lr": 0.1}
     params = [parameter(rng.normal(size=n), "float64") for n in sizes]
     start = [p.detach().numpy().copy() for p in params]
     optimizer = getattr(mg.optim, name)(params, **options)
@@ -283,7 +425,8 @@ def test_hundreds_of_tensors(name):
         for p, g in zip(params, step):
             p.grad = mg.from_numpy(g)
         optimizer.step()
-    reference = sgd_reference if name == "SGD" else adam_reference
+    reference = TABLE[name][0]
+    options |= {"weight_decay": 0.01} if name == "AdamW" else {}
     for i, p in enumerate(params):
         want = reference(start[i], [g[i] for g in gradients], **options)
         np.testing.assert_allclose(p.detach().numpy(), want, 1e-12, 1e-14)
@@ -296,6 +439,15 @@ OPTIMIZERS = [
     ("Adam", {"lr": 0.1}),
     ("Adam", {"lr": 0.1, "amsgrad": True, "weight_decay": 0.1}),
     ("AdamW", {"lr": 0.1}),
+    ("RMSprop", {"lr": 0.1}),
+    ("RMSprop", {"lr": 0.1, "momentum": 0.9, "centered": True, "alpha": 0.5}),
+    ("Adagrad", {"lr": 0.1, "lr_decay": 0.1}),
+    ("Adadelta", {"lr": 0.1}),
+    ("Adamax", {"lr": 0.1, "weight_decay": 0.1}),
+    ("NAdam", {"lr": 0.1, "decoupled_weight_decay": True, "weight_decay": 0.1}),
+    ("RAdam", {"lr": 0.1}),
+    ("ASGD", {"lr": 0.1, "t0": 7, "lambd": 0.1}),
+    ("Rprop", {"lr": 0.1}),
 ]
 every = pytest.mark.parametrize(("name", "options"), OPTIMIZERS, ids=str)
 
@@ -323,7 +475,7 @@ def test_layouts(name, options):
             p.grad = [g, g.T.clone().T, mg.stack([g, g], 2)[:, :, 1]][step % 3]
             if step == 3:
                 for state in optimizer.state.values():
-                    state.update({k: v.T.clone().T for k, v in state.items() if k != "step"})
+                    state.update({k: v.T.clone().T for k, v in state.items() if v.ndim})
             optimizer.step()
         assert p.stride() == values.stride() and p.data_ptr() == values.data_ptr()
         results[case] = p.detach().numpy().copy()
@@ -361,6 +513,9 @@ def test_parameters_without_gradient(name, options):
     a, b, c = parameter([1.0]), parameter([2.0]), mg.ones(2)
     optimizer = getattr(mg.optim, name)([a, b, c], **options)
     optimizer.step()
+    if name == "Adagrad":  # has all its state from the start
+        assert [optimizer.state[p]["step"].item() for p in (a, b, c)] == [0, 0, 0]
+        optimizer.state.clear()
     assert not optimizer.state and [a.item(), b.item()] == [1, 2]
     b.grad = mg.ones(1)
     optimizer.step()
@@ -377,6 +532,9 @@ def test_extreme_gradients(name, options):
     optimizer = getattr(mg.optim, name)([p, q], **options)
     p.grad, q.grad = mg.tensor([nan, 1.0, inf]), mg.tensor([0.5])
     optimizer.step()
+    if name == "Rprop":  # looks at signs only, and that of nan is 0
+        assert p[0].item() == 1 and p.isfinite().all() and p[2] < 1
+        return
     assert p.isnan().tolist()[:2] == [True, False] and not p.isfinite()[2]
     p.grad = mg.zeros(3)
     optimizer.step()
@@ -478,7 +636,7 @@ def test_state_dict(name, options):
     assert [g["params"] for g in saved["param_groups"]] == [[0], [1, 2]]
     assert [g["lr"] for g in saved["param_groups"]] == [0.1, 0.5]
     has_state = name != "SGD" or "momentum" in options
-    assert list(saved["state"]) == ([0, 2] if has_state else [])
+    assert list(saved["state"]) == ([0, 1, 2] if name == "Adagrad" else [0, 2] if has_state else [])
     for index, state in saved["state"].items():
         for key, value in state.items():
             mine = optimizer.state[params[index]][key]
@@ -497,9 +655,10 @@ def test_state_dict(name, options):
     again.step()
     for p, q in zip(params, other):
         assert mg.equal(p, q)
-    for index, state in saved["state"].items():  # loaded as a copy
-        for key, value in state.items():
-            assert not mg.equal(value, again.state[other[index]][key]), key
+    for index in (0, 2) if has_state else ():  # loaded as a copy
+        mine = again.state[other[index]]
+        assert all(value is not mine[key] for key, value in saved["state"][index].items())
+        assert any(not mg.equal(value, mine[key]) for key, value in saved["state"][index].items())
 
 
 def test_state_is_loaded_in_the_dtype_of_the_parameter():
@@ -542,6 +701,108 @@ def test_load_state_dict_refuses_what_does_not_fit():
     with pytest.raises(KeyError):
         optimizer.load_state_dict({"state": {}})
     optimizer.load_state_dict(good)
+
+
+def test_load_state_dict_checks_names_of_states():
+    def saved(name, **options):
+        p = parameter([1.0, 2.0])
+        optimizer = getattr(mg.optim, name)([p], **options)
+        p.grad = mg.ones(2)
+        optimizer.step()
+        return optimizer.state_dict()
+
+    p = parameter([1.0, 2.0])
+    for name, other, options in (
+        ("Adam", "SGD", {"momentum": 0.9}), ("Adam", "Rprop", {}), ("NAdam", "Adam", {}), ("Adagrad", "ASGD", {}),
+        ("Adadelta", "RMSprop", {"alpha": 0.5}),
+    ):  # fmt: skip
+        optimizer = getattr(mg.optim, name)([p], lr=0.25)
+        with pytest.raises(ValueError, match=f"but {name} needs .* was it saved by another optimizer"):
+            optimizer.load_state_dict(saved(other, **options))
+        assert optimizer.param_groups[0]["lr"] == 0.25 and "alpha" not in optimizer.param_groups[0]
+    for key, value, message in (
+        ("step", mg.ones(2), r"'step' of parameter 0 has shape \(2,\), not \(\)"),
+        ("mu_product", mg.ones(2), "'mu_product'"), ("exp_avg", mg.tensor(1.0), r"'exp_avg' .* has shape \(\)"),
+    ):  # fmt: skip
+        state = saved("NAdam")
+        state["state"][0][key] = value
+        optimizer = mg.optim.NAdam([p], lr=0.25)
+        with pytest.raises(ValueError, match=message):
+            optimizer.load_state_dict(state)
+        assert not optimizer.state and optimizer.param_groups[0]["lr"] == 0.25
+    state = saved("NAdam")
+    state["state"][0].update(step=3, mu_product=mg.tensor([0.5], dtype=mg.float64))
+    optimizer.load_state_dict(state)
+    loaded = optimizer.state[p]
+    assert all(loaded[k].dtype is mg.float32 and loaded[k].shape == () for k in ("step", "mu_product"))
+    names = mg.optim.NAdam([("w", p)]).state_dict()
+    with pytest.raises(ValueError, match=r"group 0: parameter names \['w'\] instead of \['v'\]"):
+        mg.optim.NAdam([("v", p)]).load_state_dict(names)
+
+
+def test_load_state_dict_is_all_or_nothing():
+    """Also when a value cannot be copied, in the last group."""
+
+    class Stubborn:
+        def __deepcopy__(self, memo):
+            raise TypeError("no copies")
+
+    p, q = parameter([1.0]), parameter([2.0])
+    optimizer = mg.optim.SGD([{"params": p}, {"params": q}], lr=0.25, momentum=0.9)
+    bad = optimizer.state_dict()
+    bad["param_groups"][0]["lr"], bad["param_groups"][1]["note"] = 7.0, Stubborn()
+    with pytest.raises(TypeError, match="no copies"):
+        optimizer.load_state_dict(bad)
+    assert optimizer.param_groups[0]["lr"] == 0.25
+
+
+def test_states_of_no_parameter():
+    """What an optimizer of one's own keeps under other keys is saved and loaded too, copied."""
+    optimizer = mg.optim.SGD([parameter([1.0])])
+    optimizer.state["all"] = {"seen": [mg.ones(1)]}
+    saved = optimizer.state_dict()
+    optimizer.state["all"]["seen"][0].zero_()
+    other = mg.optim.SGD([parameter([1.0])])
+    other.load_state_dict(saved)
+    assert saved["state"]["all"]["seen"][0].item() == 1 and other.state["all"]["seen"][0].item() == 1
+
+
+@every
+def test_a_step_is_taken_by_all_or_by_none(name, options):
+    """A gradient that does not fit any more, of the other dtype and last: nothing is written, no state is made."""
+    a, b, c = parameter([1.0, 2.0]), parameter([3.0], "float64"), parameter([4.0], "float64")
+    optimizer = getattr(mg.optim, name)([a, b, c], **options)
+    fresh = {k: dict(v) for k, v in optimizer.state.items()}
+
+    def values():
+        return [x.tolist() for x in (a, b, c)], [
+            {k: v.tolist() for k, v in optimizer.state.get(x, {}).items()} for x in (a, b, c)
+        ]
+
+    for round in range(2):
+        for x in (a, b, c):
+            x.grad = mg.ones(*x.shape, dtype=x.dtype)
+        for break_it in (
+            lambda: setattr(c, "data", mg.full((1,), 4.0)),  # its gradient is still float64
+            lambda: setattr(c, "data", mg.full((1, 1), 4.0, dtype=mg.float64)),
+        ):
+            before, kept = values(), c.data
+            break_it()
+            with pytest.raises(RuntimeError, match="gradient of shape"):
+                optimizer.step()
+            c.data = kept
+            assert values() == before
+        group = optimizer.param_groups[0]
+        kept, group["lr"] = group["lr"], "text"
+        before = values()
+        with pytest.raises((TypeError, ValueError)):
+            optimizer.step()
+        group["lr"] = kept
+        assert values() == before
+        if round == 0:
+            assert {k: list(v) for k, v in optimizer.state.items()} == {k: list(v) for k, v in fresh.items()}
+        optimizer.step()
+        assert all(x != y for x, y in zip(values()[0], before[0]))
 
 
 def test_user_replaces_state():
@@ -754,6 +1015,59 @@ def test_hooks():
         optimizer.step()
 
 
+def test_hooks_of_state_dicts():
+    x = parameter([1.0])
+    optimizer = mg.optim.SGD([x], lr=0.1)
+    calls = []
+    handles = [
+        optimizer.register_state_dict_pre_hook(lambda o: calls.append("second")),
+        optimizer.register_state_dict_pre_hook(lambda o: calls.append("first"), prepend=True),
+        optimizer.register_state_dict_post_hook(lambda o, d: {**d, "version": 1}),
+        optimizer.register_state_dict_post_hook(lambda o, d: calls.append(list(d))),
+    ]
+    saved = optimizer.state_dict()
+    assert calls == ["first", "second", ["state", "param_groups", "version"]] and saved["version"] == 1
+    calls.clear()
+    handles[0].remove()
+    optimizer.load_state_dict(saved)
+    handles += [
+        optimizer.register_load_state_dict_pre_hook(lambda o, d: d.pop("version") and calls.append("seen")),
+        optimizer.register_load_state_dict_pre_hook(
+            lambda o, d: {**d, "param_groups": [{**d["param_groups"][0], "lr": 0.5}]}, prepend=True
+        ),
+        optimizer.register_load_state_dict_post_hook(lambda o: calls.append(o.param_groups[0]["lr"])),
+    ]
+    optimizer.load_state_dict(saved)
+    assert calls == ["seen", 0.5] and saved["version"] == 1 and saved["param_groups"][0]["lr"] == 0.1
+    for handle in handles[1:]:
+        handle.remove()
+    assert list(optimizer.state_dict()) == ["state", "param_groups"] and len(calls) == 2
+
+
+def test_hooks_of_every_optimizer():
+    x = parameter([1.0])
+    x.grad = mg.ones(1)
+    calls = []
+    with (
+        mg.optim.optimizer.register_optimizer_step_pre_hook(lambda o, a, k: calls.append(("before", o))),
+        mg.optim.optimizer.register_optimizer_step_post_hook(lambda o, a, k: calls.append(("after", o))),
+    ):
+        optimizers = mg.optim.SGD([x]), mg.optim.Adam([x])
+        for optimizer in optimizers:
+            optimizer.step()
+    assert calls == [(when, o) for o in optimizers for when in ("before", "after")]
+    optimizers[0].step()
+    assert len(calls) == 4
+
+
+def test_learning_rate_is_a_tensor():
+    for name in TABLE:
+        values = [run(name, [1.0, 2.0], lr=lr) for lr in (mg.tensor(0.5), mg.tensor([0.5]), 0.5)]
+        assert values[0] == values[1] == values[2]
+        with pytest.raises(ValueError, match="Tensor lr must be 1-element"):
+            run(name, [1.0], lr=mg.ones(2))
+
+
 def test_own_optimizers():
     """Subclasses may bring their own ``step``, as PyTorch's do."""
 
@@ -771,10 +1085,12 @@ def test_own_optimizers():
 
     x = parameter([1.0, -1.0])
     optimizer = SignDescent([x])
+    called = []
+    optimizer.register_step_post_hook(lambda *a: called.append(a))
     (x * x).sum().backward()
     optimizer.step()
     np.testing.assert_allclose(x.tolist(), [0.9, -0.9], rtol=1e-6)
-    assert optimizer.state_dict()["state"] == {0: {"count": 1}}
+    assert optimizer.state_dict()["state"] == {0: {"count": 1}} and called == [(optimizer, (optimizer,), {})]
     with pytest.raises((TypeError, NotImplementedError), match="_update"):
         mg.optim.Optimizer([x], {}).step()
 
@@ -846,6 +1162,12 @@ REFUSED = {
     "beta1": (lambda: mg.optim.Adam([A], betas=(1.0, 0.9)), ValueError, "Invalid beta parameter at index 0: 1.0"),
     "beta2": (lambda: mg.optim.Adam([A], betas=(0.9, -0.1)), ValueError, "Invalid beta parameter at index 1: -0.1"),
     "one beta": (lambda: mg.optim.Adam([A], betas=(0.9,)), ValueError, "two numbers"),
+    **{
+        f"{name} {key}": (lambda name=name, key=key: getattr(mg.optim, name)([A], **{key: True}), ValueError, key)
+        for name in TABLE
+        for key in ("differentiable", "capturable")
+        if not (key == "capturable" and name in ("SGD", "Adagrad"))
+    },
     "lr text": (lambda: mg.optim.SGD([A], lr="0.1"), TypeError, None),
     "keyword": (lambda: mg.optim.SGD([A], learning_rate=0.1), TypeError, "learning_rate"),
 }

@@ -2,10 +2,10 @@
 
 from math import sqrt
 
-from .._engine import Kernel, filled
+from .._engine import Kernel, Tensor, filled
 from .._storage import float32
-from ._multi import update
-from .optimizer import Optimizer, check_fused, nonnegative, refuse
+from ..ops._multi import update
+from .optimizer import Optimizer, check_betas, check_fused, nonnegative, refuse
 
 _KERNEL = Kernel("optimizers.adam", 0.4)
 
@@ -28,6 +28,9 @@ class Adam(Optimizer):
     tensor([0.9000], requires_grad=True)
     """
 
+    _buffers = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    _counters = ("step",)
+
     def __init__(
         self,
         params,
@@ -46,6 +49,8 @@ class Adam(Optimizer):
     ):
         refuse(capturable, differentiable)
         check_fused(foreach, fused)
+        if isinstance(lr, Tensor) and foreach:
+            raise ValueError("lr as a Tensor is not supported for capturable=False and foreach=True")
         super().__init__(
             params,
             {
@@ -65,14 +70,13 @@ class Adam(Optimizer):
 
     def _check_group(self, group):
         nonnegative(lr=group["lr"], eps=group["eps"], weight_decay=group["weight_decay"])
-        if len(group["betas"]) != 2:
-            raise ValueError(f"Invalid betas: {group['betas']}: two numbers are needed")
-        for i, beta in enumerate(group["betas"]):
-            if not 0 <= beta < 1:
-                raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+        check_betas(group["betas"])
+
+    def _state_names(self, group):
+        return "exp_avg", "exp_avg_sq", "max_exp_avg_sq" if group["amsgrad"] else None
 
     def _update(self, group):
-        lr, (beta1, beta2), amsgrad = group["lr"], group["betas"], group["amsgrad"]
+        lr, (beta1, beta2), amsgrad = float(group["lr"]), group["betas"], group["amsgrad"]
 
         def row(step):
             return lr / (1 - beta1**step), sqrt(1 - beta2**step)
@@ -81,7 +85,7 @@ class Adam(Optimizer):
             _KERNEL,
             group["params"],
             self.state,
-            ("exp_avg", "exp_avg_sq", "max_exp_avg_sq" if amsgrad else None),
+            self._state_names(group),
             (amsgrad, group["decoupled_weight_decay"], group["maximize"]),
             (lr, beta1, beta2, group["eps"], group["weight_decay"], 1.0),
             columns=2,

@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections import OrderedDict, defaultdict
+from functools import wraps
 
 from .._engine import RemovableHandle, Tensor, clear_gradients, enable_grad, operand
 from .._storage import float32
@@ -18,6 +19,15 @@ class Required:
 required = Required()
 
 
+_global_pre_hooks, _global_post_hooks = OrderedDict(), OrderedDict()  # of every optimizer: PyTorch's two functions
+_HOOKS = (
+    "_optimizer_step_pre_hooks",
+    "_optimizer_step_post_hooks",
+    "_optimizer_state_dict_pre_hooks",
+    "_optimizer_state_dict_post_hooks",
+    "_optimizer_load_state_dict_pre_hooks",
+    "_optimizer_load_state_dict_post_hooks",
+)
 _SET = "optimizer parameters need to be organized in ordered collections, but sets are unordered; use a list"
 
 
@@ -27,13 +37,23 @@ class Optimizer:
     params: an iterable of tensors, of (name, tensor) pairs, or of dicts ``{"params": ..., option: value}`` whose
     options override ``defaults`` for their group. Parameters are updated in place, all of a group in one native call;
     one without a gradient is skipped. ``state`` maps a parameter to its buffers, ``param_groups`` is a list of dicts.
+    A subclass may instead bring its own ``step(closure=None)``; the step hooks are called around it too.
     """
+
+    _buffers = ()  # keys of states that have the parameter's shape and dtype
+    _counters = ()  # keys of states that are one float32 number
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "step" in vars(cls):
+            cls.step = Optimizer.profile_hook_step(cls.step)
 
     def __init__(self, params, defaults):
         self.defaults = defaults
         self.state = defaultdict(dict)
         self.param_groups = []
-        self._step_pre_hooks, self._step_post_hooks = OrderedDict(), OrderedDict()
+        for name in _HOOKS:
+            setattr(self, name, OrderedDict())
         if isinstance(params, Tensor):
             raise TypeError(
                 "params argument given to the optimizer should be an iterable of Tensors or dicts, but got a Tensor; "
@@ -101,22 +121,19 @@ class Optimizer:
 
     def step(self, closure=None):
         """Update all parameters that have a gradient; ``closure`` recomputes the loss, which is then returned."""
-        if self._step_pre_hooks or self._step_post_hooks:
-            return self._step_with_hooks((self,) if closure is None else (self, closure), {})
+        if self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks or _global_pre_hooks or _global_post_hooks:
+            return _with_hooks(Optimizer._step, (self,) if closure is None else (self, closure), {})
         return self._step(closure)
 
-    def _step_with_hooks(self, args, kwargs):
-        for hook in list(self._step_pre_hooks.values()):
-            changed = hook(self, args, kwargs)
-            if changed is None:
-                continue
-            if not isinstance(changed, tuple) or len(changed) != 2:
-                raise RuntimeError(f"{hook} must return None or a tuple of (new_args, new_kwargs), but got {changed}.")
-            args, kwargs = changed
-        loss = self._step(*args[1:], **kwargs)
-        for hook in list(self._step_post_hooks.values()):
-            hook(self, args, kwargs)
-        return loss
+    @staticmethod
+    def profile_hook_step(func):
+        """``func``, a ``step`` of a subclass, with the step hooks called around it; subclasses get it by themselves."""
+
+        @wraps(func)
+        def step(*args, **kwargs):
+            return _with_hooks(func, args, kwargs)
+
+        return step
 
     def _step(self, closure=None):
         loss = None
@@ -130,21 +147,41 @@ class Optimizer:
     def _update(self, group):
         raise TypeError(f"{type(self).__name__} does not implement _update(group)")
 
+    # --- hooks ------------------------------------------------------------------------------------------------------
+
     def register_step_pre_hook(self, hook):
         """Call ``hook(optimizer, args, kwargs)`` before every step; args are those of ``step``, the optimizer first.
 
         It may return other ``(args, kwargs)``. A handle with ``remove()``.
         """
-        return _register(self._step_pre_hooks, hook)
+        return _register(self._optimizer_step_pre_hooks, hook)
 
     def register_step_post_hook(self, hook):
         """Call ``hook(optimizer, args, kwargs)`` after every step. A handle with ``remove()``."""
-        return _register(self._step_post_hooks, hook)
+        return _register(self._optimizer_step_post_hooks, hook)
+
+    def register_state_dict_pre_hook(self, hook, prepend=False):
+        """Call ``hook(optimizer)`` before ``state_dict``; with ``prepend`` before other hooks. A handle."""
+        return _register(self._optimizer_state_dict_pre_hooks, hook, prepend)
+
+    def register_state_dict_post_hook(self, hook, prepend=False):
+        """Call ``hook(optimizer, state_dict)`` after ``state_dict``; what it returns, if not None, is the result."""
+        return _register(self._optimizer_state_dict_post_hooks, hook, prepend)
+
+    def register_load_state_dict_pre_hook(self, hook, prepend=False):
+        """Call ``hook(optimizer, state_dict)``, a shallow copy, before it is loaded; it may return another one."""
+        return _register(self._optimizer_load_state_dict_pre_hooks, hook, prepend)
+
+    def register_load_state_dict_post_hook(self, hook, prepend=False):
+        """Call ``hook(optimizer)`` after a state dict was loaded."""
+        return _register(self._optimizer_load_state_dict_post_hooks, hook, prepend)
 
     # --- saving and loading: PyTorch's format -----------------------------------------------------------------------
 
     def state_dict(self):
         """``{"state": {index: buffers}, "param_groups": [...]}`` in PyTorch's format; a snapshot, not an alias."""
+        for hook in list(self._optimizer_state_dict_pre_hooks.values()):
+            hook(self)
         index = {id(p): i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
         groups, start = [], 0
         for group in self.param_groups:
@@ -152,21 +189,35 @@ class Optimizer:
             packed["params"] = list(range(start, start + len(group["params"])))
             start += len(group["params"])
             groups.append(packed)
-        state = {index[id(p)]: {k: _snapshot(v) for k, v in s.items()} for p, s in self.state.items() if id(p) in index}
-        return {"state": state, "param_groups": groups}
+        state = {}
+        for p, values in self.state.items():
+            if not isinstance(p, Tensor):
+                state[p] = _snapshot(values)
+            elif id(p) in index:
+                state[index[id(p)]] = _snapshot(values)
+        saved = {"state": state, "param_groups": groups}
+        for hook in list(self._optimizer_state_dict_post_hooks.values()):
+            changed = hook(self, saved)
+            saved = saved if changed is None else changed
+        return saved
 
     def load_state_dict(self, state_dict):
         """Load what ``state_dict`` returned (copied); hyperparameters such as lr are taken from it too.
 
-        ValueError names the group, parameter and shapes when it does not fit; nothing is changed then.
+        ValueError names the group, parameter, state and shapes when it does not fit, which PyTorch would notice in the
+        next step; names of parameters, where both have them, must be the same. Nothing is changed then.
         """
+        state_dict = dict(state_dict)
+        for hook in list(self._optimizer_load_state_dict_pre_hooks.values()):
+            changed = hook(self, state_dict)
+            state_dict = state_dict if changed is None else changed
         saved = state_dict["param_groups"]
         if len(saved) != len(self.param_groups):
             raise ValueError(
                 f"loaded state dict has a different number of parameter groups: {len(saved)} instead of "
                 f"{len(self.param_groups)}"
             )
-        params = {}
+        params, groups = {}, []
         for i, (ours, theirs) in enumerate(zip(self.param_groups, saved, strict=True)):
             if len(ours["params"]) != len(theirs["params"]):
                 raise ValueError(
@@ -175,27 +226,63 @@ class Optimizer:
                 )
             if "param_names" in ours and "param_names" in theirs and ours["param_names"] != theirs["param_names"]:
                 raise ValueError(f"group {i}: parameter names {theirs['param_names']} instead of {ours['param_names']}")
-            params.update(zip(theirs["params"], ours["params"], strict=True))
+            group = {**ours, **{k: copy.deepcopy(v) for k, v in theirs.items() if k != "params"}}
+            params.update(zip(theirs["params"], ((p, group) for p in ours["params"]), strict=True))
+            groups.append(group)
         state = defaultdict(dict)
         for key, values in state_dict["state"].items():
-            if key not in params:
+            if key in params:
+                state[params[key][0]] = self._restore(values, *params[key], key)
+            elif isinstance(key, int):
                 raise ValueError(f"loaded state dict has state for parameter {key}, which no group lists")
-            p = params[key]
-            state[p] = {name: _restore(name, v, p, key) for name, v in values.items()}
-        for ours, theirs in zip(self.param_groups, saved, strict=True):
-            kept = {"params": ours["params"]}
-            if "param_names" in ours:
-                kept["param_names"] = ours["param_names"]
-            ours.update({k: copy.deepcopy(v) for k, v in theirs.items() if k not in kept})
+            else:
+                state[key] = _snapshot(values)
+        for ours, group in zip(self.param_groups, groups, strict=True):
+            ours.update(group)
         self.state = state
+        for hook in list(self._optimizer_load_state_dict_post_hooks.values()):
+            hook(self)
+
+    def _state_names(self, group):
+        """Keys of the buffers that a step of ``group`` reads, in the order of its kernel; None for one it does not."""
+        return self._buffers
+
+    def _restore(self, values, p, group, key):
+        """Saved ``values`` as the state of ``p``: tensors copied, in p's dtype but for numbers such as ``step``."""
+        if not isinstance(values, dict):
+            return _snapshot(values)
+        restored = {}
+        for name, value in values.items():
+            tensor = isinstance(value, Tensor)
+            if name in self._counters:
+                value = operand(value, float32).detach().clone()
+                if value.numel() != 1:
+                    raise ValueError(f"loaded state {name!r} of parameter {key} has shape {tuple(value.shape)}, not ()")
+                restored[name] = value.reshape(())
+                continue
+            if tensor and tuple(value.shape) != tuple(p.shape) and (value.ndim or name in self._buffers):
+                raise ValueError(
+                    f"loaded state {name!r} of parameter {key} has shape {tuple(value.shape)}, the parameter "
+                    f"{tuple(p.shape)}"
+                )
+            value = _snapshot(value)
+            floats = tensor and value.is_floating_point() and p.is_floating_point() and name != "step"
+            restored[name] = value.to(p.dtype) if floats else value
+        needed = [name for name in (*self._counters, *self._state_names(group)) if name is not None]
+        if values and not all(name in values for name in needed):
+            raise ValueError(
+                f"loaded state of parameter {key} has {list(values)}, but {type(self).__name__} needs {needed}; "
+                f"was it saved by another optimizer?"
+            )
+        return restored
 
     def __getstate__(self):
         return {"defaults": self.defaults, "state": self.state, "param_groups": self.param_groups}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self.__dict__.setdefault("_step_pre_hooks", OrderedDict())
-        self.__dict__.setdefault("_step_post_hooks", OrderedDict())
+        for name in _HOOKS:
+            self.__dict__.setdefault(name, OrderedDict())
 
     def __repr__(self):
         lines = [f"{type(self).__name__} ("]
@@ -213,28 +300,49 @@ class _Handle(RemovableHandle):
         self._hooks.pop(self._key, None)
 
 
-def _register(hooks, hook):
+def _register(hooks, hook, prepend=False):
     key = object()
     hooks[key] = hook
+    if prepend:
+        hooks.move_to_end(key, last=False)
     return _Handle(hooks, key)
 
 
+def register_optimizer_step_pre_hook(hook):
+    """Call ``hook(optimizer, args, kwargs)`` before every step of every optimizer. A handle with ``remove()``."""
+    return _register(_global_pre_hooks, hook)
+
+
+def register_optimizer_step_post_hook(hook):
+    """Call ``hook(optimizer, args, kwargs)`` after every step of every optimizer. A handle with ``remove()``."""
+    return _register(_global_post_hooks, hook)
+
+
+def _with_hooks(step, args, kwargs):
+    """``step(*args, **kwargs)`` between the hooks of everybody and those of the optimizer, ``args[0]``."""
+    self = args[0]
+    for hook in [*_global_pre_hooks.values(), *self._optimizer_step_pre_hooks.values()]:
+        changed = hook(self, args, kwargs)
+        if changed is None:
+            continue
+        if not isinstance(changed, tuple) or len(changed) != 2:
+            raise RuntimeError(f"{hook} must return None or a tuple of (new_args, new_kwargs), but got {changed}.")
+        args, kwargs = changed
+    loss = step(*args, **kwargs)
+    for hook in [*self._optimizer_step_post_hooks.values(), *_global_post_hooks.values()]:
+        hook(self, args, kwargs)
+    return loss
+
+
 def _snapshot(value):
-    return value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
-
-
-def _restore(name, value, p, key):
-    """A saved value as this optimizer's state of parameter ``p``: tensors copied, in p's dtype but for ``step``."""
-    if name == "step":
-        return operand(value, float32).detach().clone().reshape(())
-    if not isinstance(value, Tensor):
-        return copy.deepcopy(value)
-    if value.ndim and tuple(value.shape) != tuple(p.shape):
-        raise ValueError(
-            f"loaded state {name!r} of parameter {key} has shape {tuple(value.shape)}, the parameter {tuple(p.shape)}"
-        )
-    value = value.detach().clone()
-    return value.to(p.dtype) if value.is_floating_point() else value
+    """A deep copy whose tensors are copied without their history."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if type(value) is dict:
+        return {k: _snapshot(v) for k, v in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_snapshot, value))
+    return copy.deepcopy(value)
 
 
 def refuse(capturable=False, differentiable=False):
@@ -251,11 +359,22 @@ def check_fused(foreach, fused):
         raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
 
 
+def check_betas(betas):
+    """ValueError unless there are two numbers in [0, 1)."""
+    if len(betas) != 2:
+        raise ValueError(f"Invalid betas: {betas}: two numbers are needed")
+    for i, beta in enumerate(betas):
+        if not 0 <= beta < 1:
+            raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+
+
 _NAMES = {"lr": "learning rate", "eps": "epsilon value"}
 
 
 def nonnegative(allow_nan=False, /, **values):
     """ValueError naming the first hyperparameter that is negative, or nan unless ``allow_nan``."""
     for name, value in values.items():
+        if isinstance(value, Tensor) and value.numel() != 1:
+            raise ValueError(f"Tensor {name} must be 1-element")
         if value < 0 if allow_nan else not value >= 0:
             raise ValueError(f"Invalid {_NAMES.get(name, name + ' value')}: {value}")

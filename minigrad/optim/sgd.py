@@ -1,7 +1,7 @@
 """Stochastic gradient descent."""
 
 from .._engine import Kernel, filled
-from ._multi import update
+from ..ops._multi import update
 from .optimizer import Optimizer, check_fused, nonnegative, refuse
 
 _KERNEL = Kernel("optimizers.sgd", 0.3)
@@ -23,6 +23,8 @@ class SGD(Optimizer):
     >>> w
     tensor([0.9000], requires_grad=True)
     """
+
+    _buffers = ("momentum_buffer",)
 
     def __init__(
         self,
@@ -60,6 +62,9 @@ class SGD(Optimizer):
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
+    def _state_names(self, group):
+        return (None,)  # a momentum buffer that is missing is made
+
     def _update(self, group):
         momentum = group["momentum"]
         update(
@@ -68,7 +73,7 @@ class SGD(Optimizer):
             self.state,
             ("momentum_buffer",) if momentum else (None,),
             (group["nesterov"], group["maximize"]),
-            (group["lr"], momentum, group["dampening"], group["weight_decay"], 1.0),
+            (float(group["lr"]), momentum, group["dampening"], group["weight_decay"], 1.0),
             columns=1,
             init=_new_buffer if momentum else None,
             fresh="momentum_buffer" if momentum else None,

@@ -1,8 +1,8 @@
 """Sizes that a kernel and its caller must agree on."""
 
 from minigrad.kernels import losses, optimizers
+from minigrad.ops import _multi
 from minigrad.ops import losses as loss_operations
-from minigrad.optim import _multi
 
 
 def test_block_of_the_elementwise_losses():

@@ -1,12 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""One native call for a whole list of parameters: the tables that the optimizer kernels read.
+"""One native call for a whole list of tensors: the tables that the optimizer and clipping kernels read.
 
 DESIGN
 a. ``update`` walks the parameters once, looks their state up in the optimizer's own dicts (nothing is cached, so nothing
    can go stale), writes addresses and chunks into C arrays, and runs one kernel per dtype over all chunks.
-b. Numbers that depend on a tensor's own step count (bias corrections) come from ``row(step)``, called once per distinct
-   step count, in practice once.
-c. Everything that can fail (state creation, shapes, dtypes) happens before the first parameter is written.
+b. Numbers that depend on a tensor's own step count (bias corrections) come from ``row(step)``, called once per run of
+   equal step counts, in practice once.
+c. Everything that can fail (state creation, shapes, dtypes) happens before the first parameter is written, also where
+   parameters of two dtypes need two calls.
 """
 
 from cpython.dict cimport PyDict_GetItem
@@ -24,21 +25,31 @@ from .._engine import write_memory
 cpdef enum:
     CHUNK = 2048  # elements a unit: kernels/optimizers.py
 cdef enum:
-    SLOTS = 6      # parameter, gradient, up to three states, step count
+    SLOTS = 5      # parameter, gradient, up to three states
+    COUNTERS = 3   # step count and what else is one number a tensor
 
 
 cdef class Tables:
-    """Growing C arrays: addresses a slot, sizes, chunk table, numbers a tensor."""
+    """Growing C arrays: addresses a slot, counters and their new values, sizes, chunk table, numbers a tensor."""
     cdef int64_t *address[SLOTS]
+    cdef int64_t *counter[COUNTERS]
+    cdef float *count[COUNTERS]
     cdef int64_t *sizes
     cdef double *table
     cdef int64_t *chunk_tensor
     cdef int64_t *chunk_start
     cdef Py_ssize_t room, chunk_room, tensors, chunks, elements
+    cdef Py_ssize_t[8] dims
+    cdef double[16] scalars
+    cdef int dt
+    cdef list borrowed, alive, touched  # (tensor, contiguous copy); tensors in use; tensors that will be written
 
     def __dealloc__(self):
         for i in range(SLOTS):
             free(self.address[i])
+        for i in range(COUNTERS):
+            free(self.counter[i])
+            free(self.count[i])
         free(self.sizes)
         free(self.table)
         free(self.chunk_tensor)
@@ -51,6 +62,9 @@ cdef class Tables:
         n = 2 * n + 16
         for i in range(SLOTS):
             self.address[i] = <int64_t *>grown(self.address[i], n * sizeof(int64_t))
+        for i in range(COUNTERS):
+            self.counter[i] = <int64_t *>grown(self.counter[i], n * sizeof(int64_t))
+            self.count[i] = <float *>grown(self.count[i], n * sizeof(float))
         self.sizes = <int64_t *>grown(self.sizes, n * sizeof(int64_t))
         self.table = <double *>grown(self.table, 4 * n * sizeof(double))
         self.room = n
@@ -86,11 +100,13 @@ cdef Tables take_tables():
     if tables is None:
         tables = Tables()
     tables.tensors = tables.chunks = tables.elements = 0
+    tables.borrowed, tables.alive, tables.touched = [], [], []
     return tables
 
 
 cdef int give_back(Tables tables) except -1:
     global spare
+    tables.borrowed = tables.alive = tables.touched = None
     spare = tables
     return 0
 
@@ -118,61 +134,92 @@ cdef Tensor dense(Tensor p, list borrowed):
 
 
 def update(Kernel kernel not None, params, state, tuple names, tuple dims, tuple scalars,
-           Py_ssize_t columns=0, row=None, init=None, str fresh=None):
+           Py_ssize_t columns=0, row=None, init=None, str fresh=None, tuple counters=("step",)):
     """Run an optimizer kernel once over all ``params`` that have a gradient.
 
     names: the state key of each state buffer of the kernel, in its order, None for NULL. columns, row: the kernel's
-    ``table``, ``row(step)`` gives the numbers of a tensor, and ``state["step"]`` (float32, 0-d) is counted up; without
-    row, and with ``fresh``, the one number is 1 where state ``fresh`` was missing. init(p, state): create the state.
+    ``table`` and the function that gives its numbers for a tensor, from the tensor's ``counters``: float32, 0-d states,
+    the first of them the step count, which is counted up; with more, ``row(step, *others)`` returns the numbers and
+    then the new values of the others. Without row, and with ``fresh``, the one number is 1 where state ``fresh`` was
+    missing. init(p, state): create the state. When anything does not fit, nothing is written and no state is created.
     """
     cdef Tables tables
-    cdef Tensor p, g, s, step
+    cdef list batches = [], created = []
+    cdef int dt = -1, other = -1
+    cdef Py_ssize_t i
+    if not isinstance(state, dict) or len(names) > SLOTS - 2 or len(dims) > 8 or len(scalars) > 16:
+        raise TypeError("update: state must be a dict; at most 3 state buffers, 8 dims and 16 scalars")
+    if columns > 4 or len(counters) > COUNTERS:
+        raise TypeError(f"update: at most 4 columns and {COUNTERS} counters")
+    try:
+        while True:
+            tables = take_tables()
+            for i in range(len(dims)):
+                tables.dims[i] = dims[i]
+            for i in range(len(scalars)):
+                tables.scalars[i] = scalars[i]
+            other = collect(tables, params, state, names, columns, row, init, fresh, counters, dt, created)
+            if tables.tensors:
+                kernel.find(tables.dt, tables.dt)  # compiled now: later it must not fail
+                batches.append(tables)
+            if dt >= 0 or other < 0:
+                break
+            dt = other  # parameters of the other dtype
+    except BaseException:
+        for p, was_empty in created:
+            state.pop(p, None) if was_empty else state[p].pop(fresh, None)
+        raise
+    # from here on nothing fails
+    for item in batches:
+        commit(kernel, <Tables>item, names, 0 if row is None else len(counters))
+
+
+cdef int collect(Tables tables, params, state, tuple names, Py_ssize_t columns, row, init, str fresh, tuple counters,
+                 int dt, list created) except -2:
+    """Check the parameters of one dtype (that of the first with a gradient if dt < 0) and write them into ``tables``.
+
+    The dtype of the others, or -1.
+    """
+    cdef Tensor p, g, s
     cdef PyObject *found
     cdef object own = None
-    cdef list borrowed = [], alive = [], touched = []
-    cdef void *bufs[12]
-    cdef Py_ssize_t[8] sizes
-    cdef double[16] numbers
-    cdef Py_ssize_t i, k = len(names), at, other = 0
-    cdef int dt = -1
-    cdef double last = -1
+    cdef Py_ssize_t i, k = len(names), at, n = len(counters)
+    cdef int other = -1
+    cdef double[COUNTERS] last
     cdef tuple values = None
-    cdef bint is_new
-    if not isinstance(state, dict) or k > SLOTS - 3 or len(dims) > 8 or len(scalars) > 16:
-        raise TypeError("update: state must be a dict; at most 3 state buffers, 8 dims and 16 scalars")
-    for i in range(len(dims)):
-        sizes[i] = dims[i]
-    for i in range(len(scalars)):
-        numbers[i] = scalars[i]
-    tables = take_tables()
+    cdef bint is_new, same
     for item in params:
         p = <Tensor?>item
         if p.gradient is None:
             continue
+        g = <Tensor>p.gradient
+        if not fits(g, p) or CATEGORY[p.dt] != 2:
+            raise RuntimeError(f"gradient of shape {tuple(g.shape)} and dtype {g.dtype!r} for a parameter of shape "
+                               f"{tuple(p.shape)} and dtype {p.dtype!r}")
         if dt < 0:
             dt = p.dt
         elif p.dt != dt:
-            other += 1
+            other = p.dt
             continue
-        g = <Tensor>p.gradient
-        if not fits(g, p) or CATEGORY[dt] != 2:
-            raise RuntimeError(f"gradient of shape {tuple(g.shape)} and dtype {g.dtype!r} for a parameter of shape "
-                               f"{tuple(p.shape)} and dtype {p.dtype!r}")
         is_new = False
         if init is not None:
             found = PyDict_GetItem(state, p)
+            if found == NULL:
+                created.append((p, True))
             own = <object>found if found != NULL else state[p]
             if not isinstance(own, dict):
                 raise TypeError(f"optimizer state of a parameter must be a dict, got {type(own).__name__}")
             if row is not None or k:
                 is_new = fresh is not None and own.get(fresh) is None
                 if is_new or not own:
+                    if found != NULL:
+                        created.append((p, not own))
                     init(p, own)
         tables.add(p)
         at = tables.tensors - 1
-        tables.address[0][at] = <int64_t>dense(p, borrowed).ptr
+        tables.address[0][at] = <int64_t>dense(p, tables.borrowed).ptr
         g = to_contiguous(g)
-        alive.append(g)  # another thread may set .grad to None meanwhile
+        tables.alive.append(g)  # another thread may set .grad to None meanwhile
         tables.address[1][at] = <int64_t>g.ptr
         for i in range(k):
             if names[i] is None:
@@ -184,46 +231,56 @@ def update(Kernel kernel not None, params, state, tuple names, tuple dims, tuple
             if not fits(s, p):
                 raise RuntimeError(f"optimizer state {names[i]!r} has shape {tuple(s.shape)} and dtype {s.dtype!r} for a "
                                    f"parameter of shape {tuple(p.shape)} and dtype {p.dtype!r}")
-            tables.address[2 + i][at] = <int64_t>dense(s, borrowed).ptr
-            touched.append(s)
-        touched.append(p)
+            tables.address[2 + i][at] = <int64_t>dense(s, tables.borrowed).ptr
+            tables.touched.append(s)
+        tables.touched.append(p)
         if row is not None:
-            found = PyDict_GetItem(own, "step")
-            if found == NULL:
-                raise KeyError(f"optimizer state of a parameter of shape {tuple(p.shape)} lacks 'step'")
-            step = <Tensor?><object>found
-            if step.count != 1 or step.dt != F32 or step.storage.readonly:
-                raise RuntimeError("optimizer state 'step' must be a writable float32 tensor with one element")
-            if (<float *>step.ptr)[0] + 1 != last:
-                last = (<float *>step.ptr)[0] + 1
-                values = row(last)
+            same = values is not None
+            for i in range(n):
+                found = PyDict_GetItem(own, counters[i])
+                if found == NULL:
+                    raise KeyError(f"optimizer state of a parameter of shape {tuple(p.shape)} lacks {counters[i]!r}")
+                s = <Tensor?><object>found
+                if s.count != 1 or s.dt != F32 or s.storage.readonly:
+                    raise RuntimeError(f"optimizer state {counters[i]!r} must be a writable float32 tensor with one "
+                                       f"element")
+                tables.counter[i][at] = <int64_t>s.ptr
+                tables.touched.append(s)
+                same = same and last[i] == (<float *>s.ptr)[0]
+                last[i] = (<float *>s.ptr)[0]
+            if not same:
+                values = row(last[0] + 1, *[last[i] for i in range(1, n)])
             for i in range(columns):
                 tables.table[columns * at + i] = values[i]
-            tables.address[SLOTS - 1][at] = <int64_t>step.ptr
-            touched.append(step)
+            tables.count[0][at] = <float>(last[0] + 1)
+            for i in range(1, n):
+                tables.count[i][at] = <float><double>values[columns + i - 1]
         elif columns:
             tables.table[at] = is_new
-    if tables.tensors == 0:
-        give_back(tables)
-        return
-    # from here on nothing fails
-    if row is not None:
+    tables.dt = dt
+    return other
+
+
+cdef int commit(Kernel kernel, Tables tables, tuple names, Py_ssize_t counters) except -1:
+    """Count the steps, run the kernel over what was collected, write copies back."""
+    cdef void *bufs[12]
+    cdef Py_ssize_t i, j, k = len(names)
+    for j in range(counters):
         for i in range(tables.tensors):
-            (<float *>tables.address[SLOTS - 1][i])[0] += 1
+            (<float *>tables.counter[j][i])[0] = tables.count[j][i]
     bufs[0] = tables.address[0]
     for i in range(k):
         bufs[1 + i] = NULL if names[i] is None else tables.address[2 + i]
     bufs[k + 1], bufs[k + 2], bufs[k + 3] = tables.address[1], tables.chunk_tensor, tables.chunk_start
     bufs[k + 4], bufs[k + 5] = tables.sizes, tables.table
-    launch(kernel.find(dt, dt), bufs, sizes, numbers, tables.chunks, tables.elements * kernel.cost)
-    for item in touched:
+    launch(kernel.find(tables.dt, tables.dt), bufs, tables.dims, tables.scalars, tables.chunks,
+           tables.elements * kernel.cost)
+    for item in tables.touched:
         (<Tensor>item).storage.version += 1
-    give_back(tables)
-    for original, copy in borrowed:
+    for original, copy in tables.borrowed:
         write_memory(original, copy)
-    if other:  # parameters of the other dtype
-        update(kernel, [q for q in params if q.grad is not None and (<Tensor>q).dt != dt], state, names, dims, scalars,
-               columns, row, init, fresh)
+    give_back(tables)
+    return 0
 
 
 def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=None):
@@ -231,14 +288,12 @@ def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=Non
 
     ``partials``: float64, one number a chunk (see ``chunk_count``), for kernels that reduce.
     """
-    cdef Tables tables = Tables()
+    cdef Tables tables = take_tables()
     cdef Tensor t
-    cdef list borrowed = [], alive = []
     cdef void *bufs[5]
-    cdef double[8] numbers
     cdef int at = 0, dt = -1
     for i in range(len(scalars)):
-        numbers[i] = scalars[i]
+        tables.scalars[i] = scalars[i]
     for item in tensors:
         t = <Tensor?>item
         if dt < 0:
@@ -248,9 +303,9 @@ def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=Non
         tables.add(t)
         if partials is not None:
             t = to_contiguous(t)
-            alive.append(t)
+            tables.alive.append(t)
         else:
-            t = dense(t, borrowed)
+            t = dense(t, tables.borrowed)
         tables.address[1][tables.tensors - 1] = <int64_t>t.ptr
     if tables.tensors == 0:
         return
@@ -260,12 +315,13 @@ def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=Non
         bufs[0], at = partials.ptr, 1
     bufs[at], bufs[at + 1], bufs[at + 2] = tables.address[1], tables.chunk_tensor, tables.chunk_start
     bufs[at + 3] = tables.sizes
-    launch(kernel.find(dt, dt), bufs, NULL, numbers, tables.chunks, tables.elements * kernel.cost)
+    launch(kernel.find(dt, dt), bufs, NULL, tables.scalars, tables.chunks, tables.elements * kernel.cost)
     if partials is None:
         for item in tensors:
             (<Tensor>item).storage.version += 1
-        for original, copy in borrowed:
+        for original, copy in tables.borrowed:
             write_memory(original, copy)
+    give_back(tables)
 
 
 def chunk_count(tensors):
