@@ -1,6 +1,9 @@
 """Optimizers: PyTorch's names, arguments, state and results; every step is one native call over all parameters."""
 
+from .adafactor import Adafactor as Adafactor
 from .adam import Adam as Adam
 from .adam import AdamW as AdamW
+from .lbfgs import LBFGS as LBFGS
+from .muon import Muon as Muon
 from .optimizer import Optimizer as Optimizer
 from .sgd import SGD as SGD

@@ -88,6 +88,10 @@ class Optimizer:
     def _check_group(self, group):
         """Raise ValueError for hyperparameters out of range; called for every group."""
 
+    def _state_like(self, name, p):
+        """The shape and dtype that state ``name`` of parameter ``p`` has; for state that is loaded."""
+        return p.shape, p.dtype
+
     def zero_grad(self, set_to_none=True):
         """Forget all gradients, or with ``set_to_none=False`` set them to zero in place."""
         for group in self.param_groups:
@@ -181,7 +185,7 @@ class Optimizer:
             if key not in params:
                 raise ValueError(f"loaded state dict has state for parameter {key}, which no group lists")
             p = params[key]
-            state[p] = {name: _restore(name, v, p, key) for name, v in values.items()}
+            state[p] = {name: _restore(name, v, *self._state_like(name, p), key) for name, v in values.items()}
         for ours, theirs in zip(self.param_groups, saved, strict=True):
             kept = {"params": ours["params"]}
             if "param_names" in ours:
@@ -223,18 +227,58 @@ def _snapshot(value):
     return value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
 
 
-def _restore(name, value, p, key):
-    """A saved value as this optimizer's state of parameter ``p``: tensors copied, in p's dtype but for ``step``."""
+def _restore(name, value, shape, dtype, key):
+    """A saved value as state of a parameter: tensors, also those in lists, copied, in ``dtype`` but for ``step``."""
     if name == "step":
         return operand(value, float32).detach().clone().reshape(())
+    if isinstance(value, (list, tuple)):
+        return [_restore(name, v, shape, dtype, key) for v in value]
     if not isinstance(value, Tensor):
         return copy.deepcopy(value)
-    if value.ndim and tuple(value.shape) != tuple(p.shape):
+    if value.ndim and tuple(value.shape) != tuple(shape):
         raise ValueError(
-            f"loaded state {name!r} of parameter {key} has shape {tuple(value.shape)}, the parameter {tuple(p.shape)}"
+            f"loaded state {name!r} of parameter {key} has shape {tuple(value.shape)}, the parameter {tuple(shape)}"
         )
     value = value.detach().clone()
-    return value.to(p.dtype) if value.is_floating_point() else value
+    return value.to(dtype) if value.is_floating_point() else value
+
+
+def with_gradients(params):
+    """The parameters that have a gradient, once all of them are known to be usable; for steps made of operations."""
+    found = [p for p in params if p.grad is not None]
+    for p in found:
+        if p.grad.shape != p.shape or p.grad.dtype is not p.dtype or not p.is_floating_point():
+            raise RuntimeError(
+                f"gradient of shape {tuple(p.grad.shape)} and dtype {p.grad.dtype!r} for a parameter of shape "
+                f"{tuple(p.shape)} and dtype {p.dtype!r}"
+            )
+    return found
+
+
+def check_state(p, state, **shapes):
+    """Raise unless every state of parameter ``p`` named in ``shapes`` is a tensor of that shape and p's dtype."""
+    for name, shape in shapes.items():
+        if name not in state:
+            raise KeyError(f"optimizer state of a parameter of shape {tuple(p.shape)} lacks {name!r}")
+        value, dtype = state[name], float32 if name == "step" else p.dtype
+        if not isinstance(value, Tensor):
+            raise TypeError(f"optimizer state {name!r} must be a tensor, got {type(value).__name__}")
+        if tuple(value.shape) != tuple(shape) or value.dtype is not dtype:
+            raise RuntimeError(
+                f"optimizer state {name!r} has shape {tuple(value.shape)} and dtype {value.dtype!r} instead of "
+                f"{tuple(shape)} and {dtype!r} for a parameter of shape {tuple(p.shape)} and dtype {p.dtype!r}"
+            )
+
+
+def number(lr):
+    """A learning rate as a Python number."""
+    return lr.item() if isinstance(lr, Tensor) else lr
+
+
+def one_element(lr):
+    """PyTorch's check of a learning rate given as a tensor."""
+    if isinstance(lr, Tensor) and lr.numel() != 1:
+        raise ValueError("Tensor lr must be 1-element")
 
 
 def refuse(capturable=False, differentiable=False):
