@@ -75,7 +75,6 @@ def adafactor(
     """
     keep, least, low = T(1.0 - lr * weight_decay), T(eps1), T(eps1 * eps1)
     acc = scratch(np.float64)
-    factors = scratch(T)
     for k in range(lo, hi):
         size, h, w = sizes[k], heights[k], widths[k]
         if size == 0:
@@ -92,7 +91,7 @@ def adafactor(
             total = _vector_norm(g, v, low, size)
         else:
             for b in range(size // (h * w)):
-                x, r, c = at(grads[k], b * h * w, T), at(row[k], b * h, T), at(column[k], b * w, T)
+                r, c = at(row[k], b * h, T), at(column[k], b * w, T)
                 mean = 0.0
                 for i in range(h):
                     r[i] = _lerp(r[i], T(_squares(at(grads[k], (b * h + i) * w, T), w) / w), weight)

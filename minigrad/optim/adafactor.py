@@ -17,8 +17,8 @@ class Adafactor(Optimizer):
     v = row_var col_var / max(mean(row_var), eps1); of a vector v = variance = (1 - w) variance + w g^2.
     u = g / sqrt(max(v, eps1^2)); p -= max(eps2, rms(p)) r u / max(1, rms(u) / d), where rms(p) is taken before the
     decay. ``eps`` is (eps1, eps2), eps1 None: the machine epsilon of the dtype. ``maximize`` ascends; ``foreach`` is
-    accepted: every step is one native call. ValueError for values out of range: all at least 0, d at least 1, beta2_decay at most
-    0. State: ``step`` (float32, 0-d), ``row_var`` (..., N, 1), ``col_var`` (..., 1, M); of vectors ``variance``.
+    accepted: every step is one native call. ValueError for values out of range: d below 1, beta2_decay above 0, others
+    below 0. State: ``step`` (float32, 0-d), ``row_var`` (..., N, 1), ``col_var`` (..., 1, M); of vectors ``variance``.
     Source: Shazeer and Stern, Adafactor: adaptive learning rates with sublinear memory cost, ICML 2018; lr and eps1 as
     in PyTorch.
 

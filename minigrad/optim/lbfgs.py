@@ -127,7 +127,7 @@ def _minimise(params, closure, group, state):
             if ys > 1e-10:  # curvature: H stays positive definite
                 for history, value in ((changes, y), (steps, s), (inverses, 1.0 / ys)):
                     history.append(value)
-                    del history[: len(history) - group["history_size"]]
+                    del history[: max(0, len(history) - group["history_size"])]
                 diagonal = ys / y.dot(y)
             d, weights = _direction(g, changes, steps, inverses, diagonal)
             state["al"] = weights + [None] * (group["history_size"] - len(weights))
