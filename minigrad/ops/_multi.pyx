@@ -324,6 +324,96 @@ def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=Non
     give_back(tables)
 
 
+def average(Kernel kernel not None, averages, tensors, double weight):
+    """``average += weight (tensor - average)`` for all pairs, of one dtype, by one call of the lerp kernel.
+
+    RuntimeError names the pair that does not fit; nothing is written then.
+    """
+    cdef Tables tables = Tables()
+    cdef Tensor a, t
+    cdef list borrowed = [], alive = []
+    cdef void *bufs[5]
+    cdef int dt = -1
+    cdef Py_ssize_t k = 0
+    for first, second in zip(averages, tensors, strict=True):
+        a, t = <Tensor?>first, <Tensor?>second
+        dt = a.dt if dt < 0 else dt
+        if not fits(a, t) or a.dt != dt or CATEGORY[dt] != 2:
+            raise RuntimeError(f"average {k} has shape {tuple(a.shape)} and dtype {a.dtype!r}, its new value "
+                               f"{tuple(t.shape)} and {t.dtype!r}; all must have one floating dtype")
+        tables.add(a)
+        tables.address[0][k] = <int64_t>dense(a, borrowed).ptr
+        t = to_contiguous(t)
+        alive += [a, t]
+        tables.address[1][k] = <int64_t>t.ptr
+        k += 1
+    if k == 0:
+        return
+    bufs[0], bufs[1], bufs[2] = tables.address[0], tables.address[1], tables.chunk_tensor
+    bufs[3], bufs[4] = tables.chunk_start, tables.sizes
+    launch(kernel.find(dt, dt), bufs, NULL, &weight, tables.chunks, tables.elements * kernel.cost)
+    for item in alive[::2]:
+        (<Tensor>item).storage.version += 1
+    for original, copy in borrowed:
+        write_memory(original, copy)
+
+
+def factored(Kernel kernel not None, list params, list rows, list columns, list steps, list table, tuple dims,
+             tuple scalars):
+    """Run an Adafactor kernel once over ``params``, which are of one dtype and have gradients that fit them.
+
+    rows: row_var or variance; columns: col_var or None; steps are counted up; table: two numbers a parameter. Shapes
+    and dtypes are the caller's, who has checked them.
+    """
+    cdef Tables tables = Tables()
+    cdef Tensor p, g, s
+    cdef list borrowed = [], alive = [], touched = []
+    cdef void *bufs[8]
+    cdef Py_ssize_t[4] sizes
+    cdef double[8] numbers
+    cdef Py_ssize_t i, k, n = len(params)
+    if n == 0:
+        return
+    for i in range(len(dims)):
+        sizes[i] = dims[i]
+    for i in range(len(scalars)):
+        numbers[i] = scalars[i]
+    for k in range(n):
+        p, s = <Tensor?>params[k], <Tensor?>rows[k]
+        g = to_contiguous(<Tensor?>p.gradient)
+        alive.append(g)
+        touched += [p, s, steps[k]]
+        tables.add(p)
+        tables.address[0][k] = <int64_t>dense(p, borrowed).ptr
+        tables.address[1][k] = <int64_t>g.ptr
+        tables.address[2][k] = <int64_t>dense(s, borrowed).ptr
+        tables.address[3][k] = 0
+        if columns[k] is not None:
+            touched.append(columns[k])
+            tables.address[3][k] = <int64_t>dense(<Tensor?>columns[k], borrowed).ptr
+        tables.address[4][k] = p.shape_[p.nd - 2] if p.nd > 1 else 1
+        tables.address[5][k] = p.shape_[p.nd - 1] if p.nd else 1
+        tables.table[2 * k], tables.table[2 * k + 1] = table[k]
+        dense(<Tensor?>steps[k], borrowed)  # refuses what is read-only
+    # from here on nothing fails
+    bufs[0], bufs[1], bufs[2], bufs[3] = tables.address[0], tables.address[2], tables.address[3], tables.address[1]
+    bufs[4], bufs[5], bufs[6], bufs[7] = tables.address[4], tables.address[5], tables.sizes, tables.table
+    for k in range(n):
+        (<float *>(<Tensor>steps[k]).ptr)[0] += 1
+    launch(kernel.find(p.dt, p.dt), bufs, sizes, numbers, n, tables.elements * kernel.cost)
+    for item in touched:
+        (<Tensor>item).storage.version += 1
+    for original, copy in borrowed:
+        write_memory(original, copy)
+
+
+def check_writable(tensors):
+    """ValueError if one of ``tensors`` shares read-only memory; for steps made of several operations."""
+    for item in tensors:
+        if (<Tensor?>item).storage.readonly:
+            raise ValueError("a parameter shares read-only memory (a read-only NumPy array) and cannot be updated")
+
+
 def chunk_count(tensors):
     """How many chunks ``sweep`` cuts ``tensors`` into."""
     return sum([((<Tensor?>t).count + CHUNK - 1) // CHUNK for t in tensors])

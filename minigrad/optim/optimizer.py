@@ -108,6 +108,10 @@ class Optimizer:
     def _check_group(self, group):
         """Raise ValueError for hyperparameters out of range; called for every group."""
 
+    def _state_like(self, name, p):
+        """The shape and dtype that state ``name`` of parameter ``p`` has; for state that is loaded."""
+        return p.shape, p.dtype
+
     def zero_grad(self, set_to_none=True):
         """Forget all gradients, or with ``set_to_none=False`` set them to zero in place."""
         for group in self.param_groups:
@@ -253,21 +257,20 @@ class Optimizer:
             return _snapshot(values)
         restored = {}
         for name, value in values.items():
-            tensor = isinstance(value, Tensor)
             if name in self._counters:
                 value = operand(value, float32).detach().clone()
                 if value.numel() != 1:
                     raise ValueError(f"loaded state {name!r} of parameter {key} has shape {tuple(value.shape)}, not ()")
                 restored[name] = value.reshape(())
                 continue
-            if tensor and tuple(value.shape) != tuple(p.shape) and (value.ndim or name in self._buffers):
-                raise ValueError(
-                    f"loaded state {name!r} of parameter {key} has shape {tuple(value.shape)}, the parameter "
-                    f"{tuple(p.shape)}"
-                )
-            value = _snapshot(value)
-            floats = tensor and value.is_floating_point() and p.is_floating_point() and name != "step"
-            restored[name] = value.to(p.dtype) if floats else value
+            shape, dtype = self._state_like(name, p)
+            for v in value if isinstance(value, (list, tuple)) else [value]:
+                if isinstance(v, Tensor) and tuple(v.shape) != tuple(shape) and (v.ndim or name in self._buffers):
+                    raise ValueError(
+                        f"loaded state {name!r} of parameter {key} has shape {tuple(v.shape)}, not {tuple(shape)}, "
+                        f"for the parameter of shape {tuple(p.shape)}"
+                    )
+            restored[name] = _snapshot(value) if name == "step" else _cast(_snapshot(value), dtype)
         needed = [name for name in (*self._counters, *self._state_names(group)) if name is not None]
         if values and not all(name in values for name in needed):
             raise ValueError(
@@ -343,6 +346,52 @@ def _snapshot(value):
     if type(value) in (list, tuple):
         return type(value)(map(_snapshot, value))
     return copy.deepcopy(value)
+
+
+def _cast(value, dtype):
+    """``value`` with its floating tensors, also those in a list, in the floating ``dtype``."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_cast(v, dtype) for v in value)
+    floats = isinstance(value, Tensor) and value.is_floating_point() and dtype.is_floating_point
+    return value.to(dtype) if floats else value
+
+
+def with_gradients(params):
+    """The parameters that have a gradient, once all of them are known to be usable; for steps made of operations."""
+    found = [p for p in params if p.grad is not None]
+    for p in found:
+        if p.grad.shape != p.shape or p.grad.dtype is not p.dtype or not p.is_floating_point():
+            raise RuntimeError(
+                f"gradient of shape {tuple(p.grad.shape)} and dtype {p.grad.dtype!r} for a parameter of shape "
+                f"{tuple(p.shape)} and dtype {p.dtype!r}"
+            )
+    return found
+
+
+def check_state(p, state, **shapes):
+    """Raise unless every state of parameter ``p`` named in ``shapes`` is a tensor of that shape and p's dtype."""
+    for name, shape in shapes.items():
+        if name not in state:
+            raise KeyError(f"optimizer state of a parameter of shape {tuple(p.shape)} lacks {name!r}")
+        value, dtype = state[name], float32 if name == "step" else p.dtype
+        if not isinstance(value, Tensor):
+            raise TypeError(f"optimizer state {name!r} must be a tensor, got {type(value).__name__}")
+        if tuple(value.shape) != tuple(shape) or value.dtype is not dtype:
+            raise RuntimeError(
+                f"optimizer state {name!r} has shape {tuple(value.shape)} and dtype {value.dtype!r} instead of "
+                f"{tuple(shape)} and {dtype!r} for a parameter of shape {tuple(p.shape)} and dtype {p.dtype!r}"
+            )
+
+
+def number(lr):
+    """A learning rate as a Python number."""
+    return lr.item() if isinstance(lr, Tensor) else lr
+
+
+def one_element(lr):
+    """PyTorch's check of a learning rate given as a tensor."""
+    if isinstance(lr, Tensor) and lr.numel() != 1:
+        raise ValueError("Tensor lr must be 1-element")
 
 
 def refuse(capturable=False, differentiable=False):
