@@ -819,11 +819,11 @@ def _soft_margin_reference(x, t, c):
 def _margin_ranking(x, t, c):
     """loss = max(0, margin - t x), x the difference of two scores; dx = -t where margin >= t x."""
     zero, a = type(x)(0), c - t * x
-    return zero if a < zero else a, -t if a >= zero else zero
+    return zero if a < zero else a, -t * type(x)(a >= zero)
 
 
 def _margin_ranking_reference(x, t, margin):
-    return np.maximum(0, margin - t * x), np.where(margin - t * x >= 0, -t, 0)
+    return np.maximum(0, margin - t * x), -t * (margin - t * x >= 0)
 
 
 for _name, _function, _reference in (

@@ -563,6 +563,11 @@ cpdef tuple pair(object input, object target, str function, bint warns=True, bin
     if not isinstance(input, Tensor):
         raise TypeError(f"{function}: input must be a Tensor, got {type(input).__name__}")
     x, t = <Tensor>input, as_tensor(target, <Tensor>input)
+    if not warns and x.dt != t.dt:  # PyTorch's operations promote first (a 0-d tensor is weak), its Python expands first
+        from .._engine import result_type
+
+        dtype = result_type(x, t)
+        x, t = cast(x, dtype), cast(t, dtype)
     if not same(x, t):
         if {x.nd, t.nd} == {1, 2} and x.count == t.count and x.count > 1 and 1 in (x.shape[x.nd - 1], t.shape[t.nd - 1]):
             raise ValueError(f"{function}: input {sizes(x)} and target {sizes(t)} would broadcast to [{x.count}, {x.count}], "

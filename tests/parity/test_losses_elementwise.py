@@ -82,6 +82,8 @@ def evaluate(m, name, arrays, options, wanted, second=False, view=lambda t: t):
         wanted2 = [(g * g).sum() for g in found if g.requires_grad]
         more = m.autograd.grad(sum(wanted2), inputs, allow_unused=True) if wanted2 else []
         found = (*found, *(g if g is not None else m.zeros(1) for g in more))
+    if m is torch:
+        found = [torch.zeros(g.shape, dtype=g.dtype) if g._is_zerotensor() else g for g in found]
     return [y, *found]
 
 
@@ -163,7 +165,7 @@ def test_weights(name, dtype):
     for shape, options in product(SHAPES, LOSSES[name][2]):
         for wanted in (("x",), ("x", "target"), ("weight",), ("x", "target", "weight")):
             compare(name, make(name, shape, dtype, weight=shape), options, wanted, 3e-5 if dtype == "float32" else None)
-    for shapes, options in product(PAIRS, LOSSES[name][2]):
+    for shapes, options in product([p for p in PAIRS if p[0]], LOSSES[name][2]):
         arrays = make(name, shapes[0], dtype, target=shapes[1], weight=shapes[0])
         for wanted in (("x",), ("x", "target", "weight")):
             compare(name, arrays, options, wanted, 3e-5 if dtype == "float32" else None)
@@ -198,10 +200,9 @@ def test_promotion(name):
         arrays["target"] = arrays["target"].astype(t_dtype)
         for wanted in wanted_sets(name)[: 1 if "int" in t_dtype else 3]:
             compare(name, arrays, {"var": 1.5} if "gauss" in name else {"reduction": "sum"}, wanted, 1e-5)
-    arrays = make(name, (), x_dtype, 5)
-    if name not in ("kl_div", "mse_loss", "soft_margin_loss"):
-        compare(name, {k: a.astype("float32") for k, a in make(name, (3,), "float64", target=()).items()} | {
-            "target": np.float64(1)}, {"var": 1.5} if "gauss" in name else {}, wanted_sets(name)[0], 1e-5)
+    if name not in ("soft_margin_loss", "margin_ranking_loss"):  # of 0 dimensions, float64
+        arrays = make(name, (3,), "float32", target=()) | {"target": np.float64(1)}
+        compare(name, arrays, {"var": 1.5} if "gauss" in name else {}, wanted_sets(name)[0], 1e-5)
     if name in ("poisson_nll_loss", "margin_ranking_loss"):
         arrays = {k: a.astype("int64") for k, a in make(name, (3, 4), "float64").items()}
         compare(name, arrays, {}, ())
@@ -255,15 +256,19 @@ def test_modules(name):
 
 VALUES = (0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3e38, -3e38, 1e-30, inf, -inf, nan)
 KIND = {
-    "huber_loss": lambda x, t, o: np.isinf(x - t) and o.get("delta") == inf,
-    "kl_div": lambda x, t, o: (np.exp(t) if o.get("log_target") else t) == 0,  # 0; PyTorch: nan if x is -inf
+    # where PyTorch's intermediate results overflow
+    "smooth_l1_loss": lambda x, t, o: abs(x - t) > 1e18 and o.get("beta") == inf,
+    "huber_loss": lambda x, t, o: abs(x - t) > 1e38 and o.get("delta") == inf,
+    "gaussian_nll_loss": lambda x, t, o: abs(x - t) > 1e38,
+    # where the target is 0, 0; PyTorch: nan if x is -inf
+    "kl_div": lambda x, t, o: t < -1000 if o.get("log_target") else t == 0 or t > 1e38,
     "soft_margin_loss": lambda x, t, o: abs(x * t) > 80,  # PyTorch: inf and nan
 }
 MORE = {
     "smooth_l1_loss": grid(beta=(0.0, 1.0, inf)),
     "huber_loss": grid(delta=(1.0, inf)),
     "kl_div": grid(log_target=(False, True)),
-    "poisson_nll_loss": grid(log_input=(False, True), full=(False, True)),
+    "poisson_nll_loss": grid(log_input=(False, True), full=(False, True), eps=(0.25,)),
     "gaussian_nll_loss": grid(var=(0.0, 1.0, inf, nan), full=(False, True)),
     "hinge_embedding_loss": grid(margin=(0.5, -1.0)),
     "margin_ranking_loss": grid(margin=(0.5, -1.0)),
