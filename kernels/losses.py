@@ -594,7 +594,7 @@ def _elementwise(name, function, reference):
         n: dim,
         each: dim,
         has_weight: dim,
-        c: scalar,  # beta of smooth_l1, delta of huber; the others have none
+        c: scalar,  # beta of smooth_l1, delta of huber, eps of poisson, a margin; the others have none
         scale: scalar,
         lo,
         hi,
@@ -717,12 +717,130 @@ def _bce_reference(x, t, c):
     return loss, (x - t) / np.maximum(x * (1 - x), 1e-12)
 
 
+def _kl(x, t, c):
+    """loss = t (log t - x), 0 where t = 0, even at x = -inf; dx = -t."""
+    y, zero = t * (km.log(t) - x), type(x)(0)
+    return (x if x != x else zero) if t == zero else y, -t
+
+
+def _kl_reference(x, t, c):
+    """Kullback and Leibler 1951, of log-probabilities x against probabilities t."""
+    return np.where((t == 0) & ~np.isnan(x), 0, t * (np.log(t) - x)), -t
+
+
+def _kl_log(x, t, c):
+    """loss = e^t (t - x), 0 where e^t = 0; dx = -e^t."""
+    e, zero = km.exp(t), type(x)(0)
+    return (x if x != x else zero) if e == zero else e * (t - x), -e
+
+
+def _kl_log_reference(x, t, c):
+    return np.where((np.exp(t) == 0) & ~np.isnan(x), 0, np.exp(t) * (t - x)), -np.exp(t)
+
+
+@_jit
+def _stirling(t):
+    """log t! = t log t - t + log(2 pi t) / 2, about; 0 for t <= 1, as in PyTorch."""
+    one = type(t)(1)
+    return type(t)(0) if t <= one else (t + type(t)(0.5)) * km.log(t) - t + type(t)(0.9189385332046727)
+
+
+def _stirling_reference(t):
+    return np.where(t <= 1, 0, t * np.log(t) - t + np.log(2 * np.pi * t) / 2)
+
+
+def _poisson_log(x, t, c):
+    """loss = e^x - t x; dx = e^x - t."""
+    e = km.exp(x)
+    return e - t * x, e - t
+
+
+def _poisson_log_reference(x, t, c):
+    """-log of e^(-m) m^t / t! without log t!, for the mean m = e^x."""
+    return np.exp(x) - t * x, np.exp(x) - t
+
+
+def _poisson(x, t, c):
+    """loss = x - t log(x + eps); dx = 1 - t / (x + eps)."""
+    m = x + c
+    return x - t * km.log(m), type(x)(1) - t / m
+
+
+def _poisson_reference(x, t, eps):
+    return x - t * np.log(x + eps), 1 - t / (x + eps)
+
+
+def _poisson_log_full(x, t, c):
+    """loss = e^x - t x + log t!, by Stirling; dx = e^x - t."""
+    e = km.exp(x)
+    return e - t * x + _stirling(t), e - t
+
+
+def _poisson_log_full_reference(x, t, c):
+    return np.exp(x) - t * x + _stirling_reference(t), np.exp(x) - t
+
+
+def _poisson_full(x, t, c):
+    """loss = x - t log(x + eps) + log t!, by Stirling; dx = 1 - t / (x + eps)."""
+    m = x + c
+    return x - t * km.log(m) + _stirling(t), type(x)(1) - t / m
+
+
+def _poisson_full_reference(x, t, eps):
+    return x - t * np.log(x + eps) + _stirling_reference(t), 1 - t / (x + eps)
+
+
+def _hinge_embedding(x, t, c):
+    """loss = x where t = 1, max(0, margin - x) where t = -1, their sum elsewhere, as in PyTorch."""
+    zero, one = type(x)(0), type(x)(1)
+    a, near, far = c - x, t != -one, t != one
+    y, slope = (zero if a < zero else a) if far else zero, type(x)(far & (a >= zero))
+    return (x if near else zero) + y, type(x)(near) - slope
+
+
+def _hinge_embedding_reference(x, t, margin):
+    near, far = t != -1, t != 1
+    loss = np.where(near, x, 0) + np.where(far, np.maximum(0, margin - x), 0)
+    return loss, near * 1.0 - (far & (margin - x >= 0))
+
+
+def _soft_margin(x, t, c):
+    """loss = log(1 + e^(-t x)); dx = -t sigmoid(-t x)."""
+    zero, one, z = type(x)(0), type(x)(1), t * x
+    e = _exp_down(-abs(z))
+    s = one / (one + e)
+    return (zero if z >= zero else -z) + _log1p_unit(e), -t * (e * s if z >= zero else s)
+
+
+def _soft_margin_reference(x, t, c):
+    return np.logaddexp(0, -t * x), -t * np.exp(-np.logaddexp(0, t * x))
+
+
+def _margin_ranking(x, t, c):
+    """loss = max(0, margin - t x), x the difference of two scores; dx = -t where margin >= t x."""
+    zero, a = type(x)(0), c - t * x
+    return zero if a < zero else a, -t * type(x)(a >= zero)
+
+
+def _margin_ranking_reference(x, t, margin):
+    return np.maximum(0, margin - t * x), -t * (margin - t * x >= 0)
+
+
 for _name, _function, _reference in (
     ("mse", _mse, _mse_reference),
     ("l1", _l1, _l1_reference),
     ("smooth_l1", _smooth_l1, _smooth_l1_reference),
     ("huber", _huber, _huber_reference),
     ("bce", _bce, _bce_reference),
+    ("kl", _kl, _kl_reference),
+    ("kl_log", _kl_log, _kl_log_reference),
+    ("poisson", _poisson, _poisson_reference),
+    ("poisson_full", _poisson_full, _poisson_full_reference),
+    ("poisson_log", _poisson_log, _poisson_log_reference),
+    ("poisson_log_full", _poisson_log_full, _poisson_log_full_reference),
+    ("hinge_embedding", _hinge_embedding, _hinge_embedding_reference),
+    ("soft_margin", _soft_margin, _soft_margin_reference),
+    ("margin_ranking", _margin_ranking, _margin_ranking_reference),
 ):
     _elementwise(_name, _function, _reference)
 
@@ -868,6 +986,100 @@ def bce_logits_loss(
 @bce_logits_loss.reference
 def _(part, loss, x, t, w, q, n, each, has_weight, has_pos_weight):
     bce_logits.reference_fn(part, loss, np.zeros_like(x), x, t, w, q, n, each, has_weight, has_pos_weight, 1)
+
+
+# --- Gaussian negative log-likelihood ---------------------------------------------------------------------------------
+
+
+@_jit
+def _gaussian_nll(x, t, v, eps, constant):
+    """(log v + (x - t)^2 / v) / 2 + constant, v at least eps, and its derivatives by x and by v."""
+    half = type(x)(0.5)
+    v = eps if v < eps else v
+    d = x - t
+    q = d / v
+    return half * (km.log(v) + d * q) + constant, q, half * (type(x)(1) - d * q) / v
+
+
+@kernel
+def gaussian_nll(
+    part: f8,  # (blocks,) sums in float64, or NULL if each
+    loss: T,  # (n,) if each, or NULL
+    dx: T,  # (n,)
+    dv: T,  # (n,) gradient with respect to the variance, or NULL
+    x: T,  # (n,) means
+    t: T,  # (n,)
+    v: T,  # (n,) variances, not negative
+    n: dim,
+    each: dim,
+    has_dv: dim,
+    eps: scalar,
+    constant: scalar,  # log(2 pi) / 2, or 0
+    scale: scalar,
+    lo,
+    hi,
+):
+    """loss = (log v + (x - t)^2 / v) / 2 + constant, v = max(v, eps); dx = (x - t) / v. Unit: block of BLOCK elements.
+
+    dv = (1 - (x - t)^2 / v) / (2 v), also where v was less than eps, as in PyTorch.
+    """
+    y, g, h = scratch(T, STRIP), scratch(T, STRIP), scratch(T, STRIP)
+    for block in range(lo, hi):
+        total, end = 0.0, min(block * BLOCK + BLOCK, n)
+        for o in range(block * BLOCK, end, STRIP):
+            m = min(STRIP, end - o)
+            for i in range(m):
+                y[i], g[i], h[i] = _gaussian_nll(x[o + i], t[o + i], v[o + i], eps, constant)
+            for i in range(m):
+                dx[o + i] = scale * g[i]
+            if has_dv:
+                for i in range(m):
+                    dv[o + i] = scale * h[i]
+            total += _put(loss, y, o, m, each)
+        if not each:
+            part[block] = total
+
+
+@gaussian_nll.reference
+def _(part, loss, dx, dv, x, t, v, n, each, has_dv, eps, constant, scale):
+    """Nix and Weigend 1994, equation 6."""
+    x, t, v = x.astype(float), t.astype(float), np.maximum(v.astype(float), eps)
+    dx[:] = scale * (x - t) / v
+    if has_dv:
+        dv[:] = scale * (1 - (x - t) ** 2 / v) / (2 * v)
+    _reference_put(part, loss, (np.log(v) + (x - t) ** 2 / v) / 2 + constant, each)
+
+
+@kernel
+def gaussian_nll_loss(
+    part: f8,  # (blocks,) sums in float64, or NULL if each
+    loss: T,  # (n,) if each, or NULL
+    x: T,  # (n,) means
+    t: T,  # (n,)
+    v: T,  # (n,) variances, not negative
+    n: dim,
+    each: dim,
+    eps: scalar,
+    constant: scalar,
+    lo,
+    hi,
+):
+    """The loss of gaussian_nll. Unit: block of BLOCK elements."""
+    y = scratch(T, STRIP)
+    for block in range(lo, hi):
+        total, end = 0.0, min(block * BLOCK + BLOCK, n)
+        for o in range(block * BLOCK, end, STRIP):
+            m = min(STRIP, end - o)
+            for i in range(m):
+                y[i] = _gaussian_nll(x[o + i], t[o + i], v[o + i], eps, constant)[0]
+            total += _put(loss, y, o, m, each)
+        if not each:
+            part[block] = total
+
+
+@gaussian_nll_loss.reference
+def _(part, loss, x, t, v, n, each, eps, constant):
+    gaussian_nll.reference_fn(part, loss, np.zeros_like(x), None, x, t, v, n, each, 0, eps, constant, 1)
 
 
 # --- what the references share ----------------------------------------------------------------------------------------

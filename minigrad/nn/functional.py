@@ -12,21 +12,31 @@ from .._storage import int64
 from ..ops import pointwise as _p
 from ..ops import reduce as _reduce
 from ..ops.dropout import dropout as _dropout
+from ..ops.gaussian_nll import gaussian_nll_loss
 from ..ops.linear import linear
 from ..ops.losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
     cross_entropy,
+    hinge_embedding_loss,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    margin_ranking_loss,
     mse_loss,
     nll_loss,
+    poisson_nll_loss,
+    smooth_l1_loss,
+    soft_margin_loss,
 )
 
 _K_ONE_HOT = Kernel("index.one_hot", 0.2)
 
 __all__ = [
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "gelu",
-    "leaky_relu", "linear", "log_softmax", "mse_loss", "nll_loss", "normalize", "one_hot", "relu", "sigmoid", "silu",
-    "softmax", "softplus", "tanh",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu",
+    "gaussian_nll_loss", "gelu", "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss", "leaky_relu", "linear",
+    "log_softmax", "margin_ranking_loss", "mse_loss", "nll_loss", "normalize", "one_hot", "poisson_nll_loss", "relu",
+    "sigmoid", "silu", "smooth_l1_loss", "soft_margin_loss", "softmax", "softplus", "tanh",
 ]  # fmt: skip
 
 

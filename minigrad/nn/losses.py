@@ -3,10 +3,13 @@
 import warnings
 
 from ..ops import losses as ops
+from ..ops.gaussian_nll import gaussian_nll_loss
 from .module import Module
 
 
 class _Loss(Module):
+    _reductions: tuple[str, ...] = ("mean", "sum", "none")
+
     def __init__(self, size_average=None, reduce=None, reduction="mean"):
         super().__init__()
         if size_average is not None or reduce is not None:
@@ -16,8 +19,9 @@ class _Loss(Module):
                 f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.",
                 stacklevel=3,
             )
-        if reduction not in ("mean", "sum", "none"):  # here, so that a typo shows where it was made
-            raise ValueError(f"{reduction} is not a valid value for reduction: use 'mean', 'sum' or 'none'")
+        if reduction not in self._reductions:  # here, so that a typo shows where it was made
+            known = ", ".join(map(repr, self._reductions[:-1]))
+            raise ValueError(f"{reduction} is not a valid value for reduction: use {known} or {self._reductions[-1]!r}")
         self.reduction = reduction
 
 
@@ -107,3 +111,156 @@ class MSELoss(_Loss):
 
     def forward(self, input, target):
         return ops.mse_loss(input, target, None, None, self.reduction)
+
+
+class L1Loss(_Loss):
+    """The absolute difference of input and target, of equal shapes.
+
+    >>> import minigrad as mg
+    >>> mg.nn.L1Loss()(mg.tensor([1.0, 2.0]), mg.tensor([1.0, 4.0]))
+    tensor(1.)
+    """
+
+    def forward(self, input, target):
+        return ops.l1_loss(input, target, None, None, self.reduction)
+
+
+class SmoothL1Loss(_Loss):
+    """d^2 / (2 beta) where d = |input - target| < beta, else d - beta/2 (Girshick 2015, equation 3).
+
+    input, target: floats of one shape. ``beta = 0`` is L1Loss; forward refuses a negative one by RuntimeError.
+
+    >>> import minigrad as mg
+    >>> mg.nn.SmoothL1Loss(beta=2.0)(mg.tensor([1.0, 1.0]), mg.tensor([2.0, 4.0]))
+    tensor(1.1250)
+    """
+
+    def __init__(self, size_average=None, reduce=None, reduction="mean", beta=1.0):
+        super().__init__(size_average, reduce, reduction)
+        self.beta = beta
+
+    def forward(self, input, target):
+        return ops.smooth_l1_loss(input, target, None, None, self.reduction, self.beta)
+
+
+class HuberLoss(_Loss):
+    """d^2 / 2 where d = |input - target| <= delta, else delta (d - delta/2) (Huber 1964).
+
+    input, target: floats of one shape. Forward refuses a delta that is not positive by RuntimeError.
+
+    >>> import minigrad as mg
+    >>> mg.nn.HuberLoss(delta=2.0)(mg.tensor([1.0, 1.0]), mg.tensor([2.0, 4.0]))
+    tensor(2.2500)
+    """
+
+    def __init__(self, reduction="mean", delta=1.0):
+        super().__init__(None, None, reduction)
+        self.delta = delta
+
+    def forward(self, input, target):
+        return ops.huber_loss(input, target, self.reduction, self.delta)
+
+
+class KLDivLoss(_Loss):
+    """Kullback-Leibler divergence: target (log target - input), the input being log-probabilities.
+
+    input, target: floats of one shape, (N, ...). ``log_target``: the target holds log-probabilities too. Use
+    'batchmean', the sum divided by N; 'mean' divides by the number of elements and warns. A target of 0 costs 0.
+
+    >>> import minigrad as mg
+    >>> loss = mg.nn.KLDivLoss(reduction="batchmean")
+    >>> loss(mg.tensor([[0.5, 0.5]]).log(), mg.tensor([[0.25, 0.75]]))
+    tensor(0.1308)
+    """
+
+    _reductions = ("mean", "batchmean", "sum", "none")
+
+    def __init__(self, size_average=None, reduce=None, reduction="mean", log_target=False):
+        super().__init__(size_average, reduce, reduction)
+        self.log_target = log_target
+
+    def forward(self, input, target):
+        return ops.kl_div(input, target, None, None, self.reduction, self.log_target)
+
+
+class PoissonNLLLoss(_Loss):
+    """Negative log-likelihood of counts: exp(input) - target input, or input - target log(input + eps).
+
+    The first with ``log_input``. input, target: of one shape. ``full`` adds log(target!) by Stirling where target > 1.
+
+    >>> import minigrad as mg
+    >>> mg.nn.PoissonNLLLoss()(mg.tensor([0.0, 1.0]), mg.tensor([0.0, 2.0]))
+    tensor(0.8591)
+    """
+
+    def __init__(self, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"):
+        super().__init__(size_average, reduce, reduction)
+        self.log_input, self.full, self.eps = log_input, full, eps
+
+    def forward(self, input, target):
+        return ops.poisson_nll_loss(input, target, self.log_input, self.full, None, self.eps, None, self.reduction)
+
+
+class GaussianNLLLoss(_Loss):
+    """(log(var) + (input - target)^2 / var) / 2 with var at least ``eps``; ``full`` adds log(2 pi) / 2.
+
+    input, target: of one shape. var: not negative (ValueError); a number, or a tensor of that shape, of that shape
+    without its last dimension, or with one size of 1 instead.
+
+    >>> import minigrad as mg
+    >>> mg.nn.GaussianNLLLoss()(mg.tensor([1.0, 2.0]), mg.tensor([1.0, 4.0]), mg.tensor([1.0, 4.0]))
+    tensor(0.5966)
+    """
+
+    def __init__(self, *, full=False, eps=1e-6, reduction="mean"):
+        super().__init__(None, None, reduction)
+        self.full, self.eps = full, eps
+
+    def forward(self, input, target, var):
+        return gaussian_nll_loss(input, target, var, self.full, self.eps, self.reduction)
+
+
+class HingeEmbeddingLoss(_Loss):
+    """The input where the target is 1, max(0, margin - input) where it is -1: distances of pairs.
+
+    >>> import minigrad as mg
+    >>> mg.nn.HingeEmbeddingLoss()(mg.tensor([0.5, 0.25]), mg.tensor([1, -1]))
+    tensor(0.6250)
+    """
+
+    def __init__(self, margin=1.0, size_average=None, reduce=None, reduction="mean"):
+        super().__init__(size_average, reduce, reduction)
+        self.margin = margin
+
+    def forward(self, input, target):
+        return ops.hinge_embedding_loss(input, target, self.margin, None, None, self.reduction)
+
+
+class SoftMarginLoss(_Loss):
+    """log(1 + exp(-target input)) with targets 1 and -1; exact where PyTorch's exponential overflows.
+
+    >>> import minigrad as mg
+    >>> mg.nn.SoftMarginLoss()(mg.tensor([0.0, 1.0]), mg.tensor([1, -1]))
+    tensor(1.0032)
+    """
+
+    def forward(self, input, target):
+        return ops.soft_margin_loss(input, target, None, None, self.reduction)
+
+
+class MarginRankingLoss(_Loss):
+    """max(0, margin - target (input1 - input2)): which of two scores is to be the larger, by ``margin``.
+
+    Three tensors of one shape; target 1: input1, -1: input2.
+
+    >>> import minigrad as mg
+    >>> mg.nn.MarginRankingLoss()(mg.tensor([1.0, 2.0]), mg.tensor([1.5, 0.0]), mg.tensor([1, 1]))
+    tensor(0.2500)
+    """
+
+    def __init__(self, margin=0.0, size_average=None, reduce=None, reduction="mean"):
+        super().__init__(size_average, reduce, reduction)
+        self.margin = margin
+
+    def forward(self, input1, input2, target):
+        return ops.margin_ranking_loss(input1, input2, target, self.margin, None, None, self.reduction)

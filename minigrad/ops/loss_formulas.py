@@ -1,17 +1,19 @@
 """The losses once more, in differentiable operations: for second derivatives and for gradients of targets and weights.
 
 ``losses.pyx`` runs fused kernels; it comes here only when backward itself is recorded, or when something other than
-the input needs a gradient. Reductions: 0 none, 1 mean, 2 sum.
+the input needs a gradient. Reductions: 0 none, 1 mean, 2 sum, 3 the sum divided by the first size.
 """
 
-from math import inf
+from math import inf, log as log_of, tau
 
 from .._engine import Op
 from .._engine import _cast as cast
-from .pointwise import clamp, log, log1p, softplus, where
+from .pointwise import abs, clamp, exp, log, log1p, softplus, where
 
 
 def _reduce(loss, reduction):
+    if reduction == 3:
+        return loss.sum() / loss.shape[0]
     return loss if reduction == 0 else loss.mean() if reduction == 1 else loss.sum()
 
 
@@ -82,3 +84,64 @@ def bce_logits(x, t, w, q, constant, reduction):
     minus = where((yes == 0) & (minus == inf), 0.0, minus)
     plus = where((no == 0) & (plus == inf), 0.0, plus)
     return _weighted(yes * minus + no * plus, w, reduction)
+
+
+def l1(x, t, w, q, constant, reduction):
+    return _weighted(abs(x - t), w, reduction)
+
+
+def smooth_l1(x, t, w, q, beta, reduction):
+    d = x - t
+    far = abs(d)
+    return _weighted(where(far >= beta, far - 0.5 * beta, d * d * 0.5 / beta), w, reduction)
+
+
+def huber(x, t, w, q, delta, reduction):
+    d = x - t
+    far = abs(d)
+    return _weighted(where(far > delta, (far - 0.5 * delta) * delta, d * d * 0.5), w, reduction)
+
+
+def kl(x, t, w, q, constant, reduction):
+    """t (log t - x), 0 where t = 0."""
+    return _reduce(where((t == 0) & (x == x), 0.0, t * (log(t) - x)), reduction)
+
+
+def kl_log(x, t, w, q, constant, reduction):
+    """e^t (t - x), 0 where e^t = 0."""
+    p = exp(t)
+    return _reduce(where((p == 0) & (x == x), 0.0, p * (t - x)), reduction)
+
+
+def _stirling(t):
+    large = t > 1
+    safe = where(large | (t != t), t, 2.0)  # the branch that is not taken has a finite slope
+    return where(large | (t != t), safe * log(safe) - safe + log(safe) * 0.5 + 0.5 * log_of(tau), 0.0)
+
+
+def poisson(x, t, w, q, eps, reduction):
+    return _reduce(x - t * log(x + eps), reduction)
+
+
+def poisson_full(x, t, w, q, eps, reduction):
+    return _reduce(x - t * log(x + eps) + _stirling(t), reduction)
+
+
+def poisson_log(x, t, w, q, eps, reduction):
+    return _reduce(exp(x) - t * x, reduction)
+
+
+def poisson_log_full(x, t, w, q, eps, reduction):
+    return _reduce(exp(x) - t * x + _stirling(t), reduction)
+
+
+def hinge_embedding(x, t, w, q, margin, reduction):
+    return _reduce(where(t != -1, x, 0.0) + where(t != 1, clamp(margin - x, min=0.0), 0.0), reduction)
+
+
+def soft_margin(x, t, w, q, constant, reduction):
+    return _reduce(softplus(-(t * x)), reduction)
+
+
+def margin_ranking(x, t, w, q, margin, reduction):
+    return _reduce(clamp(margin - t * x, min=0.0), reduction)

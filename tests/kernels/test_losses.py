@@ -11,7 +11,11 @@ from minigrad.kernels import contract, losses
 from .harness import reference, run
 
 DTYPES = ("float32", "float64")
-ELEMENTWISE = {"mse": 0, "l1": 0, "smooth_l1": 0.7, "huber": 0.6, "bce": 0}
+ELEMENTWISE = {
+    "mse": 0, "l1": 0, "smooth_l1": 0.7, "huber": 0.6, "bce": 0, "kl": 0, "kl_log": 0, "poisson": 0.1,
+    "poisson_full": 1e-8, "poisson_log": 0, "poisson_log_full": 0, "hinge_embedding": 0.8, "soft_margin": 0,
+    "margin_ranking": 0.3,
+}  # fmt: skip
 inf, nan = np.inf, np.nan
 
 
@@ -227,9 +231,14 @@ def elementwise(name, x, target, w=None, q=None, c=0.0, scale=1.0, each=False, t
 def test_elementwise_equals_its_reference(name, t):
     rng = np.random.default_rng(0)
     for n in (0, 1, 7, 1000, 20000):
-        x = rng.random(n) if name == "bce" else rng.standard_normal(n) * 3
+        x = rng.random(n) + 0.1 * ("poisson" in name) if name.startswith(("bce", "poisson")) else None
+        x = rng.standard_normal(n) * 3 if x is None or name == "bce_logits" else x
         x, target, w, q = x.astype(t), *[rng.random(n).astype(t) for _ in range(3)]
         target[::3] = target[::3] > 0.5
+        if "poisson" in name:
+            target *= 4
+        elif name in ("hinge_embedding", "soft_margin", "margin_ranking"):
+            target[n // 8 :] = np.where(target > 0.4, 1, -1)[n // 8 :]
         for weighted in (False, True):
             for each in (False, True):
                 c = ELEMENTWISE.get(name, 0)
@@ -329,6 +338,53 @@ def test_distance_extremes():
         np.testing.assert_array_equal(got[2], dx, name)
     got = elementwise("smooth_l1", [2, 0, -1, 3.0], [2, 1, 1, 1.0], c=0.0, each=True)  # beta 0 is l1
     assert got[1].tolist() == [0, 1, 2, 2] and got[2].tolist() == [0, -1, -1, 1]
+
+
+def test_target_extremes():
+    """Nothing is nan that has a limit (kl, soft_margin), and nan stays nan."""
+    got = elementwise("kl", [-inf, -1, nan, -inf, 0, 0, 2], [0, 0, 0, 0.5, nan, -1, 1], each=True)
+    np.testing.assert_array_equal(got[1], [0, 0, nan, inf, nan, nan, -2])
+    np.testing.assert_array_equal(got[2], [0, 0, 0, -0.5, nan, 1, -1])
+    got = elementwise("kl_log", [-inf, -1, nan, -inf, 0], [-inf, -inf, -inf, 0, nan], each=True)
+    np.testing.assert_array_equal(got[1], [0, 0, nan, inf, nan])
+    np.testing.assert_array_equal(got[2], [0, 0, 0, -1, nan])
+    got = elementwise("soft_margin", [-1e4, 1e4, inf, -inf, nan, 1e4], [1, 1, 1, 1, 1, -1], each=True)
+    np.testing.assert_array_equal(got[1], [1e4, 0, 0, inf, nan, 1e4])
+    np.testing.assert_array_equal(got[2], [-1, 0, 0, -1, nan, 1])
+    got = elementwise("hinge_embedding", [2, 0.5, nan, nan, inf, 0.5, 1], [-1, -1, -1, 1, -1, 0, -1], c=1, each=True)
+    np.testing.assert_array_equal(got[1], [0, 0.5, nan, nan, 0, 1, 0])
+    np.testing.assert_array_equal(got[2], [0, -1, 0, 1, 0, 0, -1])
+    got = elementwise("margin_ranking", [2, 1, 0.5, nan, -inf], [1, 1, 1, -1, 1], c=1, each=True)
+    np.testing.assert_array_equal(got[1], [0, 0, 0.5, nan, inf])
+    np.testing.assert_array_equal(got[2], [0, -1, -1, 0, -1])
+    got = elementwise("poisson_log_full", [0, 0, 0, 100], [1, 2, nan, 1], each=True)
+    np.testing.assert_allclose(got[1], [1, 1 + np.log(2 * np.pi * 2) / 2 + 2 * np.log(2) - 2, nan, inf], rtol=1e-6)
+
+
+@pytest.mark.parametrize("t", DTYPES)
+def test_gaussian_nll_equals_its_reference(t):
+    rng = np.random.default_rng(0)
+    eps, constant, scale = 0.3, 0.9, 0.25
+    for n in (0, 1, 7, 20000):
+        blocks = -(-n // losses.BLOCK)
+        x, target = (odd((rng.standard_normal(n) * 2).astype(t)) for _ in range(2))
+        v = odd(rng.random(n).astype(t) * 2)
+        v[1::5] = 0
+        for each, has_dv in ((False, True), (True, True), (True, False)):
+            got = [None if each else np.full(blocks, 7.0), np.full(n, 7, t) if each else None, odd(x)]
+            got += [odd(x) if has_dv else None]
+            numbers = (eps, constant, scale)
+            for lo, hi in ((0, blocks // 2), (blocks // 2, blocks)):
+                run("losses.gaussian_nll", [*got, x, target, v], (n, each, has_dv), numbers, hi, t, lo=lo)
+            want = [None if a is None else np.empty(a.shape) for a in got]
+            reference("losses.gaussian_nll", [*want, x, target, v], (n, each, has_dv), numbers)
+            for a, b in zip(got, want, strict=True):
+                if a is not None:
+                    close(a, b, t, 10)
+            if t == "float32":
+                alone = [None if a is None else np.zeros_like(a) for a in got[:2]]
+                run("losses.gaussian_nll_loss", [*alone, x, target, v], (n, each), numbers[:2], blocks, t)
+                assert alone[each].tobytes() == got[each].tobytes()
 
 
 def test_float32_sums_are_accurate():

@@ -270,7 +270,7 @@ def test_other_refusals(name):
         if name == "Muon":
             for shape in ((), (2,), (1, 2, 2)):
                 with pytest.raises(ValueError, match="Muon only supports 2D parameters whereas we found"):
-                    make([p, m.ones(*shape).requires_grad_(True)])
+                    make([p, m.ones(shape).requires_grad_(True)])
             p.grad = m.ones(2, 2)
             for bad in ({"ns_steps": 100}, {"ns_coefficients": (1, 2)}):
                 with pytest.raises(ValueError, match="must be"):
