@@ -11,6 +11,8 @@ from .._engine import Kernel, Tensor, copy_, empty
 from .._storage import int64
 from ..ops import pointwise as _p
 from ..ops import reduce as _reduce
+from ..ops.ctc import ctc_loss
+from ..ops.distance import cosine_similarity, pairwise_distance
 from ..ops.dropout import dropout as _dropout
 from ..ops.linear import linear
 from ..ops.losses import (
@@ -20,6 +22,14 @@ from ..ops.losses import (
     mse_loss,
     nll_loss,
 )
+from ..ops.row_losses import (
+    cosine_embedding_loss,
+    multi_margin_loss,
+    multilabel_margin_loss,
+    multilabel_soft_margin_loss,
+    triplet_margin_loss,
+    triplet_margin_with_distance_loss,
+)
 
 _K_ONE_HOT = Kernel("index.one_hot", 0.2)
 
@@ -27,6 +37,8 @@ __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "gelu",
     "leaky_relu", "linear", "log_softmax", "mse_loss", "nll_loss", "normalize", "one_hot", "relu", "sigmoid", "silu",
     "softmax", "softplus", "tanh",
+    "cosine_embedding_loss", "cosine_similarity", "ctc_loss", "multi_margin_loss", "multilabel_margin_loss",
+    "multilabel_soft_margin_loss", "pairwise_distance", "triplet_margin_loss", "triplet_margin_with_distance_loss",
 ]  # fmt: skip
 
 
