@@ -9,6 +9,7 @@ c. The sums of exponentials never subtract two infinities: an impossible state i
 """
 
 import numpy as np
+from numba import njit
 
 from . import math as km
 from .contract import T, dim, f8, i8, kernel
@@ -17,7 +18,7 @@ from .losses import _jit, _zero
 NEVER = -np.inf
 
 
-@_jit
+@njit(error_model="numpy")  # a call: it is used in many places
 def _join(a, b):
     """log(e**a + e**b)."""
     high, low = (a, b) if a > b else (b, a)

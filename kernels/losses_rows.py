@@ -4,10 +4,12 @@ DESIGN
 a. As in losses.py: ``name`` writes ``loss[row]`` and every gradient times ``scale``, ``name_loss`` the same loss alone.
    Both call the same helpers for everything that is summed, so that their losses have the same bits.
 b. Sums are float64, in the order of the row; or, over one contiguous array, reassociated in strips as in losses.py.
-c. Comparisons are written so that nan and ties fall as in PyTorch; inputs are checked by the caller.
+c. What runs once a row and is long to compile is a call, not inlined.
+d. Comparisons are written so that nan and ties fall as in PyTorch; inputs are checked by the caller.
 """
 
 import numpy as np
+from numba import njit
 
 from . import math as km
 from .contract import T, dim, f8s, i8, kernel, scalar, u1
@@ -15,6 +17,7 @@ from .losses import STRIP, _exp_down, _jit, _jit_sum, _log1p_unit, _zero, scratc
 
 COSINE_EPS = 1e-12  # PyTorch's, added to each squared length
 inf = np.inf
+_call = njit(error_model="numpy")  # left to a call: a row is long enough for it, and it is compiled once
 
 
 # --- multi-class margin -----------------------------------------------------------------------------------------------
@@ -36,7 +39,7 @@ def _hinges(x, first, end, base, p):
     return s
 
 
-@_jit
+@_call
 def _multi_margin(x, o, n, t, w, p, margin):
     base = margin - x[o + t]
     return w * (_hinges(x, o, o + t, base, p) + _hinges(x, o + t + 1, o + n, base, p)) / type(base)(n)
@@ -258,15 +261,13 @@ def multilabel_soft_margin(
         total = 0.0
         for first in range(0, n, STRIP):
             m, o, ow = min(STRIP, n - first), row * n + first, row * weight_step + first
+            for i in range(m):
+                y[i], g = _soft_margin(x[o + i], target[o + i])
+                dx[o + i] = each * g
             if has_weight:
                 for i in range(m):
-                    h, g = _soft_margin(x[o + i], target[o + i])
-                    y[i] = weight[ow + i] * h
-                    dx[o + i] = each * (weight[ow + i] * g)
-            else:
-                for i in range(m):
-                    y[i], g = _soft_margin(x[o + i], target[o + i])
-                    dx[o + i] = each * g
+                    y[i] = y[i] * weight[ow + i]
+                    dx[o + i] = dx[o + i] * weight[ow + i]
             total += _strip_sum(y, m)
         loss[row] = T(total / n)
 
@@ -299,12 +300,11 @@ def multilabel_soft_margin_loss(
         total = 0.0
         for first in range(0, n, STRIP):
             m, o, ow = min(STRIP, n - first), row * n + first, row * weight_step + first
+            for i in range(m):
+                y[i] = _soft_margin(x[o + i], target[o + i])[0]
             if has_weight:
                 for i in range(m):
-                    y[i] = weight[ow + i] * _soft_margin(x[o + i], target[o + i])[0]
-            else:
-                for i in range(m):
-                    y[i] = _soft_margin(x[o + i], target[o + i])[0]
+                    y[i] = y[i] * weight[ow + i]
             total += _strip_sum(y, m)
         loss[row] = T(total / n)
 
@@ -412,7 +412,7 @@ def _squares(a, b, o, n, eps):
     return s
 
 
-@_jit
+@_call
 def _distance(a, b, o, n, eps, order):
     """The norm of a - b + eps of an order above 0, inf included."""
     if order == 2.0:
@@ -431,7 +431,7 @@ def _distance(a, b, o, n, eps, order):
     return type(eps)(s if order == 1.0 or order == inf else km.pow(s, 1.0 / order))
 
 
-@_jit
+@_call
 def _share(a, b, o, n, eps, order, y, g):
     """What all slopes of the distance y have in common, times g: 1 / y**(p - 1), or 1 / how many are largest."""
     if order == 1.0:
@@ -462,7 +462,7 @@ def _slope(d, order, y, share):
 
 
 @_jit
-def _triplet_gradients(da, dp, dn, a, p, n, o, width, eps, order, ys, shares):
+def _gradients(da, dp, dn, a, p, n, o, width, eps, order, ys, shares):
     for j in range(o, o + width):
         toward = _slope(a[j] - p[j] + eps, order, ys[0], shares[0])
         away = _slope(a[j] - n[j] + eps, order, ys[1], shares[1])
@@ -474,6 +474,14 @@ def _triplet_gradients(da, dp, dn, a, p, n, o, width, eps, order, ys, shares):
             swapped = _slope(p[j] - n[j] + eps, order, ys[2], shares[2])
             dp[j] += swapped
             dn[j] -= swapped
+
+
+@_call
+def _triplet_gradients(da, dp, dn, a, p, n, o, width, eps, order, ys, shares):
+    if order == 2.0:
+        _gradients(da, dp, dn, a, p, n, o, width, eps, 2.0, ys, shares)  # short, once the order is known
+    else:
+        _gradients(da, dp, dn, a, p, n, o, width, eps, order, ys, shares)
 
 
 @_jit
@@ -522,10 +530,7 @@ def triplet(
         away = _share(a, n, o, width, eps, order, far, -g * (T(1) - part))
         swapped = _share(p, n, o, width, eps, order, other, -g * part) if part != T(0) else 0.0
         ys, shares = (y, far, other), (toward, away, swapped)
-        if order == 2.0:
-            _triplet_gradients(da, dp, dn, a, p, n, o, width, eps, 2.0, ys, shares)
-        else:
-            _triplet_gradients(da, dp, dn, a, p, n, o, width, eps, order, ys, shares)
+        _triplet_gradients(da, dp, dn, a, p, n, o, width, eps, order, ys, shares)
 
 
 @triplet.reference

@@ -81,9 +81,9 @@ class TripletMarginLoss(_Loss):
     swap: take d(p, n) for d(a, n) where it is smaller. Source: Balntas et al. 2016.
 
     >>> import minigrad as mg
-    >>> a, p, n = mg.tensor([[0.0, 0.0]]), mg.tensor([[3.0, 4.0]]), mg.tensor([[6.0, 8.0]])
+    >>> a, p, n = mg.tensor([[0.0, 0.0]]), mg.tensor([[3.0, 4.0]]), mg.tensor([[5.0, 12.0]])
     >>> mg.nn.TripletMarginLoss(margin=10.0)(a, p, n)
-    tensor(5.)
+    tensor(2.0000)
     """
 
     def __init__(self, margin=1.0, p=2.0, eps=1e-6, swap=False, size_average=None, reduce=None, reduction="mean"):

@@ -225,10 +225,9 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
         if weight.dtype != x.dtype:
             raise RuntimeError(f"{name}: expected scalar type {x.dtype!r} for weight but found {weight.dtype!r}")
     check_labels(target, 0, n, name)
-    shape = target.shape
-    return MULTI_MARGIN(
-        (x,), (target, weight), (), (n, weight is not None, int(p)), (margin,), rows, shape, (p, margin, shape), code
-    )
+    shape, dims = target.shape, (n, weight is not None, int(p))
+    x = x if x.ndim else x.reshape(1)
+    return MULTI_MARGIN((x,), (target, weight), (), dims, (margin,), rows, shape, (p, margin, shape), code)
 
 
 def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
@@ -317,6 +316,8 @@ def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, r
             f"{list(a.shape)} and {list(b.shape)}."
         )
     code_of = cast(target == 1, int64) - cast(target == -1, int64)
+    if a.shape[-1] != b.shape[-1]:  # PyTorch broadcasts the product and not the lengths: so does the formula
+        return formulas.cosine_embedding(a, b, code_of, margin, code)
     if a.shape != b.shape:
         a, b = broadcast_tensors(a, b)
     if a.shape[:-1] != target.shape:
@@ -345,9 +346,9 @@ def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, s
     d(a, n) where it is smaller. Source: Balntas et al. 2016.
 
     >>> import minigrad as mg
-    >>> a, p, n = mg.tensor([[0.0, 0.0]]), mg.tensor([[3.0, 4.0]]), mg.tensor([[6.0, 8.0]])
+    >>> a, p, n = mg.tensor([[0.0, 0.0]]), mg.tensor([[3.0, 4.0]]), mg.tensor([[5.0, 12.0]])
     >>> mg.nn.functional.triplet_margin_loss(a, p, n, margin=10.0)
-    tensor(5.)
+    tensor(2.0000)
     """
     name = "triplet_margin_loss"
     code = reduction_code(reduction, size_average, reduce)
