@@ -695,7 +695,7 @@ def test_load_state_dict_refuses_what_does_not_fit():
 
     refused("different number of parameter groups: 2 instead of 1", lambda d: d["param_groups"].append({"params": []}))
     refused("group 0 has 1 parameters instead of 2", lambda d: d["param_groups"][0].update(params=[0], lr=3))
-    refused(r"'exp_avg' of parameter 0 has shape \(3,\)X", lambda d: (
+    refused(r"'exp_avg' of parameter 0 has shape \(3,\), not \(2,\)", lambda d: (
         d["state"][0].update(exp_avg=mg.ones(3)), d["param_groups"][0].update(lr=3)))  # fmt: skip
     refused("state for parameter 5, which no group lists", lambda d: d["state"].update({5: {}}))
     with pytest.raises(KeyError):
