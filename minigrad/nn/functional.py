@@ -13,6 +13,7 @@ from ..ops import pointwise as _p
 from ..ops import reduce as _reduce
 from ..ops.dropout import dropout as _dropout
 from ..ops.linear import linear
+from ..ops.linear_cross_entropy import linear_cross_entropy
 from ..ops.losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -24,9 +25,9 @@ from ..ops.losses import (
 _K_ONE_HOT = Kernel("index.one_hot", 0.2)
 
 __all__ = [
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "gelu",
-    "leaky_relu", "linear", "log_softmax", "mse_loss", "nll_loss", "normalize", "one_hot", "relu", "sigmoid", "silu",
-    "softmax", "softplus", "tanh",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "gelu", "leaky_relu",
+    "linear", "linear_cross_entropy", "log_softmax", "mse_loss", "nll_loss", "normalize", "one_hot", "relu", "sigmoid",
+    "silu", "softmax", "softplus", "tanh",
 ]  # fmt: skip
 
 
