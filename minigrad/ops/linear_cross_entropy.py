@@ -41,7 +41,7 @@ from .losses import cross_entropy
 from .reduce import sum as sum_of
 from .shape import narrow, permute, reshape
 
-CHUNK = 1 << 22  # logits a chunk may have (16 MB of float32): small beside most heads, large enough for the products
+CHUNK = 1 << 23  # logits a chunk may have (32 MB of float32): small beside a large head, enough for fast products
 LEAST = 64  # rows a chunk has at least: with fewer the products become slow
 
 _STATS = Kernel("losses.label_stats", 0.3)
