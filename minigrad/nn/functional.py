@@ -16,6 +16,7 @@ from ..ops.distance import cosine_similarity, pairwise_distance
 from ..ops.dropout import dropout as _dropout
 from ..ops.gaussian_nll import gaussian_nll_loss
 from ..ops.linear import linear
+from ..ops.linear_cross_entropy import linear_cross_entropy
 from ..ops.losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -45,10 +46,11 @@ _K_ONE_HOT = Kernel("index.one_hot", 0.2)
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cosine_similarity",
     "cross_entropy", "ctc_loss", "dropout", "elu", "gaussian_nll_loss", "gelu", "hinge_embedding_loss",
-    "huber_loss", "kl_div", "l1_loss", "leaky_relu", "linear", "log_softmax", "margin_ranking_loss", "mse_loss",
-    "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss", "nll_loss", "normalize",
-    "one_hot", "pairwise_distance", "poisson_nll_loss", "relu", "sigmoid", "silu", "smooth_l1_loss",
-    "soft_margin_loss", "softmax", "softplus", "tanh", "triplet_margin_loss", "triplet_margin_with_distance_loss",
+    "huber_loss", "kl_div", "l1_loss", "leaky_relu", "linear", "linear_cross_entropy", "log_softmax",
+    "margin_ranking_loss", "mse_loss", "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss",
+    "nll_loss", "normalize", "one_hot", "pairwise_distance", "poisson_nll_loss", "relu", "sigmoid", "silu",
+    "smooth_l1_loss", "soft_margin_loss", "softmax", "softplus", "tanh", "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
 ]  # fmt: skip
 
 

@@ -75,16 +75,22 @@ cdef Py_ssize_t blocks_of(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint ta, bin
 
 cdef Tensor product(Tensor a, Tensor b, bint ta, bint tb, Tensor bias, bint relu):
     """op(a) @ op(b) [+ bias] [relu] for 2-D floats of one dtype whose shapes were checked; a fresh tensor."""
-    cdef Layout la = layout_of(a), lb = layout_of(b)
     cdef Py_ssize_t[2] shape
+    shape[0], shape[1] = a.shape_[1] if ta else a.shape_[0], b.shape_[0] if tb else b.shape_[1]
+    cdef Tensor y = new_tensor(a.dt, 2, shape)
+    multiply(y, a, b, ta, tb, bias, relu, False)
+    return y
+
+
+cdef int multiply(Tensor y, Tensor a, Tensor b, bint ta, bint tb, Tensor bias, bint relu, bint accumulate) except -1:
+    """y (m, n), its rows contiguous, = op(a) @ op(b) [+ y] [+ bias] [relu]; shapes and dtypes were checked."""
+    cdef Layout la = layout_of(a), lb = layout_of(b), ly = layout_of(y)
     cdef Py_ssize_t[11] dims
     cdef double[2] scalars
     cdef void *bufs[6]
-    cdef Py_ssize_t m = a.shape_[1] if ta else a.shape_[0], k = a.shape_[0] if ta else a.shape_[1]
-    cdef Py_ssize_t n = b.shape_[0] if tb else b.shape_[1], units
+    cdef Py_ssize_t m = y.shape_[0], n = y.shape_[1], k = a.shape_[0] if ta else a.shape_[1], units, i
     cdef bint columns
-    cdef Tensor y
-    if m > 0x7FFFFFFF or n > 0x7FFFFFFF or k > 0x7FFFFFFF:
+    if m > 0x7FFFFFFF or n > 0x7FFFFFFF or k > 0x7FFFFFFF or ly.ld > 0x7FFFFFFF:
         raise ValueError(f"matrix product of sizes ({m}, {k}) x ({k}, {n}): dimensions must fit 32 bits")
     if not la.usable:
         a = to_contiguous(a)
@@ -92,22 +98,21 @@ cdef Tensor product(Tensor a, Tensor b, bint ta, bint tb, Tensor bias, bint relu
     if not lb.usable:
         b = to_contiguous(b)
         lb = layout_of(b)
-    shape[0], shape[1] = m, n
-    y = new_tensor(a.dt, 2, shape)
     if y.count == 0:
-        return y
+        return 0
     units = blocks_of(m, n, k, ta != la.transposed, tb != lb.transposed, &columns)
     bufs[0], bufs[1], bufs[2], bufs[5] = y.ptr, a.ptr, b.ptr, NULL
     bufs[3] = bias.ptr if bias is not None else NULL
     bufs[4] = <void *>epilogue(a.dt) if bias is not None or relu else NULL
-    dims[0], dims[1], dims[2], dims[3], dims[4], dims[5] = m, n, k, la.ld, lb.ld, n
+    dims[0], dims[1], dims[2], dims[3], dims[4], dims[5] = m, n, k, la.ld, lb.ld, ly.ld
     dims[6], dims[7], dims[8], dims[9], dims[10] = ta != la.transposed, tb != lb.transposed, units, columns, relu
-    scalars[0], scalars[1] = 1, 0
-    if k == 0:
-        memset(y.ptr, 0, y.count * ITEMSIZE[y.dt])
+    scalars[0], scalars[1] = 1, accumulate
+    if k == 0 and not accumulate:
+        for i in range(m):
+            memset(y.ptr + i * ly.ld * ITEMSIZE[y.dt], 0, n * ITEMSIZE[y.dt])
         scalars[1] = 1
     launch(GEMM[a.dt], bufs, dims, scalars, units, <double>m * n * k * (0.022 if a.dt == F32 else 0.044))
-    return y
+    return 0
 
 
 cdef kernel_t epilogue(int dt) except NULL:
@@ -131,13 +136,34 @@ cdef Tensor rows_of(Tensor x, Py_ssize_t width):
     return strided_view(x, 2, shape, stride, 0)
 
 
-def gemm(Tensor a not None, Tensor b not None, bint ta=False, bint tb=False):
-    """``op(a) @ op(b)`` for 2-D tensors of one floating dtype whose inner sizes agree; not recorded."""
+cdef int check_matrices(Tensor a, Tensor b, bint ta, bint tb) except -1:
     if a.nd != 2 or b.nd != 2 or a.dt != b.dt or a.dt > F64:
         raise ValueError("gemm: needs two matrices of one floating dtype")
     if (a.shape_[0] if ta else a.shape_[1]) != (b.shape_[1] if tb else b.shape_[0]):
         raise ValueError(f"gemm: inner sizes of {a.shape} and {b.shape} differ")
+    return 0
+
+
+def gemm(Tensor a not None, Tensor b not None, bint ta=False, bint tb=False):
+    """``op(a) @ op(b)`` for 2-D tensors of one floating dtype whose inner sizes agree; not recorded."""
+    check_matrices(a, b, ta, tb)
     return product(a, b, ta, tb, None, False)
+
+
+def gemm_into(Tensor y not None, Tensor a not None, Tensor b not None, bint ta=False, bint tb=False, Tensor bias=None,
+              bint accumulate=False):
+    """y = ``op(a) @ op(b)`` [+ y if ``accumulate``] [+ bias], into memory of the caller's; neither recorded nor counted
+    as an in-place edit. The rows of y must be contiguous, not necessarily next to each other."""
+    check_matrices(a, b, ta, tb)
+    if y.nd != 2 or y.dt != a.dt or y.shape_[0] != (a.shape_[1] if ta else a.shape_[0]) or (
+            y.shape_[1] != (b.shape_[0] if tb else b.shape_[1])):
+        raise ValueError(f"gemm_into: y of shape {y.shape} does not fit {a.shape} and {b.shape}")
+    if y.count and (not layout_of(y).usable or layout_of(y).transposed):
+        raise ValueError("gemm_into: the rows of y must be contiguous")
+    if bias is not None and (bias.nd != 1 or bias.dt != y.dt or bias.shape_[0] != y.shape_[1] or not bias.contiguous):
+        raise ValueError("gemm_into: bias must be contiguous and as long as the rows of y")
+    multiply(y, a, b, ta, tb, bias, False, accumulate)
+    return y
 
 
 def gemm_batched(Tensor y not None, Tensor a not None, Tensor b not None, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,

@@ -8,7 +8,9 @@ a. Two native paths cover all losses: ``rows_loss`` (a unit is a row of classes:
 b. The rule multiplies by the incoming gradient unless that is one number equal to 1.
 c. When backward is recorded (create_graph), or when the target or a weight needs a gradient, the loss is computed by
    its formula in differentiable operations instead (loss_formulas.py): any order of derivative, for the time it takes.
-d. Everything is validated here, before a kernel runs: kernels never raise. Labels may be of any integer or bool dtype,
+d. A mistake that runs and learns badly (an activation that the loss applies itself, before it) is seen from the
+   operation that made the input, which costs one comparison, and gets a warning at the user's line.
+e. Everything is validated here, before a kernel runs: kernels never raise. Labels may be of any integer or bool dtype,
    arrays or lists.
 """
 
@@ -20,15 +22,17 @@ from .._engine cimport (
 from .._launch cimport launch
 from .._storage cimport CATEGORY, DTYPES, F32, F64, I64
 
-import warnings
-
 import numpy as np
 
 from .._engine import _cast as cast
 from .._engine import enable_grad, operand
 from .._walk import run_backward
 from . import loss_formulas as formulas
+from ._warn import warn_user
+from .pointwise import sigmoid
+from .reduce import _softmax
 
+cdef Op SIGMOID = sigmoid, SOFTMAX = _softmax
 cdef Kernel LABEL_STATS = Kernel("losses.label_stats", 0.3), BCE_CHECK = Kernel("losses.bce_check", 0.2)
 cpdef enum:
     BLOCK = 4096  # elements a unit of the elementwise kernels, see kernels/losses.py
@@ -44,8 +48,7 @@ cpdef int reduction_of(object reduction, object size_average, object reduce) exc
     if size_average is not None or reduce is not None:
         average, reduced = [True if v is None else v for v in (size_average, reduce)]
         reduction = "none" if not reduced else "mean" if average else "sum"
-        warnings.warn(f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.",
-                      stacklevel=1)  # functions of this file have no frame: 1 is the caller
+        warn_user(f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.")
     if reduction == "mean":
         return MEAN
     if reduction == "sum":
@@ -96,6 +99,13 @@ cdef double ordered_sum(Tensor x) noexcept:
         for i in range(n - n % 4, n):
             a += q[i]
     return (a + b) + (c + d)
+
+
+cdef int advise(Tensor x, Op mistaken, str message) except -1:
+    """Warn if x is what ``mistaken`` returned, and recorded."""
+    if x.node is not None and x.node.op is mistaken:
+        warn_user(message)
+    return 0
 
 
 # --- backward: hand the saved gradient on -------------------------------------------------------------------------------
@@ -248,8 +258,10 @@ def cross_entropy(input, target, weight=None, size_average=None, Py_ssize_t igno
     input: logits (N, C), (C,) or (N, C, d1, ...), float32 or float64. target: labels in [0, C), of any integer or bool
     dtype, (N,), () or (N, d1, ...); or probabilities, floating point, of input's shape. weight: (C,).
     Loss of a row: w_t (log(sum(exp(x))) - x_t); 'mean' divides by the sum of the weights of the rows that are not
-    ``ignore_index`` (by their number for probabilities), and is nan if there are none. Label smoothing mixes the target
-    with the uniform distribution. Probabilities and weights may require grad; float64 ones make the loss float64 if the
+    ``ignore_index`` (by their number for probabilities). If there are none, or no rows, that is 0 / 0: the loss is nan as
+    in PyTorch, with gradients of 0; where a batch may be ignored as a whole and 0 is wanted, divide the sum yourself:
+    ``cross_entropy(x, t, reduction="sum") / max((t != -100).sum().item(), 1)``. Label smoothing mixes the target with the
+    uniform distribution. Probabilities and weights may require grad; float64 ones make the loss float64 if the
     target is probabilities. IndexError names the row of a label out of range.
     Source: Bishop 2006, section 4.3.4; Szegedy et al. 2016, section 7.
 
@@ -264,6 +276,8 @@ def cross_entropy(input, target, weight=None, size_average=None, Py_ssize_t igno
     if not isinstance(input, Tensor):
         raise TypeError(f"cross_entropy: input must be a Tensor, got {type(input).__name__}")
     x = <Tensor>input
+    advise(x, SOFTMAX, "cross_entropy: the input is the output of softmax, but cross_entropy applies log_softmax itself, so "
+           "that it acts twice and learns badly; pass the logits")
     if isinstance(target, Tensor) and (<Tensor>target).dt == I64 and (<Tensor>target).nd == 1 and x.nd == 2 and (
             weight is None and (<Tensor>target).contiguous and (<Tensor>target).shape_[0] == x.shape_[0]
             and CATEGORY[x.dt] == 2 and x.shape_[1] > 0 and label_smoothing == 0):
@@ -298,6 +312,8 @@ def nll_loss(input, target, weight=None, size_average=None, Py_ssize_t ignore_in
         raise TypeError(f"nll_loss: input must be a Tensor, got {type(input).__name__}")
     if CATEGORY[(<Tensor>input).dt] != 2:
         raise NotImplementedError(f"nll_loss: input must be floating point, got {input.dtype!r}")
+    advise(<Tensor>input, SOFTMAX, "nll_loss: the input is the output of softmax, but nll_loss expects logarithms of "
+           "probabilities; use log_softmax, or pass the logits to cross_entropy")
     target = as_tensor(target, input)
     if CATEGORY[(<Tensor>target).dt] == 2:
         raise RuntimeError(f"nll_loss: target must hold integer class labels, got {target.dtype!r}")
@@ -581,7 +597,7 @@ cpdef tuple pair(object input, object target, str function, bint warns=True, bin
         except RuntimeError:
             raise RuntimeError(f"{function}: input {sizes(x)} and target {sizes(t)} do not broadcast") from None
         if warns:
-            warnings.warn(message, stacklevel=1)
+            warn_user(message)
     if x.dt != t.dt or CATEGORY[x.dt] != 2:
         from .._engine import result_type
 
@@ -814,6 +830,8 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     """
     cdef int code = reduction_of(reduction, size_average, reduce)
     cdef Tensor x = floating(input, "binary_cross_entropy_with_logits", "input")
+    advise(x, SIGMOID, "binary_cross_entropy_with_logits: the input is the output of sigmoid, which the loss applies itself, "
+           "so that it acts twice and learns badly; pass the logits, or use binary_cross_entropy")
     t = as_tensor(target, x)
     if (<Tensor>t).dt == F64 and x.dt == F32:
         x = cast(x, t.dtype)
