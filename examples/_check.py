@@ -64,7 +64,7 @@ def drawing(path, columns=1):
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=80)
     try:
-        Image.open(image).convert("RGB").quantize(64).save(path, "PNG", optimize=True)  # a quarter of the bytes
+        Image.open(image).convert("RGB").quantize(255).save(path, "PNG", optimize=True)  # a third of the bytes
     except OSError as problem:
         raise SystemExit(f"--plot: {path} cannot be written: {problem}") from None
     print(f"drawn to {path}")
