@@ -1,0 +1,70 @@
+"""What the scripts here share: numbers that are printed and checked, and --plot."""
+
+import argparse
+import contextlib
+import io
+
+import numpy as np
+
+
+def close(name, got, expected, tolerance=5e-5):
+    """Print ``got`` (a tensor, array, list or number); exit status 1 if it is not ``expected`` within ``tolerance``."""
+    got = np.asarray(got.tolist() if hasattr(got, "tolist") else got, np.float64)
+    expected = np.asarray(expected, np.float64)
+    if got.shape != expected.shape or not np.all(np.abs(got - expected) <= tolerance):  # nan is not close to anything
+        raise SystemExit(f"{name}: got {got.tolist()}, expected {expected.tolist()} within {tolerance:g}")
+    print(f"{name:52}  {text(got.tolist())}")
+
+
+def text(value):
+    """Nested lists of numbers with six significant digits."""
+    return f"[{', '.join(map(text, value))}]" if isinstance(value, list) else f"{value:.6g}"
+
+
+def true(name, statement):
+    """Print ``name``, a statement; exit status 1 if it does not hold."""
+    if not statement:
+        raise SystemExit(f"{name}: no")
+    print(f"{name:52}  yes")
+
+
+def refused(name, error, message, call, *arguments, **options):
+    """Print the exception of ``call``; exit status 1 unless it is an ``error`` with ``message`` in its text."""
+    try:
+        call(*arguments, **options)
+    except error as problem:
+        if message not in str(problem):
+            raise SystemExit(f"{name}: {str(problem)!r} does not say {message!r}") from None
+        print(f"{name:52}  {type(problem).__name__}: {str(problem).splitlines()[0]}")
+    else:
+        raise SystemExit(f"{name}: no {error.__name__}")
+
+
+def arguments(doc):
+    """The command line of a script with docstring ``doc``: --plot, and --help."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plot", metavar="FILE", help="draw it, as a PNG image")
+    options = parser.parse_args()
+    if options.plot:
+        try:
+            import matplotlib  # noqa: F401
+        except ImportError:
+            parser.exit(2, f"{parser.prog}: error: --plot needs matplotlib: pip install 'minigrad-engine[plot]'\n")
+    return options
+
+
+@contextlib.contextmanager
+def drawing(path, columns=1):
+    """The axes (an array of them for more columns) of a figure that is written to ``path``, as PNG, at the end."""
+    from matplotlib.figure import Figure
+    from PIL import Image  # which matplotlib needs too
+
+    figure = Figure(figsize=(4.5 * columns, 3.2), layout="constrained")
+    yield figure.subplots(1, columns)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=80)
+    try:
+        Image.open(image).convert("RGB").quantize(255).save(path, "PNG", optimize=True)  # a third of the bytes
+    except OSError as problem:
+        raise SystemExit(f"--plot: {path} cannot be written: {problem}") from None
+    print(f"drawn to {path}")
