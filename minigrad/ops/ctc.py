@@ -8,8 +8,9 @@ from .._engine import Kernel, Op, Tensor, empty, filled, is_grad_enabled
 from .._engine import _cast as cast
 from .._storage import float64
 from .indexing import _from_numpy, _numpy
+from .losses import reduction_of
 from .reduce import sum as total
-from .row_losses import MEAN, NONE, contiguous, integers, reduction_code, scaled
+from .row_losses import MEAN, NONE, contiguous, integers, scaled
 
 _K_CTC, _K_CTC_LOSS = Kernel("ctc.ctc", 1), Kernel("ctc.ctc_loss", 1)
 STEP = 40  # nanoseconds of a state in a frame; a class in a frame takes 4
@@ -50,7 +51,7 @@ def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reducti
     >>> mg.nn.functional.ctc_loss(x, mg.tensor([[1, 2]]), [4], [2], reduction="sum")
     tensor(1.6864)
     """
-    code = reduction_code(reduction)
+    code = reduction_of(reduction)
     x, targets, frames, lengths = _checked(log_probs, targets, input_lengths, target_lengths, blank)
     n_frames, batch, n = x.shape if x.ndim == 3 else (x.shape[0], 1, x.shape[1])
     starts = np.arange(batch) * targets.shape[1] if targets.ndim == 2 else np.cumsum(lengths) - lengths

@@ -4,7 +4,8 @@
 the input needs a gradient. Reductions: 0 none, 1 mean, 2 sum, 3 the sum divided by the first size.
 """
 
-from math import inf, log as log_of, tau
+from math import inf, tau
+from math import log as log_of
 
 from .._engine import Op
 from .._engine import _cast as cast

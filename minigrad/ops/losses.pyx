@@ -43,7 +43,7 @@ cdef enum:
     BATCH = 3  # kl_div's 'batchmean': the sum divided by the first size
 
 
-cpdef int reduction_of(object reduction, object size_average, object reduce) except -1:
+cpdef int reduction_of(object reduction, object size_average=None, object reduce=None) except -1:
     """The reduction's code; the deprecated ``size_average`` and ``reduce`` as PyTorch translates them."""
     if size_average is not None or reduce is not None:
         average, reduced = [True if v is None else v for v in (size_average, reduce)]
@@ -676,9 +676,9 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", bint
     else:
         code = reduction_of(reduction, None, None)
     if code == MEAN and size_average is None and reduce is None:
-        warnings.warn(
+        warn_user(
             "reduction: 'mean' divides the total loss by both the batch size and the support size. 'batchmean' divides "
-            "only by the batch size, and aligns with the KL div math definition.", stacklevel=1)
+            "only by the batch size, and aligns with the KL div math definition.")
     if not isinstance(input, Tensor):
         raise TypeError(f"kl_div: input must be a Tensor, got {type(input).__name__}")
     t = as_tensor(target, input)

@@ -13,7 +13,6 @@ c. ``_add_up`` and ``_spread`` (a broadcast view) are each other's gradients; th
 import functools
 import math
 import operator
-import warnings
 from collections import namedtuple
 from types import SimpleNamespace
 
@@ -21,6 +20,7 @@ from .._engine import Kernel, Op, Tensor, empty, filled, view
 from .._engine import _cast as cast
 from .._storage import bool_, float64, int64, uint8
 from . import pointwise as p
+from ._warn import warn_user
 from .shape import cat, flip, narrow, permute, reshape, select, stack, wrap_dim
 from .total import mean_all, sum_all
 
@@ -599,11 +599,9 @@ def _variance(name, input, dim, unbiased, keepdim, correction):
     shape, axes, steps, n = _layout(input.shape, _key(dim), keepdim)
     divisor = n - correction if n > correction else 0
     if divisor == 0 and math.prod(shape):
-        warnings.warn(
+        warn_user(
             f"{name}(): degrees of freedom is <= 0. Correction should be strictly less than the reduction factor "
-            f"(input numel divided by output numel): correction {correction}, {n} elements.",
-            UserWarning,
-            stacklevel=3,
+            f"(input numel divided by output numel): correction {correction}, {n} elements."
         )
     x = input.detach()
     centre = p.sub(x, _spread(p.div(_SUM(x, shape, steps, x.dtype), n), x.shape, axes))

@@ -10,7 +10,6 @@ d. Everything is validated here; labels may be of any integer dtype, arrays or l
 """
 
 import math
-import warnings
 from functools import partial
 
 import numpy as np
@@ -22,6 +21,7 @@ from .._storage import float64, int64, uint8
 from .._walk import run_backward
 from . import row_formulas as formulas
 from .indexing import _numpy
+from .losses import reduction_of
 from .reduce import sum as total
 from .shape import broadcast_shapes, broadcast_tensors, view_as
 
@@ -108,20 +108,6 @@ def hand_on(i, dy, plan, dxs, *inputs):
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
-def reduction_code(reduction, size_average=None, reduce=None):
-    """0 none, 1 mean, 2 sum; the deprecated ``size_average`` and ``reduce`` as PyTorch translates them."""
-    if size_average is not None or reduce is not None:
-        average, reduces = (True if v is None else v for v in (size_average, reduce))
-        reduction = "none" if not reduces else "mean" if average else "sum"
-        warnings.warn(
-            f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.",
-            stacklevel=3,
-        )
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"{reduction} is not a valid value for reduction: use 'none', 'mean' or 'sum'")
-    return ("none", "mean", "sum").index(reduction)
-
-
 def tensors(function, **named):
     """The named tensors, of one floating dtype."""
     for name, x in named.items():
@@ -204,7 +190,7 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
     tensor(0.3250)
     """
     name = "multi_margin_loss"
-    code = reduction_code(reduction, size_average, reduce)
+    code = reduction_of(reduction, size_average, reduce)
     x = floating(input, name)
     if p != 1 and p != 2:
         raise ValueError("only p == 1 and p == 2 supported")
@@ -241,7 +227,7 @@ def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduct
     tensor(0.8500)
     """
     name = "multilabel_margin_loss"
-    code = reduction_code(reduction, size_average, reduce)
+    code = reduction_of(reduction, size_average, reduce)
     x = floating(input, name)
     rows, n = rows_of(x, name)
     target = integers(target, name)
@@ -264,7 +250,7 @@ def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, r
     tensor(1.4100)
     """
     name = "multilabel_soft_margin_loss"
-    code = reduction_code(reduction, size_average, reduce)
+    code = reduction_of(reduction, size_average, reduce)
     x = floating(input, name)
     if x.ndim == 0:
         raise IndexError(f"{name}: expected an input of 1 or more dimensions, (N, C) or (C,), got shape []")
@@ -305,7 +291,7 @@ def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, r
     tensor(0.5200)
     """
     name = "cosine_embedding_loss"
-    code = reduction_code(reduction, size_average, reduce)
+    code = reduction_of(reduction, size_average, reduce)
     a, b = tensors(name, input1=input1, input2=input2)
     target = tensor_of(target).detach()
     if target.ndim > 1:
@@ -351,7 +337,7 @@ def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, s
     tensor(2.0000)
     """
     name = "triplet_margin_loss"
-    code = reduction_code(reduction, size_average, reduce)
+    code = reduction_of(reduction, size_average, reduce)
     a, b, c = tensors(name, anchor=anchor, positive=positive, negative=negative)
     _check_triplet(a, b, c, margin)
     p = float(p)
@@ -378,7 +364,7 @@ def triplet_margin_with_distance_loss(anchor, positive, negative, *, distance_fu
     >>> mg.nn.functional.triplet_margin_with_distance_loss(a, p, n, distance_function=far)
     tensor(4.)
     """
-    code = reduction_code(reduction)
+    code = reduction_of(reduction)
     _check_triplet(anchor, positive, negative, margin)
     distance = formulas.pairwise_distance if distance_function is None else distance_function
     return formulas.hinge(anchor, positive, negative, distance, margin, swap, code)

@@ -3,9 +3,9 @@
 from math import sqrt
 
 from .._engine import Kernel, filled, no_grad
+from ..ops._multi import average, check_writable
 from ..ops.arithmetic import lerp
 from ..ops.linalg import addmm
-from ..ops._multi import average, check_writable
 from .optimizer import Optimizer, check_state, number, one_element, with_gradients
 
 _LERP = Kernel("optimizers.lerp", 0.2)

@@ -19,7 +19,9 @@ class Required:
 required = Required()
 
 
-_global_pre_hooks, _global_post_hooks = OrderedDict(), OrderedDict()  # of every optimizer: PyTorch's two functions
+# Hooks of every optimizer, by PyTorch's two functions.
+_global_pre_hooks: OrderedDict = OrderedDict()
+_global_post_hooks: OrderedDict = OrderedDict()
 _HOOKS = (
     "_optimizer_step_pre_hooks",
     "_optimizer_step_post_hooks",
@@ -40,8 +42,8 @@ class Optimizer:
     A subclass may instead bring its own ``step(closure=None)``; the step hooks are called around it too.
     """
 
-    _buffers = ()  # keys of states that have the parameter's shape and dtype
-    _counters = ()  # keys of states that are one float32 number
+    _buffers: tuple[str, ...] = ()  # keys of states that have the parameter's shape and dtype
+    _counters: tuple[str, ...] = ()  # keys of states that are one float32 number
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
