@@ -146,8 +146,12 @@ UNLISTED = {
         subtract swapaxes true_divide
     """,
     "random, tested in test_random": "dropout",
-    "losses, tested in test_losses": """
-        binary_cross_entropy binary_cross_entropy_with_logits cross_entropy mse_loss nll_loss
+    "losses and what they are made of, tested in the files of losses": """
+        binary_cross_entropy binary_cross_entropy_with_logits cosine_embedding_loss cosine_similarity cross_entropy
+        ctc_loss gaussian_nll_loss hinge_embedding_loss huber_loss kl_div l1_loss linear_cross_entropy
+        margin_ranking_loss mse_loss multi_margin_loss multilabel_margin_loss multilabel_soft_margin_loss nll_loss
+        pairwise_distance poisson_nll_loss smooth_l1_loss soft_margin_loss triplet_margin_loss
+        triplet_margin_with_distance_loss
     """,
 }
 
