@@ -50,8 +50,8 @@ def play(monkeypatch, capsys):
     monkeypatch.syspath_prepend(EXAMPLES)
 
     def play(name, *arguments):
-        if name in {"digits", "iris", *PROGRAMS}:
-            pytest.importorskip("sklearn")
+        if name in {"digits", "iris"} | PROGRAMS:
+            pytest.importorskip("tqdm" if name in PROGRAMS else "sklearn")
         path = str(EXAMPLES / f"{name}.py")
         monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
         try:
