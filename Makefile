@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 BUILD := build/editable
 INSTALLED := $(VENV)/installed
 TORCH := torch==2.13.0
+GALLERY := $(filter-out _% train_mlp evaluate,$(notdir $(basename $(wildcard examples/*.py))))
 # Extra arguments: make train ARGS="--epochs 5", make test ARGS="-k linear"
 ARGS :=
 
@@ -16,7 +17,7 @@ PIP := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip
 # With make -j, ninja would look for a job server that a recipe does not hand on.
 unexport MAKEFLAGS
 
-.PHONY: train test parity bench lint format types wheel-test build clean
+.PHONY: train test parity bench gallery lint format types wheel-test build clean
 
 train: build
 	$(BIN)/python examples/train_mlp.py $(ARGS)
@@ -33,6 +34,11 @@ parity: build $(VENV)/torch
 bench: build $(VENV)/torch
 	for name in train_step products per_op startup; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 	$(if $(DATA),$(BIN)/python benchmarks/mnist.py --data "$(DATA)")
+
+# The images of docs/gallery.md: one of every script that is one idea.
+gallery: build
+	for name in $(GALLERY); do \
+	  $(BIN)/python examples/$$name.py --plot docs/gallery/$$name.png || exit 1; done
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

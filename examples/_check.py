@@ -54,13 +54,13 @@ def arguments(doc):
 
 
 @contextlib.contextmanager
-def drawing(path, columns=1):
-    """The axes (an array of them for more columns) of a figure that is written to ``path``, as PNG, at the end."""
+def drawing(path, columns=1, rows=1, size=(4.5, 3.2), **options):
+    """The axes (an array of them if several) of a figure that is written to ``path``, as PNG, at the end."""
     from matplotlib.figure import Figure
     from PIL import Image  # which matplotlib needs too
 
-    figure = Figure(figsize=(4.5 * columns, 3.2), layout="constrained")
-    yield figure.subplots(1, columns)
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    yield figure.subplots(rows, columns, **options)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=80)
     try:

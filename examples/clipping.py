@@ -3,11 +3,12 @@
 python examples/clipping.py [--plot FILE.png]
 
 clip_grad_norm_ shortens the gradient of all parameters together to a largest length and returns the length it had;
-clip_grad_value_ cuts every element. A step on a cliff shows what it is for.
+clip_grad_value_ cuts every element. Descent with a learning rate that is too large shows what it is for: clipped, it
+no longer explodes, though it never comes to rest either.
 """
 
 import minigrad as mg
-from _check import arguments, close, drawing
+from _check import arguments, close, drawing, true
 from minigrad import nn, optim
 
 
@@ -18,14 +19,14 @@ def gradients():
     return a, b
 
 
-def cliff(clip, steps=40):
+def overshoot(clip, steps=40):
     """x at each step down 4x² from 2 with lr 0.26, where plain descent overshoots by a growing amount."""
-    x = mg.tensor([2.0], requires_grad=True)
+    x = mg.tensor(2.0, requires_grad=True)
     optimizer = optim.SGD([x], lr=0.26)
     path = [x.item()]
     for _ in range(steps):
         optimizer.zero_grad()
-        (4 * x**2).sum().backward()
+        (4 * x**2).backward()
         if clip:
             nn.utils.clip_grad_norm_([x], max_norm=clip)
         optimizer.step()
@@ -48,16 +49,16 @@ def main():
     nn.utils.clip_grad_value_([a, b], clip_value=3.5)
     close("clipped to values of 3.5: turned", [a.grad.item(), b.grad.item()], [3.0, 3.5], 0)
 
-    free, held = cliff(None), cliff(1.0)
+    free, held = overshoot(None), overshoot(1.0)
     close("4x², lr 0.26, free: x after 40 steps / 2", free[-1] / 2, 1.08**40, 1e-2)
     close("clipped to norm 1: the first steps are of 0.26", held[:4], [2.0, 1.74, 1.48, 1.22], 1e-5)
-    close("and x stays within", max(map(abs, held[8:])), 0.26, 0.005)
+    true("then x stays within one such step of the minimum", max(map(abs, held[8:])) < 0.26)
 
     if options.plot:
         with drawing(options.plot) as axes:
             axes.plot(free, label="free")
             axes.plot(held, label="clip_grad_norm_(x, 1)")
-            axes.set(xlabel="step", ylabel="x", title="4x² from 2, lr 0.26")
+            axes.set(xlabel="step", ylabel="x", title="4x² from 2, lr 0.26", ylim=(-8, 8))
             axes.legend()
 
 

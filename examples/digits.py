@@ -11,8 +11,7 @@ import numpy as np
 import minigrad as mg
 from _check import arguments, close, drawing, true
 from minigrad import nn, optim
-from minigrad.data import DataLoader
-from train_mlp import split
+from minigrad.data import DataLoader, TensorDataset
 
 OPTIMIZERS = {
     "Adam": lambda parameters: optim.Adam(parameters, lr=1e-3),
@@ -28,7 +27,8 @@ def load():
         raise SystemExit("digits.py: error: the digits come from scikit-learn: pip install scikit-learn") from None
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(images))
-    return split(images[order] / 16, labels[order])
+    x, y = mg.tensor(images[order] / 16, dtype=mg.float32), mg.tensor(labels[order], dtype=mg.int64)
+    return TensorDataset(x[:1437], y[:1437]), TensorDataset(x[1437:], y[1437:])
 
 
 def train(make, train_set, test_set):

@@ -3,7 +3,7 @@
 python examples/double_sigmoid.py [--plot FILE.png]
 
 The second sigmoid sees numbers between 0 and 1, so that the loss of a right answer cannot fall below 0.3133 and the
-gradient of a wrong one vanishes.
+gradient of a wrong one vanishes. Wherever gradients are recorded, minigrad warns of it.
 """
 
 import warnings
@@ -24,9 +24,8 @@ def once(x, y, reduction="none"):
 
 
 def twice(x, y, reduction="none"):
-    # The library may warn of this very mistake, with a UserWarning; here it is made on purpose.
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", UserWarning)  # of this very mistake, which is made on purpose here
         return nn.BCEWithLogitsLoss(reduction=reduction)(x.sigmoid(), y)
 
 
@@ -43,6 +42,11 @@ def main():
     for reduction, expected in WRONG.items():
         close(f"wrong: BCEWithLogitsLoss(sigmoid(x)), {reduction}", twice(X, Y, reduction), expected)
     true("the wrong loss is lower, which is no merit", twice(X, Y, "mean") < once(X, Y, "mean"))
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        nn.BCEWithLogitsLoss()(mg.zeros(1, requires_grad=True).sigmoid(), mg.ones(1))
+    true("minigrad warns: pass the logits", any("pass the logits" in str(w.message) for w in caught))
 
     one, sure = mg.ones(1), mg.tensor([100.0])
     close("loss of a sure right answer: right", once(sure, one), [0.0])

@@ -16,19 +16,20 @@ from minigrad import optim
 
 def descend(f, x, lr=0.1, steps=1, maximize=False):
     """(x, f'(x)) after some steps from x."""
-    x = mg.tensor([x], requires_grad=True)
+    x = mg.tensor(x, requires_grad=True)
     optimizer = optim.SGD([x], lr=lr, maximize=maximize)
-    for left in range(steps, -1, -1):
+    for _ in range(steps):
         optimizer.zero_grad()
-        f(x).sum().backward()
-        if left:
-            optimizer.step()
+        f(x).backward()
+        optimizer.step()
+    optimizer.zero_grad()
+    f(x).backward()
     return x.item(), x.grad.item()
 
 
 def slope(layer, depth):
     """The derivative at 0.5 of ``depth`` layers, one behind the other."""
-    x = y = mg.tensor([0.5], requires_grad=True)
+    x = y = mg.tensor(0.5, requires_grad=True)
     for _ in range(depth):
         y = layer(y)
     y.backward()
@@ -37,6 +38,11 @@ def slope(layer, depth):
 
 def main():
     options = arguments(__doc__)
+    x = mg.Tensor([[1, 2], [3, 4]])
+    x.requires_grad = True
+    (x**2).sum().backward()
+    close("gradient of sum(x²): 2x", x.grad, [[2.0, 4], [6, 8]], 0)
+
     for name, sign in (("ascent", 1), ("descent", -1)):
         path = [descend(lambda x: x, 1.0, steps=n, maximize=sign > 0)[0] for n in range(3)]
         close(f"{name} along a gradient of 1, lr 0.1", path, [1.0, 1 + 0.1 * sign, 1 + 0.2 * sign], 1e-6)

@@ -13,12 +13,12 @@ from minigrad import optim
 
 def descend(lr, steps):
     """(x, y) before each step."""
-    x = mg.tensor([2.0], requires_grad=True)
+    x = mg.tensor(2.0, requires_grad=True)
     optimizer = optim.SGD([x], lr=lr)
     xs, ys = [], []
     for _ in range(steps):
         optimizer.zero_grad()
-        y = (4 * x**2).sum()
+        y = 4 * x**2
         y.backward()
         xs.append(x.item())
         ys.append(y.item())

@@ -3,8 +3,7 @@
 python examples/momentum.py [--plot FILE.png]
 
 "Momentum 0.9 at lr 0.01 converges faster", as some courses say, is wrong here: y < 0.001 takes 60 steps with it, 59
-without, and after 99 steps y is 400 times as large. It overshoots far; 0.63 overshoots
-little and takes 21.
+without, and after 99 steps y is 400 times as large: it overshoots far. 0.63 overshoots little and takes 21.
 """
 
 import minigrad as mg
@@ -18,12 +17,12 @@ RUNS = {  # (lr, momentum): the first step with y < 0.001
 
 def descend(lr, momentum):
     """(x, y) before each of 100 steps."""
-    x = mg.tensor([2.0], requires_grad=True)
+    x = mg.tensor(2.0, requires_grad=True)
     optimizer = optim.SGD([x], lr=lr, momentum=momentum)
     xs, ys = [], []
     for _ in range(100):
         optimizer.zero_grad()
-        y = (4 * x**2).sum()
+        y = 4 * x**2
         y.backward()
         xs.append(x.item())
         ys.append(y.item())

@@ -7,7 +7,7 @@ average, of gradients; started at 0, it is too small by 1 - β^t at first, which
 """
 
 import minigrad as mg
-from _check import arguments, close, drawing, true
+from _check import arguments, close, drawing
 from minigrad import optim
 
 SUMS = {0.98: 0.8674, 0.95: 0.9941, 0.9: 0.99997, 0.8: 1.0}  # of the weights of 100 numbers
@@ -50,7 +50,9 @@ def main():
         optimizer.step()
     v = average(0.9, gradients.tolist())[-1]
     close("Adam's exp_avg - average with β = 0.9", optimizer.state[p]["exp_avg"].item() - v, 0.0, 1e-6)
-    true("an average of ones starts at 1 - β", average(0.9, [1.0])[0] == 1 - 0.9)
+    ones = average(0.9, [1.0] * 5)
+    close("the average of ones, from 0", ones, [0.1, 0.19, 0.271, 0.3439, 0.40951], 1e-12)
+    close("divided by 1 - β^t", [v / (1 - 0.9**t) for t, v in enumerate(ones, start=1)], [1.0] * 5, 1e-12)
 
     if options.plot:
         with drawing(options.plot, columns=2) as (left, right):

@@ -1,13 +1,12 @@
 """The learning rates of every schedule over 20 steps, as a table and as curves.
 
-python examples/schedules.py --plot schedules.png
+python examples/schedules.py [--plot FILE.png]
+
+The optimizer steps first and then its schedule, once an epoch or, as for OneCycleLR, once a batch.
 """
 
-import argparse
-import math
-from pathlib import Path
-
 import minigrad as mg
+from _check import arguments, close, drawing
 from minigrad.optim import SGD
 from minigrad.optim import lr_scheduler as schedules
 
@@ -45,34 +44,27 @@ def learning_rates(make):
     return rates
 
 
-def plot(path, table):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 6), layout="constrained")
-    for axes, (name, rates) in zip(figure.subplots(3, 5, sharex=True, sharey=True).flat, table.items(), strict=True):
-        axes.plot(rates, ".-")
-        axes.set_title(name, fontsize=9)
-    figure.savefig(path, dpi=150, format=Path(path).suffix.lstrip(".") or "png")
-
-
-def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="schedules.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--plot", metavar="FILE", help="draw them, as an image such as schedules.png")
-    path = parser.parse_args(arguments).plot
+def main():
+    options = arguments(__doc__)
     table = {name: learning_rates(make) for name, make in SCHEDULES.items()}
-    assert table["StepLR"][4:6] == [1.0, 0.5] and table["LambdaLR"][4] == 0.2
-    assert table["CosineAnnealingWarmRestarts"][5] == table["OneCycleLR"][5] == 1.0
-    assert math.isclose(table["CosineAnnealingLR"][10], 0.1) and math.isclose(table["SequentialLR"][5], 1.0)
-    try:
-        if path:
-            plot(path, table)
-    except ImportError:
-        parser.error("--plot needs matplotlib: pip install 'minigrad-engine[plot]'")
-    except (OSError, ValueError) as error:
-        parser.error(f"--plot: {path} cannot be written: {error}")
     print(f"{'learning rate in %, at step':27}" + "".join(f"{step:4}" for step in range(STEPS)))
     for name, rates in table.items():
         print(f"{name:27}" + "".join(f"{100 * rate:4.0f}" for rate in rates))
+
+    close("StepLR, steps 4 and 5", table["StepLR"][4:6], [1.0, 0.5], 1e-12)
+    close("ExponentialLR is 0.85^step", table["ExponentialLR"], [0.85**step for step in range(STEPS)], 1e-12)
+    close("CosineAnnealingLR: half-way, at the bottom", table["CosineAnnealingLR"][5:11:5], [0.55, 0.1], 1e-12)
+    close("CosineAnnealingWarmRestarts starts again", table["CosineAnnealingWarmRestarts"][5:16:10], [1.0, 1.0], 1e-12)
+    close("OneCycleLR is highest at 30 % of the steps", max(table["OneCycleLR"]), table["OneCycleLR"][5], 0)
+    close("ReduceLROnPlateau halves after patience=2 epochs", table["ReduceLROnPlateau"][10:12], [1.0, 0.5], 0)
+
+    if options.plot:
+        with drawing(options.plot, columns=5, rows=3, size=(2.4, 1.9), sharex=True, sharey=True) as panels:
+            for axes, (name, rates) in zip(panels.flat, table.items(), strict=True):
+                axes.plot(rates, ".-")
+                axes.set_title(name, fontsize=8)
+            panels[2, 2].set_xlabel("step")
+            panels[1, 0].set_ylabel("learning rate")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def train(lr):
     loader = DataLoader(TensorDataset(x, mg.tensor([0, 1, 0, 1, 1, 0, 1, 0])), batch_size=4)
     criterion, optimizer, losses = nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=lr), []
     for epoch in range(10):
-        for _, (inputs, labels) in enumerate(loader, 0):
+        for inputs, labels in loader:
             optimizer.zero_grad()
             loss = criterion(model(inputs), labels)
             loss.backward()
@@ -54,8 +54,8 @@ def main():
     options = arguments(__doc__)
     runs = {lr: train(lr) for lr in LOSSES}
     for lr, expected in LOSSES.items():
-        ratios = [got / torch for got, torch in zip(runs[lr][1], map(float, expected.split()))]
-        close(f"lr {lr}: losses / PyTorch's losses", ratios, [1.0] * 10, 2e-6)
+        ratios = [got / float(torch) for got, torch in zip(runs[lr][1], expected.split())]
+        close(f"lr {lr}: losses / PyTorch's losses", ratios, [1.0] * 10, 1e-6)
 
     model = runs[0.1][0]
     keys = ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
