@@ -55,6 +55,8 @@ cdef double serial_rate[SLOTS]
 cdef int measured[SLOTS]
 cdef double purse = TRIAL
 cdef bint sharing = True             # else every call is serial until ``next_trial``
+cdef bint always = False             # every call that may be shared is
+cdef Py_ssize_t shared_calls = 0
 cdef double next_trial = 0, patience = 1
 
 
@@ -91,8 +93,15 @@ def start_threads():
 
 
 def thread_stats():
-    """Whether threads were started, whether calls are shared at present, and the seconds in the purse (DESIGN c)."""
-    return {"started": driver != NULL, "sharing": sharing, "purse": 1e-9 * purse}
+    """Whether threads were started, whether calls are shared at present, seconds in the purse (DESIGN c), shared calls."""
+    return {"started": driver != NULL, "sharing": sharing, "purse": 1e-9 * purse, "calls": shared_calls}
+
+
+def share_always(bint on=True):
+    """Start the threads and share all work large enough, paying or not: so tests see what threads compute."""
+    global always
+    start_threads()
+    always = on
 
 
 def _after_fork():
@@ -106,7 +115,7 @@ if hasattr(os, "register_at_fork"):
 
 cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t units, double cost) except -1:
     """Run ``units`` units of a kernel whose estimated serial time is ``cost`` nanoseconds."""
-    global driver_busy, shareable
+    global driver_busy, shareable, shared_calls
     cdef double start
     cdef Py_ssize_t chunks
     if units <= 0:
@@ -123,7 +132,8 @@ cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_s
         shareable += cost
         if shareable > DEBT:
             start_threads()
-    if driver != NULL and not driver_busy and measured[slot] >= FIRST and (sharing or mg_now() >= next_trial):
+    if driver != NULL and not driver_busy and (
+            always or (measured[slot] >= FIRST and (sharing or mg_now() >= next_trial))):
         chunks = threads if threads < units else units
         driver_busy = True
         with nogil:
@@ -131,7 +141,9 @@ cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_s
             driver(<Py_ssize_t>f, bufs, dims, scalars, units, chunks)
             start = mg_now() - start
         driver_busy = False
-        shared_took(cost * serial_rate[slot] - start)
+        shared_calls += 1
+        if not always:
+            shared_took(cost * serial_rate[slot] - start)
     else:
         with nogil:
             start = mg_now()

@@ -526,7 +526,7 @@ cdef Tensor floating(object value, str function, str name):
     if not isinstance(value, Tensor):
         raise TypeError(f"{function}: {name} must be a Tensor, got {type(value).__name__}")
     if CATEGORY[(<Tensor>value).dt] != 2:
-        raise RuntimeError(f"{function}: {name} must be floating point, got {value.dtype!r}")
+        raise NotImplementedError(f"{function}: {name} must be floating point, got {value.dtype!r}")
     return <Tensor>value
 
 

@@ -12,8 +12,19 @@ from .comparing import close
 
 DTYPES = ("float32", "float64")
 REDUCTIONS = ("none", "mean", "sum")
-SHAPES = [(7, 5), (5,), (1, 2), (3, 1), (4, 3, 6), (2, 4, 3, 2), (5, 200), (0, 3), (2, 3, 0)]  # (N, C, ...) and (C,)
-FLAT = [(), (1,), (6,), (3, 4), (2, 3, 4), (0,), (3, 0), (5000,)]
+SHAPES = [
+    (7, 5),
+    (5,),
+    (1, 2),
+    (3, 1),
+    (4, 3, 6),
+    (2, 4, 3, 2),
+    (5, 200),
+    (0, 3),
+    (2, 3, 0),
+    (2, 3, 1, 2, 3),
+]  # (N, C, ...) and (C,)
+FLAT = [(), (1,), (6,), (3, 4), (2, 3, 4), (2, 1, 3, 2), (1, 2, 1, 3, 2), (0,), (3, 0), (5000,)]
 inf, nan = np.inf, np.nan
 
 
@@ -199,12 +210,15 @@ def test_mse_broadcasts(shapes, dtype):
 # --- both ways of asking ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss", "binary_cross_entropy_with_logits", "mse_loss"])
+NAMES = ["cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("average", "reduce"), list(product((None, False, True), repeat=2))[1:])
 def test_deprecated_reductions(name, average, reduce):
     rng = np.random.default_rng(8)
     labels = name in ("cross_entropy", "nll_loss")
-    arrays = {"x": rng.normal(size=(3, 4)), "target": np.array([1, 0, 3]) if labels else rng.random((3, 4))}
+    arrays = {"x": rng.uniform(0.1, 0.9, (3, 4)), "target": np.array([1, 0, 3]) if labels else rng.random((3, 4))}
     with pytest.warns(UserWarning, match="please use reduction="):
         compare(
             lambda F, v: getattr(F, name)(v["x"], v["target"], size_average=average, reduce=reduce), arrays, ("x",),
@@ -360,3 +374,46 @@ def test_extreme_mse(dtype):
         compare(
             lambda F, v, r=reduction: F.mse_loss(v["x"], v["target"], reduction=r), {"x": x, "target": t}, ("x",), dtype
         )
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+X, P, T = np.ones((3, 4)), np.full((3, 4), 0.5), np.array([0, 1, 3])
+BCE, LOGITS = "binary_cross_entropy", "binary_cross_entropy_with_logits"
+WRONG = [
+    *((f, a, o) for f in ("cross_entropy", "nll_loss") for a, o in [
+        ((X, T[:2]), {}), ((X, T + 1), {}), ((X, T - 1), {}), ((X, T), {"weight": np.ones(3)}),
+        ((X, T), {"weight": np.ones((1, 4))}), ((X, T), {"weight": np.ones(4, "f4")}), ((X, T), {"reduction": "avg"}),
+        ((X, T), {"reduction": None}), ((X[0], T), {}), ((X[None], T), {}),
+        ((X.astype(int), T), {}), ((X, np.array(1)), {}), ((X, T[:, None]), {}), ((X[:, :0], T), {}),
+        ((X[None], np.zeros((1, 3), int)), {}), ((X, T), {"ignore_index": 0, "weight": np.ones(5)}),
+    ]),
+    *(("cross_entropy", (X, t), o) for t, o in [
+        (T, {"label_smoothing": 1.1}), (P, {"ignore_index": 1}), (P[:, :3], {}),
+        (P.astype(int), {}), (T * 1.0, {}), (P, {"weight": np.ones(3)}), (P, {"label_smoothing": 2.0}),
+    ]),
+    *((f, a, o) for f in (BCE, LOGITS) for a, o in [
+        ((P, P[:2]), {}), ((P, P[0]), {}), ((P, P), {"weight": np.ones(3)}), ((P, P), {"reduction": "avg"}),
+        ((P.astype(int), P), {}),
+    ]),
+    ("nll_loss", (np.array(1.0), T[0]), {}),
+    (BCE, (P + 1, P), {}), (BCE, (P - 1, P), {}), (BCE, (P * nan, P), {}), (BCE, (P, P + 1), {}), (BCE, (P, P - 1), {}),
+    (LOGITS, (P, P), {"pos_weight": np.ones(3)}),
+    ("mse_loss", (X, X[:2]), {}), ("mse_loss", (X.astype(int), X.astype(int)), {}),
+    ("mse_loss", (X, X), {"reduction": 1}), ("mse_loss", (X, X), {"weight": np.ones(3)}),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_errors():
+    for name, arguments, options in WRONG:
+        kinds = []
+        for m in (mg, torch):
+            given = [m.from_numpy(np.array(a)) for a in arguments]
+            more = {k: m.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+            with pytest.raises((RuntimeError, ValueError, IndexError, TypeError)) as caught:
+                getattr(m.nn.functional, name)(*given, **more)
+            kinds.append(caught.type)
+        what = f"{name} {[np.shape(a) for a in arguments]} {arguments[-1].ravel()[:3]} {options}: {kinds}"
+        assert kinds[0] is kinds[1] or kinds == [NotImplementedError, RuntimeError], what
+        close("losses", None, None, what)
