@@ -783,7 +783,9 @@ def margin_ranking_loss(input1, input2, target, double margin=0.0, size_average=
     cdef Tensor t = signs(target, input1), d
     if (<Tensor>input1).nd != (<Tensor>input2).nd or (<Tensor>input1).nd != t.nd:
         raise RuntimeError("margin_ranking_loss : All input tensors should have same dimension but got sizes: "
-                           f"input1: {sizes(input1)}, input2: {sizes(input2)}, target: {sizes(t)}")
+                           f"input1: {sizes(input1)}, input2: {sizes(input2)}, target: {sizes(t)}"
+                           + (f"; use target.reshape({', '.join(map(str, input1.shape))})"
+                              if same(input1, input2) and t.count == (<Tensor>input1).count and t.nd else ""))
     d, t = pair(input1 - input2, t, "margin_ranking_loss", False, True)
     return (<EachLoss>MARGIN_RANKING).call(d, t, None, None, margin, code)
 

@@ -257,10 +257,10 @@ def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, r
         raise IndexError(f"{name}: expected an input of 1 or more dimensions, (N, C) or (C,), got shape []")
     advise(x, name, "applies sigmoid itself, so that it learns badly", "pass the logits, or use binary_cross_entropy")
     target = tensor_of(target, x)
-    if x.ndim == 2 and x.shape[1] == 1 < x.shape[0] and target.shape == x.shape[:1]:
+    if (*x.shape, *target.shape) in ((x.numel(), 1, x.numel()), (x.numel(), x.numel(), 1)) and x.numel() > 1:
         raise ValueError(
-            f"{name}: input {list(x.shape)} and target {list(target.shape)} would broadcast to {[x.shape[0]] * 2}, "
-            "comparing every row with every other; use target.unsqueeze(1)"
+            f"{name}: input {list(x.shape)} and target {list(target.shape)} would broadcast to {[x.numel()] * 2}, "
+            f"comparing every row with every other; use target.{'un' * (x.ndim == 2)}squeeze(1)"
         )
     if weight is not None:
         weight = tensor_of(weight, x)
