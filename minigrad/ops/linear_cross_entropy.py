@@ -230,8 +230,9 @@ def _chunks(x, w, b, target, weight, call, scale, needs, dy=None):
     dxs = None if dx is None else view(dx, (n, d), (d, 1))
     dws = None if dw is None else view(dw, (c, positions, d), (positions * d, d, 1))
     dbs = None if db is None else filled((positions, c), 0, dtype)
-    if dw is not None and n == 0:
-        write_memory(dw, filled((), 0, dtype))
+    for v, terms in ((dx, positions), (dw, n)):  # sums over nothing
+        if v is not None and terms == 0:
+            write_memory(v, filled((), 0, dtype))
     for position in range(positions):
         wp = view(ws, (c, d), (ws.stride(0), ws.stride(2)), position * ws.stride(1))
         bp = None if bs is None else view(bs, (c,), (1,), position * c)
@@ -367,10 +368,13 @@ def _check_target(target, lead, c, out, ignore_index):
         )
     if shape == (1,) and not lead:
         return False
+    if len(shape) == 1 and not lead:
+        raise ValueError(f"For 1D input, 1D target must have size 1, but got target size: {shape[0]}")
     if lead and (not shape or shape[0] != lead[0]):
         raise ValueError(
             f"Expected input batch_size ({lead[0]}) to match target batch_size ({shape[0] if shape else 0})."
         )
     if shape != (*lead, *out):
-        raise RuntimeError(f"linear_cross_entropy: Expected target size {[*lead, *out]}, got {list(shape)}")
+        hint = f"; squeeze the target: target.squeeze({len(lead)})" if shape == (*lead, 1, *out) else ""
+        raise RuntimeError(f"linear_cross_entropy: Expected target size {[*lead, *out]}, got {list(shape)}{hint}")
     return False
