@@ -232,12 +232,12 @@ for dtype in (mg.float32, mg.float64):
     soft = mg.tensor(rng.random_sample((301, 3001)), dtype=dtype)
     weight = mg.tensor(rng.random_sample(3001), dtype=dtype)
     inputs = x, w, b
-    v = mg.tensor(rng.standard_normal((1501, 2, 65))[..., ::-1].copy(), dtype=dtype, requires_grad=True)
+    v = mg.tensor(rng.standard_normal((1501, 2, 130)), dtype=dtype, requires_grad=True)[..., ::2]
     for target, parameters, options in (
-        (t, inputs, {}), (soft, inputs, {"weight": weight}), (t[:, None] // [2, 3], (x, v), {"label_smoothing": 0.1}),
+        (t, inputs, {}), (soft, inputs, {"weight": weight}), (t[:, None] // mg.tensor([2, 3]), (x, v), {"label_smoothing": 0.1}),
     ):
         for reduction in ("mean", "none"):
-            for chunk in (None, 64):
+            for chunk in (None, 64) if target is t else (64,):
                 options["options"] = mg.nn.LinearCrossEntropyOptions(batch_chunk_size=chunk)
                 bias = parameters[2] if len(parameters) > 2 else None
                 y = mg.nn.functional.linear_cross_entropy(
@@ -250,7 +250,7 @@ for dtype in (mg.float32, mg.float64):
 
 def test_same_bits_with_any_number_of_threads():
     one = run_python("-c", SCRIPT, 1)
-    assert len(one.split()) == 88
+    assert len(one.split()) == 60
     assert run_python("-c", SCRIPT, 2) == one
     assert run_python("-c", SCRIPT, 4, NUMBA_NUM_THREADS="4") == one
 
