@@ -234,7 +234,8 @@ for dtype in (mg.float32, mg.float64):
     inputs = x, w, b
     v = mg.tensor(rng.standard_normal((1501, 2, 130)), dtype=dtype, requires_grad=True)[..., ::2]
     for target, parameters, options in (
-        (t, inputs, {}), (soft, inputs, {"weight": weight}), (t[:, None] // mg.tensor([2, 3]), (x, v), {"label_smoothing": 0.1}),
+        (t, inputs, {}), (soft, inputs, {"weight": weight}),
+        (t[:, None] // mg.tensor([2, 3]), (x, v), {"label_smoothing": 0.1}),
     ):
         for reduction in ("mean", "none"):
             for chunk in (None, 64) if target is t else (64,):
