@@ -32,7 +32,7 @@ parity: build $(VENV)/torch
 
 # Beside PyTorch, on an otherwise idle machine; with the MNIST run too: make bench DATA=folder-with-the-IDX-files
 bench: build $(VENV)/torch
-	for name in train_step products per_op startup; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in train_step products per_op startup linear_cross_entropy; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 	$(if $(DATA),$(BIN)/python benchmarks/mnist.py --data "$(DATA)")
 
 # The images of docs/gallery.md: one of every script that is one idea.

@@ -145,6 +145,8 @@ def write(name, rows):
             measured = ", ".join(f"{k} {v:.4g} {unit if unit == 'us' else 's'}" for k, v in entry[unit].items())
             if "GFLOP/s" in entry:
                 measured += " (" + ", ".join(f"{k} {v}" for k, v in entry["GFLOP/s"].items()) + " GFLOP/s)"
+            if "memory" in entry:
+                measured += " (memory: " + ", ".join(f"{k} {v}" for k, v in entry["memory"].items()) + ")"
             ratio = entry.get("ratio", "")
             spread = entry.get("spread", {})
             if isinstance(ratio, dict):

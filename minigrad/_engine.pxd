@@ -72,6 +72,7 @@ cdef Tensor alias(Tensor x)
 cdef Tensor to_contiguous(Tensor x)
 cdef Tensor strided_view(Tensor x, int ndim, Py_ssize_t *shape, Py_ssize_t *stride, Py_ssize_t offset)
 cdef bint needs_grad(Tensor x) except -1
+cdef bint made_by(Tensor x, Op op) noexcept
 cdef Tensor record(Op op, Tensor y, tuple inputs, tuple saved)
 cdef Tensor save_output(Tensor y)
 cdef Tensor full(int dt, int nd, Py_ssize_t *shape, object value)

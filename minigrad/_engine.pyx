@@ -391,6 +391,7 @@ cdef enum:
     TO_BOOL = 2     # the result is bool
     INTS = 4        # integers and bools only
     NO_BOOL = 8     # refuses bool
+    NOTED = 16      # the storage of the result remembers the operation, see ``made_by``
 
 cdef int default_float = F32
 cdef Op CAST_OP, SLOT, IDENTITY, SUB, MUL, DIV, POW, NEG, ABS, EQ, NE, LT, LE, GT, GE, AND, OR, XOR, INVERT
@@ -544,6 +545,16 @@ cdef object binary(Op op, object a, object b):
     return apply_binary(op, as_operand(a, "input"), as_operand(b, "other"))
 
 
+cdef inline void note(Op op, Tensor y) noexcept:
+    y.storage.made_by, y.storage.made_at = <void *>op, y.storage.version
+
+
+cdef bint made_by(Tensor x, Op op) noexcept:
+    """Whether x, or what it is a view of, is what the NOTED ``op`` returned, recorded or not, and not written since."""
+    return (x.storage.made_by == <void *>op and x.storage.made_at == x.storage.version) or (
+        x.node is not None and x.node.op is op)
+
+
 cdef Tensor apply_unary(Op op, Tensor x):
     cdef int dt = compute_dtype(op, x.dt)
     cdef int to = BOOL if op.kind & TO_BOOL else dt
@@ -563,6 +574,8 @@ cdef Tensor apply_unary(Op op, Tensor x):
         operands[0], operands[1] = <PyObject *>y, <PyObject *>x
         units = plan(2, operands, y.nd, y.shape_, dims) if y.count else 0
     launch(k.find(dt, to), bufs, dims, NULL, units, y.count * k.cost)
+    if op.kind & NOTED:
+        note(op, y)
     if mg_grad_off == 0 and op.rules and needs_grad(x):
         push(op, y, (edge_of(x),), saved_of(op, op.saves0, x, None, y), None)
     return y
@@ -841,6 +854,8 @@ cdef tuple pack(tuple saved, tuple outputs):
 
 
 cdef Tensor record(Op op, Tensor y, tuple inputs, tuple saved):
+    if op.kind & NOTED:
+        note(op, y)
     if mg_grad_off or CATEGORY[y.dt] != 2:
         return y
     edges = edges_of(inputs)
@@ -1054,6 +1069,8 @@ cdef Tensor apply_inplace(Op op, Tensor x, object other):
             dims[0] = 3
             launch(k.find(dt, dt), bufs, dims, NULL, x.count, x.count * k.cost)
             x.storage.version += 1
+            if op.kind & NOTED and x.base is None:
+                note(op, x)
             return x
         k = op.strided if CATEGORY[dt] == 2 else op.int_strided
         operands[0] = operands[1] = <PyObject *>x

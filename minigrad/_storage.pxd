@@ -30,6 +30,8 @@ cdef class Storage:
     cdef int size_class
     cdef bint readonly
     cdef uint32_t version
+    cdef uint32_t made_at
+    cdef void *made_by         # the operation that filled it, at that version, if it is one that losses ask for
     cdef object owner
 
 cdef Storage new_storage(Py_ssize_t nbytes)

@@ -3,6 +3,7 @@
 import math
 
 from ..ops.linear_cross_entropy import LinearCrossEntropyOptions, linear_cross_entropy
+from ..ops.losses import zero_of
 from .linear import Linear
 from .losses import _Loss
 
@@ -14,7 +15,7 @@ class LinearCrossEntropyLoss(_Loss):
 
     input (N, in_features), target as CrossEntropyLoss; for ``out_features`` (d1, ...) a loss at each of these
     positions, target (N, d1, ...). ``linear`` is the layer: its weight (num_classes * d1 * ..., in_features) and, if
-    ``bias``, its bias. weight, ignore_index, label_smoothing, reduction, options: as
+    ``bias``, its bias. weight, ignore_index, label_smoothing, reduction, options, all_ignored: as
     ``nn.functional.linear_cross_entropy``, which says what it computes, and which takes other leading dimensions too.
 
     >>> import minigrad as mg
@@ -24,13 +25,16 @@ class LinearCrossEntropyLoss(_Loss):
     """
 
     def __init__(self, in_features, num_classes, *, out_features=(), bias=False, device=None, dtype=None,
-                 reduction="mean", weight=None, ignore_index=None, label_smoothing=0.0, options=None):  # fmt: skip
+                 reduction="mean", weight=None, ignore_index=None, label_smoothing=0.0, options=None,
+                 all_ignored="nan"):  # fmt: skip
         if weight is not None and tuple(weight.shape) != (num_classes,):
             raise RuntimeError(f"expected weight shape to be {(num_classes,)}, got {tuple(weight.shape)}")
         if not 0 <= label_smoothing <= 1:
             raise RuntimeError(f"expected label_smoothing to be in range [0, 1], got {label_smoothing}")
         super().__init__(None, None, reduction)
         self.register_buffer("weight", weight)
+        zero_of(all_ignored)
+        self.all_ignored = all_ignored
         self.num_classes, self.out_features = num_classes, tuple(out_features)
         self.ignore_index, self.label_smoothing, self.options = ignore_index, label_smoothing, options
         self.linear = Linear(in_features, math.prod(self.out_features, start=num_classes), bias, device, dtype)
@@ -43,6 +47,7 @@ class LinearCrossEntropyLoss(_Loss):
         return linear_cross_entropy(
             input, w, target, linear_bias=b, weight=self.weight, reduction=self.reduction,
             ignore_index=self.ignore_index, label_smoothing=self.label_smoothing, options=self.options,
+            all_ignored=self.all_ignored,
         )  # fmt: skip
 
     def extra_repr(self):

@@ -1,8 +1,7 @@
 """Losses as modules: each keeps its options and calls the function in ``nn.functional``; class weights are buffers."""
 
-import warnings
-
 from ..ops import losses as ops
+from ..ops._warn import warn_user
 from ..ops.gaussian_nll import gaussian_nll_loss
 from .module import Module
 
@@ -15,10 +14,7 @@ class _Loss(Module):
         if size_average is not None or reduce is not None:
             mean = size_average is None or size_average
             reduction = "none" if reduce is not None and not reduce else "mean" if mean else "sum"
-            warnings.warn(
-                f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.",
-                stacklevel=3,
-            )
+            warn_user(f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.")
         if reduction not in self._reductions:  # here, so that a typo shows where it was made
             known = ", ".join(map(repr, self._reductions[:-1]))
             raise ValueError(f"{reduction} is not a valid value for reduction: use {known} or {self._reductions[-1]!r}")
@@ -29,7 +25,8 @@ class CrossEntropyLoss(_Loss):
     """log_softmax and negative log-likelihood in one: classification from logits.
 
     input (N, C), (N, C, d1, ...) or (C,), logits. target: class indices (N,), (N, d1, ...) or (), of any integer dtype,
-    or class probabilities in the shape of the input. 'mean' divides by the weights of the targets that count.
+    or class probabilities in the shape of the input. 'mean' divides by the weights of the targets that count; if none
+    does, it is nan as in PyTorch, or 0 with ``all_ignored="zero"``.
 
     >>> import minigrad as mg
     >>> loss = mg.nn.CrossEntropyLoss(weight=mg.tensor([1.0, 2.0]))
@@ -38,32 +35,40 @@ class CrossEntropyLoss(_Loss):
     """
 
     def __init__(self, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean",
-                 label_smoothing=0.0):  # fmt: skip
+                 label_smoothing=0.0, *, all_ignored="nan"):  # fmt: skip
         super().__init__(size_average, reduce, reduction)
+        ops.zero_of(all_ignored)
         self.register_buffer("weight", weight)
-        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
+        self.ignore_index, self.label_smoothing, self.all_ignored = ignore_index, label_smoothing, all_ignored
 
     def forward(self, input, target):
         return ops.cross_entropy(
-            input, target, self.weight, None, self.ignore_index, None, self.reduction, self.label_smoothing
-        )
+            input, target, self.weight, None, self.ignore_index, None, self.reduction, self.label_smoothing,
+            all_ignored=self.all_ignored,
+        )  # fmt: skip
 
 
 class NLLLoss(_Loss):
-    """Negative log-likelihood of log-probabilities (from LogSoftmax): -w[t] x[t]; shapes as CrossEntropyLoss.
+    """Negative log-likelihood of log-probabilities (from LogSoftmax): -w[t] x[t].
+
+    Shapes, labels and ``all_ignored`` as CrossEntropyLoss.
 
     >>> import minigrad as mg
     >>> mg.nn.NLLLoss()(mg.tensor([[-0.5, -1.0]]), mg.tensor([1]))
     tensor(1.)
     """
 
-    def __init__(self, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
+    def __init__(self, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", *,
+                 all_ignored="nan"):  # fmt: skip
         super().__init__(size_average, reduce, reduction)
+        ops.zero_of(all_ignored)
         self.register_buffer("weight", weight)
-        self.ignore_index = ignore_index
+        self.ignore_index, self.all_ignored = ignore_index, all_ignored
 
     def forward(self, input, target):
-        return ops.nll_loss(input, target, self.weight, None, self.ignore_index, None, self.reduction)
+        return ops.nll_loss(
+            input, target, self.weight, None, self.ignore_index, None, self.reduction, all_ignored=self.all_ignored
+        )
 
 
 class BCELoss(_Loss):
@@ -84,6 +89,8 @@ class BCELoss(_Loss):
 
 class BCEWithLogitsLoss(_Loss):
     """Sigmoid and binary cross-entropy in one; ``pos_weight`` multiplies the loss of positive targets.
+
+    Exact at infinite logits, where PyTorch gives nan: right and certain costs 0, wrong and certain inf.
 
     >>> import minigrad as mg
     >>> mg.nn.BCEWithLogitsLoss()(mg.tensor([1.0, 2.0]), mg.tensor([1.0, 0.0]))

@@ -144,4 +144,4 @@ def _check_labels(targets, starts, lengths, n):
         if wrong.any():
             s = int(wrong.argmax())
             at = f"{b}, {s}" if labels.ndim == 2 else f"{start + s}"
-            raise RuntimeError(f"ctc_loss: targets[{at}] = {own[s]} of sequence {b} is outside [0, {n})")
+            raise IndexError(f"ctc_loss: targets[{at}] = {own[s]} of sequence {b} is outside [0, {n})")

@@ -37,7 +37,7 @@ from .._walk import run_backward
 from . import pointwise as p
 from ._gemm import gemm_into
 from .linear import linear
-from .losses import cross_entropy
+from .losses import cross_entropy, zero_of
 from .reduce import sum as sum_of
 from .shape import narrow, permute, reshape
 
@@ -106,18 +106,18 @@ def chunk_rows(n, c, d, options):
 
 
 # what a call is, once checked; probabilities: whether the target is; rows: of a chunk
-_Call = namedtuple("_Call", "reduction ignore_index smoothing probabilities rows")
+_Call = namedtuple("_Call", "reduction ignore_index smoothing probabilities rows zero")
 
 
 def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weight=None, reduction="mean",
-                         ignore_index=None, label_smoothing=0.0, options=None):  # fmt: skip
+                         ignore_index=None, label_smoothing=0.0, options=None, all_ignored="nan"):  # fmt: skip
     """``cross_entropy(linear(input, linear_weight, linear_bias), target, ...)`` without ever holding all the logits.
 
     input: (N, D), (D,), or, where PyTorch stops at two dimensions, (N, T, ..., D). linear_weight: (C, D); for a loss at
     several positions (C, d1, ..., D), with an input (N, D). linear_bias: (C,) or (C, d1, ...). All of one floating
     dtype. target: labels in [0, C), of any integer dtype, (N,), () or (N, d1, ...); or probabilities,
-    (N, C), (C,) or (N, C, d1, ...). weight: (C,). reduction, ignore_index (None: -100), label_smoothing: as in
-    ``cross_entropy``; RuntimeError for an ignore_index with probabilities.
+    (N, C), (C,) or (N, C, d1, ...). weight: (C,). reduction, ignore_index (None: -100), label_smoothing, all_ignored
+    ('nan' or 'zero'): as in ``cross_entropy``; RuntimeError for an ignore_index with probabilities.
 
     The rows are worked through in chunks, in training and in evaluation, with or without ``options``
     (``LinearCrossEntropyOptions``): beside the gradients it takes two times (rows of a chunk, C) numbers, one time in
@@ -151,7 +151,7 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
     probabilities = _check_target(target, lead, c, out, ignore_index)
     ignore_index = -100 if ignore_index is None else ignore_index
     rows = chunk_rows(math.prod(lead), c, d, options)
-    call = _Call(reduction, ignore_index, float(label_smoothing), probabilities, rows)
+    call = _Call(reduction, ignore_index, float(label_smoothing), probabilities, rows, zero_of(all_ignored))
     odd = [v for v in (target if probabilities else None, weight) if v is not None]
     if c == 0 or any(v.dtype != x.dtype or (is_grad_enabled() and v.requires_grad) for v in odd):
         return composed(x, w, b, target, weight, call)
@@ -160,12 +160,12 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
     needs = [is_grad_enabled() and v is not None and v.requires_grad for v in (x, w, b)]
     later = reduction == "none"
     with no_grad():
-        scale, total = _scale(x, target, weight, c, call)
+        scale, total, none = _scale(x, target, weight, c, call)
         losses, *ready = _chunks(x, w, b, target, weight, call, scale, (False,) * 3 if later else needs)
         y = losses
         if not later:
             value = sum_of(losses, dtype=float64).item()
-            y = filled((), value if reduction == "sum" else value / total if total else math.nan, x.dtype)
+            y = filled((), value if reduction == "sum" else value / total if total else none, x.dtype)
     return _OP.record(y, x, w, b, saved=(x, w, b, target, weight, call, *ready)) if any(needs) else y
 
 
@@ -179,8 +179,9 @@ def composed(x, w, b, target, weight, call):
     if out:
         logits = reshape(logits, (x.shape[0], c, *out))
     y = cross_entropy(
-        logits, target, weight, ignore_index=call.ignore_index, reduction=call.reduction, label_smoothing=call.smoothing
-    )
+        logits, target, weight, ignore_index=call.ignore_index, reduction=call.reduction,
+        label_smoothing=call.smoothing, all_ignored="zero" if call.zero else "nan",
+    )  # fmt: skip
     return reshape(y, lead) if call.reduction == "none" and len(lead) > 1 else y
 
 
@@ -229,8 +230,9 @@ def _chunks(x, w, b, target, weight, call, scale, needs, dy=None):
     dxs = None if dx is None else view(dx, (n, d), (d, 1))
     dws = None if dw is None else view(dw, (c, positions, d), (positions * d, d, 1))
     dbs = None if db is None else filled((positions, c), 0, dtype)
-    if dw is not None and n == 0:
-        write_memory(dw, filled((), 0, dtype))
+    for v, terms in ((dx, positions), (dw, n)):  # sums over nothing
+        if v is not None and terms == 0:
+            write_memory(v, filled((), 0, dtype))
     for position in range(positions):
         wp = view(ws, (c, d), (ws.stride(0), ws.stride(2)), position * ws.stride(1))
         bp = None if bs is None else view(bs, (c,), (1,), position * c)
@@ -279,7 +281,7 @@ def _loss(loss, g, y, t, weight, call, scale):
 
 
 def _scale(x, target, weight, c, call):
-    """By what gradients are multiplied, and by what the sum of losses is divided for a mean."""
+    """By what gradients are multiplied, by what the sum of losses is divided for a mean, and the mean if that is 0."""
     n = target.numel()
     if call.probabilities:
         total = count = n // c
@@ -295,9 +297,10 @@ def _scale(x, target, weight, c, call):
             where = f"target[{', '.join(map(str, place))}]" if place else "target"
             raise IndexError(f"Target {value} is out of bounds: {where} = {value} is outside [0, {c})")
         total, count = stats.tolist()
+    none = 0.0 if call.zero and not count else math.nan
     if call.reduction != "mean":
-        return 1.0, total
-    return (1 / total if total else math.inf if count else 0.0), total  # all ignored: gradients are 0, the loss is nan
+        return 1.0, total, none
+    return (1 / total if total else math.inf if count else 0.0), total, none  # all ignored: gradients are 0
 
 
 # --- what is accepted -------------------------------------------------------------------------------------------------
@@ -365,10 +368,13 @@ def _check_target(target, lead, c, out, ignore_index):
         )
     if shape == (1,) and not lead:
         return False
+    if len(shape) == 1 and not lead:
+        raise ValueError(f"For 1D input, 1D target must have size 1, but got target size: {shape[0]}")
     if lead and (not shape or shape[0] != lead[0]):
         raise ValueError(
             f"Expected input batch_size ({lead[0]}) to match target batch_size ({shape[0] if shape else 0})."
         )
     if shape != (*lead, *out):
-        raise RuntimeError(f"linear_cross_entropy: Expected target size {[*lead, *out]}, got {list(shape)}")
+        hint = f"; squeeze the target: target.squeeze({len(lead)})" if shape == (*lead, 1, *out) else ""
+        raise RuntimeError(f"linear_cross_entropy: Expected target size {[*lead, *out]}, got {list(shape)}{hint}")
     return False

@@ -4,7 +4,7 @@
 the input needs a gradient. Reductions: 0 none, 1 mean, 2 sum, 3 the sum divided by the first size.
 """
 
-from math import inf, tau
+from math import inf, nan, tau
 from math import log as log_of
 
 from .._engine import Op
@@ -27,6 +27,11 @@ def _by_label(logp, target, weight, ignore_index):
     return where(kept, -picked * w, 0.0), w, kept
 
 
+def _weighted_mean(loss, w, kept):
+    """The sum divided by the weights; of no rows at all nan, with gradients of 0."""
+    return loss.sum() / w.sum() if kept.any().item() else loss.sum() + nan
+
+
 def cross_entropy(x, target, weight, ignore_index, smoothing, reduction):
     """(1 - s) (-w_t logp_t) + s / C sum_c(-w_c logp_c), x (N, C), target (N,)."""
     logp = x.log_softmax(1)
@@ -34,13 +39,13 @@ def cross_entropy(x, target, weight, ignore_index, smoothing, reduction):
     if smoothing:
         spread = -(logp if weight is None else logp * weight).sum(1)
         loss = loss * (1 - smoothing) + where(kept, spread, 0.0) * (smoothing / x.shape[1])
-    return loss.sum() / w.sum() if reduction == 1 else _reduce(loss, reduction)
+    return _weighted_mean(loss, w, kept) if reduction == 1 else _reduce(loss, reduction)
 
 
 def nll_loss(x, target, weight, ignore_index, smoothing, reduction):
     """-w_t x_t, x (N, C), target (N,)."""
-    loss, w, _ = _by_label(x, target, weight, ignore_index)
-    return loss.sum() / w.sum() if reduction == 1 else _reduce(loss, reduction)
+    loss, w, kept = _by_label(x, target, weight, ignore_index)
+    return _weighted_mean(loss, w, kept) if reduction == 1 else _reduce(loss, reduction)
 
 
 def cross_entropy_probs(x, target, weight, smoothing, reduction):

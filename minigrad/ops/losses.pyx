@@ -9,7 +9,7 @@ b. The rule multiplies by the incoming gradient unless that is one number equal 
 c. When backward is recorded (create_graph), or when the target or a weight needs a gradient, the loss is computed by
    its formula in differentiable operations instead (loss_formulas.py): any order of derivative, for the time it takes.
 d. A mistake that runs and learns badly (an activation that the loss applies itself, before it) is seen from the
-   operation that made the input, which costs one comparison, and gets a warning at the user's line.
+   operation that filled the input's memory, which costs a comparison, and gets a warning at the user's line.
 e. Everything is validated here, before a kernel runs: kernels never raise. Labels may be of any integer or bool dtype,
    arrays or lists.
 """
@@ -17,7 +17,7 @@ e. Everything is validated here, before a kernel runs: kernels never raise. Labe
 from libc.stdint cimport int64_t
 
 from .._engine cimport (
-    Kernel, Op, Tensor, grad_enabled, needs_grad, new_like, new_tensor, record, strided_view, to_contiguous,
+    Kernel, Op, Tensor, grad_enabled, made_by, needs_grad, new_like, new_tensor, record, strided_view, to_contiguous,
 )
 from .._launch cimport launch
 from .._storage cimport CATEGORY, DTYPES, F32, F64, I64
@@ -101,11 +101,21 @@ cdef double ordered_sum(Tensor x) noexcept:
     return (a + b) + (c + d)
 
 
-cdef int advise(Tensor x, Op mistaken, str message) except -1:
-    """Warn if x is what ``mistaken`` returned, and recorded."""
-    if x.node is not None and x.node.op is mistaken:
-        warn_user(message)
+cpdef int advise(Tensor x, str function, str expected, str advice) except -1:
+    """Warn if x holds probabilities, straight from sigmoid or softmax, where ``function`` expects something else."""
+    if made_by(x, SIGMOID) or made_by(x, SOFTMAX):
+        name = "sigmoid" if made_by(x, SIGMOID) else "softmax"
+        warn_user(f"{function}: the input is the output of {name}, but {function} {expected}; {advice}")
     return 0
+
+
+cpdef bint zero_of(object all_ignored) except -1:
+    """Whether ``all_ignored`` asks for a loss of 0."""
+    if all_ignored == "nan":
+        return False
+    if all_ignored == "zero":
+        return True
+    raise ValueError(f"all_ignored must be 'nan' or 'zero', got {all_ignored!r}")
 
 
 # --- backward: hand the saved gradient on -------------------------------------------------------------------------------
@@ -162,7 +172,7 @@ cdef class RowsLoss:
         self.loss_only = Kernel("losses." + name + "_loss", cost)
 
     cdef Tensor run(self, Tensor x, Tensor target, Tensor weight, Py_ssize_t ignore_index, double smoothing,
-                    int reduction, object label_shape):
+                    int reduction, bint zero, object label_shape):
         """x (N, C), target (N,) int64 and weight (C,), checked for shape and dtype; target contiguous."""
         cdef Py_ssize_t rows = x.shape_[0], classes = x.shape_[1]
         cdef bint recording = grad_enabled() and needs_grad(x)
@@ -182,6 +192,8 @@ cdef class RowsLoss:
         launch(LABEL_STATS.find(x.dt, x.dt), bufs, dims, NULL, 1 if rows else 0, rows * 0.3)
         if bad >= 0:
             raise_label(target, bad, classes, target.shape if label_shape is None else label_shape)
+        if zero and reduction == MEAN and stats[1] == 0:
+            reduction = SUM  # of nothing
         if weight is not None and grad_enabled() and needs_grad(weight):
             return self.formula(x, target, weight, ignore_index, smoothing, reduction)
         scalars[0] = smoothing
@@ -252,36 +264,39 @@ cdef Tensor class_weight(object weight, Tensor x, Py_ssize_t classes):
 
 
 def cross_entropy(input, target, weight=None, size_average=None, Py_ssize_t ignore_index=-100, reduce=None,
-                  reduction="mean", double label_smoothing=0.0):
+                  reduction="mean", double label_smoothing=0.0, *, all_ignored="nan"):
     """Cross-entropy of logits and class labels or class probabilities.
 
     input: logits (N, C), (C,) or (N, C, d1, ...), float32 or float64. target: labels in [0, C), of any integer or bool
     dtype, (N,), () or (N, d1, ...); or probabilities, floating point, of input's shape. weight: (C,).
     Loss of a row: w_t (log(sum(exp(x))) - x_t); 'mean' divides by the sum of the weights of the rows that are not
-    ``ignore_index`` (by their number for probabilities). If there are none, or no rows, that is 0 / 0: the loss is nan as
-    in PyTorch, with gradients of 0; where a batch may be ignored as a whole and 0 is wanted, divide the sum yourself:
-    ``cross_entropy(x, t, reduction="sum") / max((t != -100).sum().item(), 1)``. Label smoothing mixes the target with the
-    uniform distribution. Probabilities and weights may require grad; float64 ones make the loss float64 if the
-    target is probabilities. IndexError names the row of a label out of range.
+    ``ignore_index`` (by their number for probabilities). Label smoothing mixes the target with the uniform
+    distribution. Probabilities and weights may require grad; float64 ones make the loss float64 if the target is
+    probabilities. IndexError names the row of a label out of range. Logits that come straight from softmax or sigmoid get
+    a warning at the line of the call.
+    all_ignored: what 'mean' gives for a batch in which no row counts (all are ``ignore_index``, or there are none):
+    'nan', as in PyTorch, or 'zero'. The gradients are 0 in either case.
     Source: Bishop 2006, section 4.3.4; Szegedy et al. 2016, section 7.
 
     >>> import minigrad as mg
     >>> x = mg.tensor([[1.0, 2.0], [1.0, 3.0], [1.0, 3.0]])
     >>> mg.nn.functional.cross_entropy(x, mg.tensor([0, 1, 1]))
     tensor(0.5224)
+    >>> mg.nn.functional.cross_entropy(x, [-100, -100, -100], all_ignored="zero")
+    tensor(0.)
     """
     cdef Tensor x, t
+    cdef bint zero = zero_of(all_ignored)
     cdef int code = MEAN if reduction == "mean" and size_average is None and reduce is None else reduction_of(
         reduction, size_average, reduce)
     if not isinstance(input, Tensor):
         raise TypeError(f"cross_entropy: input must be a Tensor, got {type(input).__name__}")
     x = <Tensor>input
-    advise(x, SOFTMAX, "cross_entropy: the input is the output of softmax, but cross_entropy applies log_softmax itself, so "
-           "that it acts twice and learns badly; pass the logits")
+    advise(x, "cross_entropy", "applies log_softmax itself, so that it learns badly", "pass the logits")
     if isinstance(target, Tensor) and (<Tensor>target).dt == I64 and (<Tensor>target).nd == 1 and x.nd == 2 and (
             weight is None and (<Tensor>target).contiguous and (<Tensor>target).shape_[0] == x.shape_[0]
             and CATEGORY[x.dt] == 2 and x.shape_[1] > 0 and label_smoothing == 0):
-        return (<RowsLoss>CE).run(x, <Tensor>target, None, ignore_index, 0.0, code, None)
+        return (<RowsLoss>CE).run(x, <Tensor>target, None, ignore_index, 0.0, code, zero, None)
     if CATEGORY[x.dt] != 2:
         raise NotImplementedError(f"cross_entropy: logits must be floating point, got {x.dtype!r}")
     if not 0 <= label_smoothing <= 1:
@@ -289,19 +304,21 @@ def cross_entropy(input, target, weight=None, size_average=None, Py_ssize_t igno
     t = as_tensor(target, x)
     if CATEGORY[t.dt] == 2:
         if x.nd and same(t, x):
-            return probabilities(x, t, weight, ignore_index, code, label_smoothing)
+            return probabilities(x, t, weight, ignore_index, SUM if zero and code == MEAN and x.count == 0 else code,
+                                 label_smoothing)
         raise RuntimeError(
             f"cross_entropy: target has dtype {t.dtype!r} and shape {sizes(t)}: class labels must be integers; class "
             f"probabilities must have the input's shape {sizes(x)}")
-    return of_labels(<RowsLoss>CE, x, t, weight, ignore_index, label_smoothing, code, "cross_entropy")
+    return of_labels(<RowsLoss>CE, x, t, weight, ignore_index, label_smoothing, code, zero, "cross_entropy")
 
 
 def nll_loss(input, target, weight=None, size_average=None, Py_ssize_t ignore_index=-100, reduce=None,
-             reduction="mean"):
+             reduction="mean", *, all_ignored="nan"):
     """Negative log-likelihood of log-probabilities and class labels: -w_t x_t a row.
 
-    Shapes, labels, weights and reductions as in ``cross_entropy``, of which it is the second half after
-    ``log_softmax``. The input is not checked to be log-probabilities.
+    Shapes, labels, weights, reductions and ``all_ignored`` as in ``cross_entropy``, of which it is the second half
+    after ``log_softmax``. The values of the input are not checked, but probabilities straight from softmax or sigmoid get a
+    warning at the line of the call.
 
     >>> import minigrad as mg
     >>> mg.nn.functional.nll_loss(mg.tensor([[-1.0, -2.0], [-0.5, -3.0]]), mg.tensor([0, 1]))
@@ -312,12 +329,12 @@ def nll_loss(input, target, weight=None, size_average=None, Py_ssize_t ignore_in
         raise TypeError(f"nll_loss: input must be a Tensor, got {type(input).__name__}")
     if CATEGORY[(<Tensor>input).dt] != 2:
         raise NotImplementedError(f"nll_loss: input must be floating point, got {input.dtype!r}")
-    advise(<Tensor>input, SOFTMAX, "nll_loss: the input is the output of softmax, but nll_loss expects logarithms of "
-           "probabilities; use log_softmax, or pass the logits to cross_entropy")
+    advise(<Tensor>input, "nll_loss", "expects logarithms of probabilities",
+           "use log_softmax, or pass the logits to cross_entropy")
     target = as_tensor(target, input)
     if CATEGORY[(<Tensor>target).dt] == 2:
         raise RuntimeError(f"nll_loss: target must hold integer class labels, got {target.dtype!r}")
-    return of_labels(<RowsLoss>NLL, input, target, weight, ignore_index, 0.0, code, "nll_loss")
+    return of_labels(<RowsLoss>NLL, input, target, weight, ignore_index, 0.0, code, zero_of(all_ignored), "nll_loss")
 
 
 cdef bint same(Tensor a, Tensor b):
@@ -329,7 +346,7 @@ cdef bint same(Tensor a, Tensor b):
 
 
 cdef object of_labels(RowsLoss loss, Tensor x, Tensor target, object weight, Py_ssize_t ignore_index, double smoothing,
-                      int code, str name):
+                      int code, bint zero, str name):
     """Any allowed shape, brought to (N, C) and (N,)."""
     cdef int at = 0 if x.nd == 1 else 1
     cdef Py_ssize_t classes
@@ -365,7 +382,7 @@ cdef object of_labels(RowsLoss loss, Tensor x, Tensor target, object weight, Py_
     elif x.nd > 2:
         rows = x.movedim(1, -1).reshape(target.count, classes)
     target = labels(target)
-    y = loss.run(rows, target if target.nd == 1 else flat(target), w, ignore_index, smoothing, code, shape)
+    y = loss.run(rows, target if target.nd == 1 else flat(target), w, ignore_index, smoothing, code, zero, shape)
     return y.reshape(shape) if code == NONE and x.nd != 2 else y
 
 
@@ -538,7 +555,8 @@ cdef Tensor expanded(object weight, Tensor x, object dtype, str function, str na
     try:
         return weight.expand(x.shape) if weight.shape != x.shape else weight
     except RuntimeError:
-        raise error(f"{function}: {name} of shape {sizes(weight)} does not broadcast to the input's shape {sizes(x)}"
+        hint = f"; use {name}.reshape({', '.join(map(str, x.shape))})" if (<Tensor>weight).count == x.count and x.nd else ""
+        raise error(f"{function}: {name} of shape {sizes(weight)} does not broadcast to the input's shape {sizes(x)}{hint}"
                     ) from None
 
 
@@ -681,6 +699,7 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", bint
             "only by the batch size, and aligns with the KL div math definition.")
     if not isinstance(input, Tensor):
         raise TypeError(f"kl_div: input must be a Tensor, got {type(input).__name__}")
+    advise(input, "kl_div", "expects logarithms of probabilities", "use log_softmax")
     t = as_tensor(target, input)
     for name, dt in (("input", (<Tensor>input).dt), ("target", (<Tensor>t).dt)):
         if CATEGORY[dt] != 2:
@@ -716,8 +735,9 @@ def poisson_nll_loss(input, target, bint log_input=True, bint full=False, size_a
 def hinge_embedding_loss(input, target, double margin=1.0, size_average=None, reduce=None, reduction="mean"):
     """x where t = 1, max(0, margin - x) where t = -1: distances of pairs that are alike or not.
 
-    input: floats; target: of any dtype, 1 or -1 (another value counts as both, as in PyTorch), not differentiated; they
-    broadcast, silently as in PyTorch, but (N, 1) against (N,) is refused. The loss has the input's dtype.
+    input: floats; target: of any dtype, 1 or -1 (bools: True is 1, False is -1; another number counts as both, as in
+    PyTorch), not differentiated; they broadcast, silently as in PyTorch, but (N, 1) against (N,) is refused. The loss has
+    the input's dtype.
 
     >>> import minigrad as mg
     >>> mg.nn.functional.hinge_embedding_loss(mg.tensor([0.5, 0.25]), mg.tensor([1, -1]), reduction="none")
@@ -725,14 +745,15 @@ def hinge_embedding_loss(input, target, double margin=1.0, size_average=None, re
     """
     cdef int code = reduction_of(reduction, size_average, reduce)
     cdef Tensor x = floating(input, "hinge_embedding_loss", "input")
-    x, t = pair(x, cast(as_tensor(target, x).detach(), x.dtype), "hinge_embedding_loss", False)
+    x, t = pair(x, cast(signs(target, x).detach(), x.dtype), "hinge_embedding_loss", False)
     return (<EachLoss>HINGE_EMBEDDING).call(x, t, None, None, margin, code)
 
 
 def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """log(1 + exp(-t x)), t = 1 or -1: two-class logistic loss. Exact where PyTorch's exponential overflows.
 
-    input: floats; target: of any dtype but bool, broadcast to the input's shape. The loss has the input's dtype.
+    input: floats; target: of any dtype (bools: True is 1, False is -1), broadcast to the input's shape. The loss has the
+    input's dtype.
 
     >>> import minigrad as mg
     >>> mg.nn.functional.soft_margin_loss(mg.tensor([0.0, 1.0]), mg.tensor([1, -1]), reduction="none")
@@ -740,15 +761,15 @@ def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="m
     """
     cdef int code = reduction_of(reduction, size_average, reduce)
     cdef Tensor x = floating(input, "soft_margin_loss", "input")
-    t = expanded(signs(target, x, "soft_margin_loss"), x, x.dtype, "soft_margin_loss", "target")
+    t = expanded(signs(target, x), x, x.dtype, "soft_margin_loss", "target")
     return (<EachLoss>SOFT_MARGIN).call(x, t, None, None, 0.0, code)
 
 
 def margin_ranking_loss(input1, input2, target, double margin=0.0, size_average=None, reduce=None, reduction="mean"):
     """max(0, margin - t (x1 - x2)): x1 is to be the larger by ``margin`` where t = 1, x2 where t = -1.
 
-    Three tensors of as many dimensions that broadcast, silently as in PyTorch; target of any dtype but bool, 1 or -1.
-    RuntimeError if the numbers of dimensions differ.
+    Three tensors of as many dimensions that broadcast, silently as in PyTorch; target of any dtype, 1 or -1 (bools: True
+    is 1, False is -1). RuntimeError if the numbers of dimensions differ.
 
     >>> import minigrad as mg
     >>> x1, x2 = mg.tensor([1.0, 2.0]), mg.tensor([1.5, 0.0])
@@ -759,20 +780,20 @@ def margin_ranking_loss(input1, input2, target, double margin=0.0, size_average=
     for name, value in (("input1", input1), ("input2", input2)):
         if not isinstance(value, Tensor):
             raise TypeError(f"margin_ranking_loss: {name} must be a Tensor, got {type(value).__name__}")
-    cdef Tensor t = signs(target, input1, "margin_ranking_loss"), d
+    cdef Tensor t = signs(target, input1), d
     if (<Tensor>input1).nd != (<Tensor>input2).nd or (<Tensor>input1).nd != t.nd:
         raise RuntimeError("margin_ranking_loss : All input tensors should have same dimension but got sizes: "
-                           f"input1: {sizes(input1)}, input2: {sizes(input2)}, target: {sizes(t)}")
+                           f"input1: {sizes(input1)}, input2: {sizes(input2)}, target: {sizes(t)}"
+                           + (f"; use target.reshape({', '.join(map(str, input1.shape))})"
+                              if same(input1, input2) and t.count == (<Tensor>input1).count and t.nd else ""))
     d, t = pair(input1 - input2, t, "margin_ranking_loss", False, True)
     return (<EachLoss>MARGIN_RANKING).call(d, t, None, None, margin, code)
 
 
-cdef Tensor signs(object target, Tensor x, str function):
-    """A target of 1 and -1, not bools: they would be read as 1 and 0."""
+cdef Tensor signs(object target, Tensor x):
+    """A target of 1 and -1; bools would be read as 1 and 0."""
     cdef Tensor t = as_tensor(target, x)
-    if CATEGORY[t.dt] == 0:
-        raise RuntimeError(f"{function}: target must hold 1 and -1, got minigrad.bool; use target * 2.0 - 1")
-    return t
+    return cast(t, int64_dtype) * 2 - 1 if CATEGORY[t.dt] == 0 else t
 
 
 cdef int check_sizes(Tensor x, Tensor t, str function) except -1:
@@ -822,7 +843,9 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     """Binary cross-entropy of logits: w (q t softplus(-x) + (1 - t) softplus(x)), exact at infinite logits.
 
     input: logits; target: same shape, any dtype (float64 makes the loss float64); weight and pos_weight (q) broadcast to
-    it. 'mean' divides by the number of elements, also with weights.
+    it. 'mean' divides by the number of elements, also with weights. A logit of inf is a probability of 1: with target 1 its
+    loss is 0, with target 0 it is inf with slope 1; -inf likewise (PyTorch: nan in three of the four). Logits that come
+    straight from sigmoid or softmax get a warning at the line of the call.
 
     >>> import minigrad as mg
     >>> mg.nn.functional.binary_cross_entropy_with_logits(mg.tensor([1.0, 2.0]), mg.tensor([1, 0]))
@@ -830,8 +853,8 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     """
     cdef int code = reduction_of(reduction, size_average, reduce)
     cdef Tensor x = floating(input, "binary_cross_entropy_with_logits", "input")
-    advise(x, SIGMOID, "binary_cross_entropy_with_logits: the input is the output of sigmoid, which the loss applies itself, "
-           "so that it acts twice and learns badly; pass the logits, or use binary_cross_entropy")
+    advise(x, "binary_cross_entropy_with_logits", "applies sigmoid itself, so that it learns badly",
+           "pass the logits, or use binary_cross_entropy")
     t = as_tensor(target, x)
     if (<Tensor>t).dt == F64 and x.dt == F32:
         x = cast(x, t.dtype)

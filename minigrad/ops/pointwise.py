@@ -10,7 +10,7 @@ from .._engine import Kernel, Op, Tensor, empty, filled, is_grad_enabled, operan
 from .._engine import _cast as cast
 from .._storage import bool_
 
-FLOATS, TO_BOOL, INTS, NO_BOOL = 1, 2, 4, 8  # flags of Op: see _engine.pyx
+FLOATS, TO_BOOL, INTS, NO_BOOL, NOTED = 1, 2, 4, 8, 16  # flags of Op: see _engine.pyx
 
 # --- arithmetic -------------------------------------------------------------------------------------------------------
 
@@ -137,7 +137,10 @@ dsigmoid = Op(
 )  # fmt: skip
 drelu = Op("ReluBackward", lambda d, y: drelu(d, y), lambda d, y: zeros_like(y), kernel="drelu", saves=("b", "b"))
 tanh = Op("Tanh", dtanh, kernel="tanh", saves=("y",), flags=FLOATS, cost=0.6, doc="The hyperbolic tangent.")
-sigmoid = Op("Sigmoid", dsigmoid, kernel="sigmoid", saves=("y",), flags=FLOATS, cost=0.6, doc="1 / (1 + e ** -input).")
+sigmoid = Op(
+    "Sigmoid", dsigmoid, kernel="sigmoid", saves=("y",), flags=FLOATS | NOTED, cost=0.6,
+    doc="1 / (1 + e ** -input).",
+)  # fmt: skip
 relu = Op("Relu", drelu, kernel="relu", saves=("y",), doc="max(input, 0); its slope at 0 is 0, and nan stays nan.")
 
 # --- extremes and rounding --------------------------------------------------------------------------------------------

@@ -711,7 +711,7 @@ def _by_rows(kernel, dim, *inputs):
     return _moved_back(y, dim)
 
 
-_softmax = Op("Softmax", lambda dy, y, dim: _dsoftmax(dy, y, dim))
+_softmax = Op("Softmax", lambda dy, y, dim: _dsoftmax(dy, y, dim), flags=p.NOTED)
 _dsoftmax_op = Op(
     "SoftmaxBackward",
     lambda d, dy, y, dim: _dsoftmax(d, y, dim),

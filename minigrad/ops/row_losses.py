@@ -17,11 +17,11 @@ import numpy as np
 from .._engine import Kernel, Op, Tensor, empty, enable_grad, filled, is_grad_enabled, operand, result_type
 from .._engine import _cast as cast
 from .._engine import get_default_dtype as default_dtype
-from .._storage import float64, int64, uint8
+from .._storage import bool_, float64, int64, uint8
 from .._walk import run_backward
 from . import row_formulas as formulas
 from .indexing import _numpy
-from .losses import reduction_of
+from .losses import advise, reduction_of
 from .reduce import sum as total
 from .shape import broadcast_shapes, broadcast_tensors, view_as
 
@@ -243,7 +243,8 @@ def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, r
     """Binary cross-entropy of logits, averaged over the classes: 1/C sum_j w_j (t softplus(-x) + (1 - t) softplus(x)).
 
     input: logits (N, C), (C,) or (..., C). target: 0 or 1 (or between), of any dtype, and weight: both broadcast to it;
-    float64 ones make the loss float64.
+    float64 ones make the loss float64. (N, 1) against a target (N,) is refused: it would compare every row with every
+    other. Logits that come straight from sigmoid or softmax get a warning at the line of the call.
 
     >>> import minigrad as mg
     >>> mg.nn.functional.multilabel_soft_margin_loss(mg.tensor([[0.0, 2.0]]), mg.tensor([[1, 0]]))
@@ -254,7 +255,13 @@ def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, r
     x = floating(input, name)
     if x.ndim == 0:
         raise IndexError(f"{name}: expected an input of 1 or more dimensions, (N, C) or (C,), got shape []")
+    advise(x, name, "applies sigmoid itself, so that it learns badly", "pass the logits, or use binary_cross_entropy")
     target = tensor_of(target, x)
+    if (*x.shape, *target.shape) in ((x.numel(), 1, x.numel()), (x.numel(), x.numel(), 1)) and x.numel() > 1:
+        raise ValueError(
+            f"{name}: input {list(x.shape)} and target {list(target.shape)} would broadcast to {[x.numel()] * 2}, "
+            f"comparing every row with every other; use target.{'un' * (x.ndim == 2)}squeeze(1)"
+        )
     if weight is not None:
         weight = tensor_of(weight, x)
     dtype = result_type(x, target)
@@ -282,8 +289,8 @@ def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, r
 def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
     """1 - cos(x1, x2) where target is 1, max(0, cos(x1, x2) - margin) where it is -1, 0 elsewhere.
 
-    input1, input2: (N, D) or (D,). target: (N,) or (), of any dtype. cos is computed with 1e-12 added to the squared
-    lengths, as in PyTorch.
+    input1, input2: (N, D) or (D,). target: (N,) or (), of any dtype (bools: True is 1, False is -1). cos is computed
+    with 1e-12 added to the squared lengths, as in PyTorch.
 
     >>> import minigrad as mg
     >>> x = mg.tensor([[3.0, 4.0], [1.0, 0.0]])
@@ -301,7 +308,7 @@ def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, r
             f"{target.ndim}D target tensor expects {target.ndim + 1}D input tensors, but found inputs with sizes "
             f"{list(a.shape)} and {list(b.shape)}."
         )
-    code_of = cast(target == 1, int64) - cast(target == -1, int64)
+    code_of = target.long() * 2 - 1 if target.dtype is bool_ else cast(target == 1, int64) - cast(target == -1, int64)
     if a.shape[-1] != b.shape[-1]:  # PyTorch broadcasts the product and not the lengths: so does the formula
         return formulas.cosine_embedding(a, b, code_of, margin, code)
     if a.shape != b.shape:

@@ -23,6 +23,8 @@ CASES = {  # name: (shape of the input, classes, positions)
     "positions": ((6, 4), 5, (3,)),
     "more positions": ((6, 4), 5, (2, 3)),
     "no rows": ((0, 4), 5, ()),
+    "no positions": ((6, 4), 5, (0,)),
+    "no features": ((6, 0), 5, (2,)),
 }
 RTOL = {"float32": 3e-5, "float64": 1e-11}
 

@@ -323,7 +323,6 @@ def errors(m):
         yield "beta", lambda b=number: F.smooth_l1_loss(one, one, beta=b)
         yield "delta", lambda d=number: F.huber_loss(one, one, delta=d)
     yield "delta 0", lambda: F.huber_loss(one, one, delta=0.0)
-    yield "bool", lambda: F.margin_ranking_loss(one, one, one > 0)
     yield "int kl", lambda: F.kl_div(one, ints)
     yield "dimensions", lambda: F.margin_ranking_loss(one, one, matrix)
     yield "dimensions", lambda: F.margin_ranking_loss(one, matrix, one)

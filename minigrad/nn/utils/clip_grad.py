@@ -8,7 +8,7 @@ import math
 import types
 import warnings
 
-from ..._engine import Kernel, Tensor, empty, filled, no_grad, operand
+from ..._engine import Kernel, Tensor, empty, filled, get_default_dtype, no_grad, operand
 from ..._storage import float64
 from ...ops._multi import chunk_count, sweep
 from ...ops.pointwise import clamp, pow, sqrt
@@ -99,7 +99,7 @@ def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=Non
     tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     order = float(norm_type)
     if not tensors:
-        return filled((), 0)
+        return filled((), 0, get_default_dtype())
     batches = _by_dtype(tensors)
     with no_grad():
         total = _norm(batches, order).to(tensors[0].dtype if len(batches) == 1 else float64)
