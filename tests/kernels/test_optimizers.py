@@ -291,14 +291,16 @@ def test_norms(t):
 
 
 @pytest.mark.parametrize("t", ["float32", "float64"])
-def test_scale_clamp_and_lerp(t):
+def test_scale_clamp_lerp_and_muon(t):
     for name, names, scalars in (
         ("scale", ["g"], (0.3,)),
         ("clamp", ["g"], (-0.5, 0.7)),
         ("lerp", ["g", "p"], (0.1,)),
         ("lerp", ["g", "p"], (0.9,)),
+        ("muon", ["p", "b", "g"], (0.95, 0.01)),
+        ("muon", ["p", "b", "g"], (0.3, 0)),
     ):
-        a = Columns(t, g=None, p=None)
+        a = Columns(t, g=None, p=None, b=None)
         b, split = a.copy("float64"), a.copy(t)
         count = len(a.chunks[0])
         run(f"optimizers.{name}", a.arrays(names, None), (), scalars, count, t)
