@@ -74,12 +74,9 @@ class LBFGS(Optimizer):
         flat = cat([q.detach().reshape(-1)[:0] for q in self.param_groups[0]["params"]])
         return (sum(q.numel() for q in self.param_groups[0]["params"]),), flat.dtype
 
+    @no_grad()
     def step(self, closure):
         """Up to ``max_iter`` iterations; ``closure`` computes the loss and the gradients. The first loss."""
-        return super().step(closure)
-
-    @no_grad()
-    def _step(self, closure=None):
         if not callable(closure):
             raise TypeError(f"LBFGS.step needs a closure that computes the loss, got {type(closure).__name__}")
         group = self.param_groups[0]
