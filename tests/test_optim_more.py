@@ -389,16 +389,17 @@ def show(name, tensors):
 SHAPES = [(300, 411), (7, 3), (200, 200), (64, 1030)]
 OPTIONS = {"SGD": [{"momentum": 0.9, "nesterov": True}, {}], "RMSprop": [{"momentum": 0.9, "centered": True}],
            "Adam": [{"amsgrad": True}], "ASGD": [{"t0": 1}], "NAdam": [{"weight_decay": 0.1}]}
+rng = np.random.default_rng(0)
+VALUES = [[rng.normal(size=s) for s in (*SHAPES, (100_003,), (3, 200, 70), ())] for _ in range(4)]
 for dtype in ("float32", "float64"):
-    for name in ("SGD Adam AdamW RMSprop Adagrad Adadelta Adamax NAdam RAdam ASGD Rprop Adafactor Muon".split()):
+    start, *gradients = ([np.asarray(x, dtype) for x in values] for values in VALUES)
+    for name in "SGD Adam AdamW RMSprop Adagrad Adadelta Adamax NAdam RAdam ASGD Rprop Adafactor Muon".split():
         for options in OPTIONS.get(name, [{}]):
-            rng = np.random.default_rng(0)
-            shapes = SHAPES if name == "Muon" else [*SHAPES, (100_003,), (3, 200, 70), ()]
-            params = [mg.tensor(np.asarray(rng.normal(size=s)).astype(dtype), requires_grad=True) for s in shapes]
+            params = [mg.tensor(x, requires_grad=True) for x in start[: len(SHAPES) if name == "Muon" else None]]
             optimizer = getattr(mg.optim, name)(params, lr=0.1, **options)
-            for step in range(3):
-                for p in params:
-                    p.grad = mg.tensor(np.asarray(rng.normal(size=tuple(p.shape))).astype(dtype))
+            for step, values in enumerate(gradients):
+                for p, x in zip(params, values):
+                    p.grad = mg.tensor(x)
                 if step:
                     show("norm", [mg.nn.utils.clip_grad_norm_(params, 10.0, norm_type=step)])
                     mg.nn.utils.clip_grad_value_(params, 0.01)
