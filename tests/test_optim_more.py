@@ -320,6 +320,70 @@ def test_lbfgs_and_hooks():
     assert seen == [(optimizer, closure), params[0].tolist()]
 
 
+# --- what is taken and what is refused --------------------------------------------------------------------------------
+
+nan = float("nan")
+REFUSED = [
+    *[("LBFGS", {"lr": x}, "Invalid learning rate") for x in (-1, nan)],
+    *[("Muon", {k: x}, f"{label} should be >= 0 but is: {x}") for x in (-1, nan)
+      for k, label in (("lr", "Learning rate"), ("momentum", "momentum"), ("weight_decay", "weight decay"))],
+    ("Muon", {"adjust_lr_fn": "x"}, "Adjust learning rate function x is not supported"),
+    *[("Adafactor", {k: x}, message) for k, x, message in (
+        ("lr", -1, "Learning rate should be >= 0 but is: -1"), ("beta2_decay", 0.5, "beta2_decay should be <= 0"),
+        ("eps", (-1, 1), "epsilon1 should be >= 0 but is: -1"), ("eps", (None, -1), "epsilon2 should be >= 0"),
+        ("d", 0.5, "Clipping threshold d should be >= 1 but is: 0.5"), ("weight_decay", nan, "weight_decay should"))],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "options", "message"), REFUSED, ids=str)
+def test_refused(name, options, message):
+    p = parameter(np.ones((2, 3)))
+    with pytest.raises(ValueError, match=message):
+        getattr(mg.optim, name)([p], **options)
+    optimizer = getattr(mg.optim, name)([p])
+    if name != "LBFGS":
+        with pytest.raises(ValueError, match=message):
+            optimizer.add_param_group({"params": parameter(np.ones((1, 1))), **options})
+    assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize("name", ["LBFGS", "Muon", "Adafactor"])
+def test_learning_rate_names_and_groups(name):
+    found = []
+    for lr in (0.25, mg.tensor(0.25), mg.tensor([0.25])):
+        p, rng = parameter(np.ones((2, 3))), np.random.default_rng(0)
+        x = mg.tensor(rng.normal(size=(2, 3)), dtype=mg.float32)
+        optimizer = getattr(mg.optim, name)([("weight", p)], lr=lr)
+        assert optimizer.state_dict()["param_groups"][0]["param_names"] == ["weight"]
+
+        def closure(p=p, x=x, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = ((p - x) ** 2).sum()
+            loss.backward()
+            return loss
+
+        losses = [optimizer.step(closure).item() for _ in range(3)]
+        assert losses == sorted(losses, reverse=True) and losses[2] < losses[0]
+        found.append((losses, p.tolist()))
+    assert found[0] == found[1] == found[2]
+    with pytest.raises(ValueError, match="Tensor lr must be 1-element"):
+        getattr(mg.optim, name)([p], lr=mg.ones(2))
+    if name == "LBFGS":
+        with pytest.raises(ValueError, match="doesn't support per-parameter options"):
+            optimizer.add_param_group({"params": [("bias", parameter(np.ones((1, 1))))]})
+    if name == "Muon":
+        for shape in ((), (2,), (1, 2, 2)):
+            with pytest.raises(ValueError, match=r"only supports 2D parameters .* size: minigrad.Size"):
+                mg.optim.Muon([p, parameter(np.ones(shape))])
+        for bad in ({"ns_steps": 100}, {"ns_coefficients": (1, 2)}):
+            before = p.tolist()
+            with pytest.raises(ValueError, match="must be"):
+                mg.optim.Muon([p], **bad).step()
+            assert p.tolist() == before
+    with pytest.raises(RuntimeError, match="only 'strong_wolfe' is supported"):
+        mg.optim.LBFGS([p], line_search_fn="x").step(closure)
+
+
 # --- resuming ---------------------------------------------------------------------------------------------------------
 
 RESUMED = [
