@@ -354,6 +354,38 @@ def _(averages, params, chunk_tensor, chunk_start, sizes, weight):
 
 
 @kernel
+def muon(
+    params: i8,  # (N,) addresses, updated
+    buffers: i8,  # (N,) addresses: mean of the gradient, updated
+    grads: i8,  # (N,) addresses
+    chunk_tensor: i8,  # (chunks,)
+    chunk_start: i8,  # (chunks,)
+    sizes: i8,  # (N,)
+    momentum: f8s,
+    decay: f8s,
+    lo,
+    hi,
+):
+    """b = momentum b + (1 - momentum) g; p *= 1 - decay: all of Muon's step but its matrix products."""
+    w, keep = T(1.0 - momentum), T(1.0 - decay)
+    for c in range(lo, hi):
+        k, o = chunk_tensor[c], chunk_start[c]
+        p, b, g = at(params[k], o, T), at(buffers[k], o, T), at(grads[k], o, T)
+        n = min(CHUNK, sizes[k] - o)
+        _first_moment(b, g, n, w)
+        for i in range(n):
+            p[i] = p[i] * keep
+
+
+@muon.reference
+def _(params, buffers, grads, chunk_tensor, chunk_start, sizes, momentum, decay):
+    """Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024."""
+    for _, p, b, g in _rows(np.zeros((len(sizes), 1)), sizes, params, buffers, grads):
+        b += (1 - momentum) * (g - b)
+        p *= 1 - decay
+
+
+@kernel
 def rmsprop(
     params: i8,  # (N,) addresses, updated
     v: i8,  # (N,) addresses: mean of g^2, updated

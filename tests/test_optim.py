@@ -448,6 +448,7 @@ OPTIMIZERS = [
     ("RAdam", {"lr": 0.1}),
     ("ASGD", {"lr": 0.1, "t0": 7, "lambd": 0.1}),
     ("Rprop", {"lr": 0.1}),
+    ("Adafactor", {"lr": 0.1, "weight_decay": 0.1}),
 ]
 every = pytest.mark.parametrize(("name", "options"), OPTIMIZERS, ids=str)
 

@@ -78,12 +78,13 @@ cdef Tensor product(Tensor a, Tensor b, bint ta, bint tb, Tensor bias, bint relu
     cdef Py_ssize_t[2] shape
     shape[0], shape[1] = a.shape_[1] if ta else a.shape_[0], b.shape_[0] if tb else b.shape_[1]
     cdef Tensor y = new_tensor(a.dt, 2, shape)
-    multiply(y, a, b, ta, tb, bias, relu, False)
+    multiply(y, a, b, ta, tb, bias, relu, 1, 0)
     return y
 
 
-cdef int multiply(Tensor y, Tensor a, Tensor b, bint ta, bint tb, Tensor bias, bint relu, bint accumulate) except -1:
-    """y (m, n), its rows contiguous, = op(a) @ op(b) [+ y] [+ bias] [relu]; shapes and dtypes were checked."""
+cdef int multiply(Tensor y, Tensor a, Tensor b, bint ta, bint tb, Tensor bias, bint relu, double alpha,
+                  double beta) except -1:
+    """y (m, n), its rows contiguous, = alpha op(a) @ op(b) + beta y [+ bias] [relu]; shapes and dtypes were checked."""
     cdef Layout la = layout_of(a), lb = layout_of(b), ly = layout_of(y)
     cdef Py_ssize_t[11] dims
     cdef double[2] scalars
@@ -106,8 +107,8 @@ cdef int multiply(Tensor y, Tensor a, Tensor b, bint ta, bint tb, Tensor bias, b
     bufs[4] = <void *>epilogue(a.dt) if bias is not None or relu else NULL
     dims[0], dims[1], dims[2], dims[3], dims[4], dims[5] = m, n, k, la.ld, lb.ld, ly.ld
     dims[6], dims[7], dims[8], dims[9], dims[10] = ta != la.transposed, tb != lb.transposed, units, columns, relu
-    scalars[0], scalars[1] = 1, accumulate
-    if k == 0 and not accumulate:
+    scalars[0], scalars[1] = alpha, beta
+    if k == 0 and beta == 0:
         for i in range(m):
             memset(y.ptr + i * ly.ld * ITEMSIZE[y.dt], 0, n * ITEMSIZE[y.dt])
         scalars[1] = 1
@@ -151,9 +152,9 @@ def gemm(Tensor a not None, Tensor b not None, bint ta=False, bint tb=False):
 
 
 def gemm_into(Tensor y not None, Tensor a not None, Tensor b not None, bint ta=False, bint tb=False, Tensor bias=None,
-              bint accumulate=False):
-    """y = ``op(a) @ op(b)`` [+ y if ``accumulate``] [+ bias], into memory of the caller's; neither recorded nor counted
-    as an in-place edit. The rows of y must be contiguous, not necessarily next to each other."""
+              bint accumulate=False, double alpha=1, double beta=0):
+    """y = alpha ``op(a) @ op(b)`` + beta y [+ bias], into memory of the caller's; neither recorded nor counted as an
+    in-place edit. ``accumulate`` is beta 1. The rows of y must be contiguous, not necessarily next to each other."""
     check_matrices(a, b, ta, tb)
     if y.nd != 2 or y.dt != a.dt or y.shape_[0] != (a.shape_[1] if ta else a.shape_[0]) or (
             y.shape_[1] != (b.shape_[0] if tb else b.shape_[1])):
@@ -162,7 +163,7 @@ def gemm_into(Tensor y not None, Tensor a not None, Tensor b not None, bint ta=F
         raise ValueError("gemm_into: the rows of y must be contiguous")
     if bias is not None and (bias.nd != 1 or bias.dt != y.dt or bias.shape_[0] != y.shape_[1] or not bias.contiguous):
         raise ValueError("gemm_into: bias must be contiguous and as long as the rows of y")
-    multiply(y, a, b, ta, tb, bias, False, accumulate)
+    multiply(y, a, b, ta, tb, bias, False, alpha, 1 if accumulate else beta)
     return y
 
 

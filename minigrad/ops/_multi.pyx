@@ -25,7 +25,7 @@ from .._engine import write_memory
 cpdef enum:
     CHUNK = 2048  # elements a unit: kernels/optimizers.py
 cdef enum:
-    SLOTS = 5      # parameter, gradient, up to three states
+    SLOTS = 6      # parameter, gradient, up to four more
     COUNTERS = 3   # step count and what else is one number a tensor
 
 
@@ -148,7 +148,7 @@ def update(Kernel kernel not None, params, state, tuple names, tuple dims, tuple
     cdef int dt = -1, other = -1
     cdef Py_ssize_t i
     if not isinstance(state, dict) or len(names) > SLOTS - 2 or len(dims) > 8 or len(scalars) > 16:
-        raise TypeError("update: state must be a dict; at most 3 state buffers, 8 dims and 16 scalars")
+        raise TypeError("update: state must be a dict; at most 4 state buffers, 8 dims and 16 scalars")
     if columns > 4 or len(counters) > COUNTERS:
         raise TypeError(f"update: at most 4 columns and {COUNTERS} counters")
     try:
@@ -166,12 +166,63 @@ def update(Kernel kernel not None, params, state, tuple names, tuple dims, tuple
                 break
             dt = other  # parameters of the other dtype
     except BaseException:
-        for p, was_empty in created:
-            state.pop(p, None) if was_empty else state[p].pop(fresh, None)
+        undo(state, created, fresh)
         raise
     # from here on nothing fails
     for item in batches:
         commit(kernel, <Tables>item, names, 0 if row is None else len(counters))
+
+
+cdef Tensor gradient_of(Tensor p):
+    """The gradient of p, which fits it."""
+    cdef Tensor g = <Tensor>p.gradient
+    if not fits(g, p) or CATEGORY[p.dt] != 2:
+        raise RuntimeError(f"gradient of shape {tuple(g.shape)} and dtype {g.dtype!r} for a parameter of shape "
+                           f"{tuple(p.shape)} and dtype {p.dtype!r}")
+    return g
+
+
+cdef object state_of(Tensor p, state, str fresh, init, list created):
+    """The states of p, made by ``init`` where there are none or ``fresh`` is missing, and then noted in ``created``."""
+    cdef PyObject *found = PyDict_GetItem(state, p)
+    cdef object own = <object>found if found != NULL else state[p]
+    if found == NULL:
+        created.append((p, True))
+    if not isinstance(own, dict):
+        raise TypeError(f"optimizer state of a parameter must be a dict, got {type(own).__name__}")
+    if not own or (fresh is not None and own.get(fresh) is None):
+        if found != NULL:
+            created.append((p, not own))
+        init(p, own)
+    return own
+
+
+cdef Tensor held(own, str name, Tensor p):
+    """State ``name`` of p."""
+    cdef PyObject *found = PyDict_GetItem(own, name)
+    if found == NULL:
+        raise KeyError(f"optimizer state of a parameter of shape {tuple(p.shape)} lacks {name!r}")
+    return <Tensor?><object>found
+
+
+cdef Tensor counter_held(own, str name, Tensor p):
+    """State ``name`` of p, which is one float32 number."""
+    cdef Tensor s = held(own, name, p)
+    if s.count != 1 or s.dt != F32 or s.storage.readonly:
+        raise RuntimeError(f"optimizer state {name!r} must be a writable float32 tensor with one element")
+    return s
+
+
+cdef int misfit(str name, Tensor s, Tensor p) except -1:
+    raise RuntimeError(f"optimizer state {name!r} has shape {tuple(s.shape)} and dtype {s.dtype!r} for a parameter of "
+                       f"shape {tuple(p.shape)} and dtype {p.dtype!r}")
+
+
+cdef int undo(state, list created, str fresh) except -1:
+    """Forget the states that a step made which was refused."""
+    for p, was_empty in created:
+        state.pop(p, None) if was_empty else state[p].pop(fresh, None)
+    return 0
 
 
 cdef int collect(Tables tables, params, state, tuple names, Py_ssize_t columns, row, init, str fresh, tuple counters,
@@ -181,40 +232,25 @@ cdef int collect(Tables tables, params, state, tuple names, Py_ssize_t columns, 
     The dtype of the others, or -1.
     """
     cdef Tensor p, g, s
-    cdef PyObject *found
     cdef object own = None
-    cdef Py_ssize_t i, k = len(names), at, n = len(counters)
+    cdef Py_ssize_t i, k = len(names), at, n = len(counters), known
     cdef int other = -1
     cdef double[COUNTERS] last
     cdef tuple values = None
-    cdef bint is_new, same
+    cdef bint same
     for item in params:
         p = <Tensor?>item
         if p.gradient is None:
             continue
-        g = <Tensor>p.gradient
-        if not fits(g, p) or CATEGORY[p.dt] != 2:
-            raise RuntimeError(f"gradient of shape {tuple(g.shape)} and dtype {g.dtype!r} for a parameter of shape "
-                               f"{tuple(p.shape)} and dtype {p.dtype!r}")
+        g = gradient_of(p)
         if dt < 0:
             dt = p.dt
         elif p.dt != dt:
             other = p.dt
             continue
-        is_new = False
+        known = len(created)
         if init is not None:
-            found = PyDict_GetItem(state, p)
-            if found == NULL:
-                created.append((p, True))
-            own = <object>found if found != NULL else state[p]
-            if not isinstance(own, dict):
-                raise TypeError(f"optimizer state of a parameter must be a dict, got {type(own).__name__}")
-            if row is not None or k:
-                is_new = fresh is not None and own.get(fresh) is None
-                if is_new or not own:
-                    if found != NULL:
-                        created.append((p, not own))
-                    init(p, own)
+            own = state_of(p, state, fresh, init, created)
         tables.add(p)
         at = tables.tensors - 1
         tables.address[0][at] = <int64_t>dense(p, tables.borrowed).ptr
@@ -224,26 +260,16 @@ cdef int collect(Tables tables, params, state, tuple names, Py_ssize_t columns, 
         for i in range(k):
             if names[i] is None:
                 continue
-            found = PyDict_GetItem(own, names[i])
-            if found == NULL:
-                raise KeyError(f"optimizer state of a parameter of shape {tuple(p.shape)} lacks {names[i]!r}")
-            s = <Tensor?><object>found
+            s = held(own, names[i], p)
             if not fits(s, p):
-                raise RuntimeError(f"optimizer state {names[i]!r} has shape {tuple(s.shape)} and dtype {s.dtype!r} for a "
-                                   f"parameter of shape {tuple(p.shape)} and dtype {p.dtype!r}")
+                misfit(names[i], s, p)
             tables.address[2 + i][at] = <int64_t>dense(s, tables.borrowed).ptr
             tables.touched.append(s)
         tables.touched.append(p)
         if row is not None:
             same = values is not None
             for i in range(n):
-                found = PyDict_GetItem(own, counters[i])
-                if found == NULL:
-                    raise KeyError(f"optimizer state of a parameter of shape {tuple(p.shape)} lacks {counters[i]!r}")
-                s = <Tensor?><object>found
-                if s.count != 1 or s.dt != F32 or s.storage.readonly:
-                    raise RuntimeError(f"optimizer state {counters[i]!r} must be a writable float32 tensor with one "
-                                       f"element")
+                s = counter_held(own, counters[i], p)
                 tables.counter[i][at] = <int64_t>s.ptr
                 tables.touched.append(s)
                 same = same and last[i] == (<float *>s.ptr)[0]
@@ -256,25 +282,30 @@ cdef int collect(Tables tables, params, state, tuple names, Py_ssize_t columns, 
             for i in range(1, n):
                 tables.count[i][at] = <float><double>values[columns + i - 1]
         elif columns:
-            tables.table[at] = is_new
+            tables.table[at] = len(created) > known
     tables.dt = dt
     return other
 
 
 cdef int commit(Kernel kernel, Tables tables, tuple names, Py_ssize_t counters) except -1:
-    """Count the steps, run the kernel over what was collected, write copies back."""
+    """Run the kernel over what was collected."""
     cdef void *bufs[12]
-    cdef Py_ssize_t i, j, k = len(names)
-    for j in range(counters):
-        for i in range(tables.tensors):
-            (<float *>tables.counter[j][i])[0] = tables.count[j][i]
+    cdef Py_ssize_t i, k = len(names)
     bufs[0] = tables.address[0]
     for i in range(k):
         bufs[1 + i] = NULL if names[i] is None else tables.address[2 + i]
     bufs[k + 1], bufs[k + 2], bufs[k + 3] = tables.address[1], tables.chunk_tensor, tables.chunk_start
     bufs[k + 4], bufs[k + 5] = tables.sizes, tables.table
-    launch(kernel.find(tables.dt, tables.dt), bufs, tables.dims, tables.scalars, tables.chunks,
-           tables.elements * kernel.cost)
+    return finish(kernel, tables, bufs, tables.chunks, counters)
+
+
+cdef int finish(Kernel kernel, Tables tables, void **bufs, Py_ssize_t units, Py_ssize_t counters) except -1:
+    """Count the steps, run the kernel, count the edits, write copies back."""
+    cdef Py_ssize_t i, j
+    for j in range(counters):
+        for i in range(tables.tensors):
+            (<float *>tables.counter[j][i])[0] = tables.count[j][i]
+    launch(kernel.find(tables.dt, tables.dt), bufs, tables.dims, tables.scalars, units, tables.elements * kernel.cost)
     for item in tables.touched:
         (<Tensor>item).storage.version += 1
     for original, copy in tables.borrowed:
@@ -291,20 +322,21 @@ def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=Non
     cdef Tables tables = take_tables()
     cdef Tensor t
     cdef void *bufs[5]
-    cdef int at = 0, dt = -1
+    cdef int at = 0
     for i in range(len(scalars)):
         tables.scalars[i] = scalars[i]
     for item in tensors:
         t = <Tensor?>item
-        if dt < 0:
-            dt = t.dt
-        if t.dt != dt or CATEGORY[dt] != 2:
+        if tables.tensors == 0:
+            tables.dt = t.dt
+        if t.dt != tables.dt or CATEGORY[t.dt] != 2:
             raise TypeError("sweep: tensors must be of one floating dtype")
         tables.add(t)
         if partials is not None:
             t = to_contiguous(t)
             tables.alive.append(t)
         else:
+            tables.touched.append(t)
             t = dense(t, tables.borrowed)
         tables.address[1][tables.tensors - 1] = <int64_t>t.ptr
     if tables.tensors == 0:
@@ -315,13 +347,7 @@ def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=Non
         bufs[0], at = partials.ptr, 1
     bufs[at], bufs[at + 1], bufs[at + 2] = tables.address[1], tables.chunk_tensor, tables.chunk_start
     bufs[at + 3] = tables.sizes
-    launch(kernel.find(dt, dt), bufs, NULL, tables.scalars, tables.chunks, tables.elements * kernel.cost)
-    if partials is None:
-        for item in tensors:
-            (<Tensor>item).storage.version += 1
-        for original, copy in tables.borrowed:
-            write_memory(original, copy)
-    give_back(tables)
+    finish(kernel, tables, bufs, tables.chunks, 0)
 
 
 def average(Kernel kernel not None, averages, tensors, double weight):
@@ -329,89 +355,113 @@ def average(Kernel kernel not None, averages, tensors, double weight):
 
     RuntimeError names the pair that does not fit; nothing is written then.
     """
-    cdef Tables tables = Tables()
+    cdef Tables tables = take_tables()
     cdef Tensor a, t
-    cdef list borrowed = [], alive = []
     cdef void *bufs[5]
-    cdef int dt = -1
     cdef Py_ssize_t k = 0
     for first, second in zip(averages, tensors, strict=True):
         a, t = <Tensor?>first, <Tensor?>second
-        dt = a.dt if dt < 0 else dt
-        if not fits(a, t) or a.dt != dt or CATEGORY[dt] != 2:
+        if k == 0:
+            tables.dt = a.dt
+        if not fits(a, t) or a.dt != tables.dt or CATEGORY[a.dt] != 2:
             raise RuntimeError(f"average {k} has shape {tuple(a.shape)} and dtype {a.dtype!r}, its new value "
                                f"{tuple(t.shape)} and {t.dtype!r}; all must have one floating dtype")
         tables.add(a)
-        tables.address[0][k] = <int64_t>dense(a, borrowed).ptr
+        tables.touched.append(a)
+        tables.address[0][k] = <int64_t>dense(a, tables.borrowed).ptr
         t = to_contiguous(t)
-        alive += [a, t]
+        tables.alive.append(t)
         tables.address[1][k] = <int64_t>t.ptr
         k += 1
     if k == 0:
         return
+    tables.scalars[0] = weight
     bufs[0], bufs[1], bufs[2] = tables.address[0], tables.address[1], tables.chunk_tensor
     bufs[3], bufs[4] = tables.chunk_start, tables.sizes
-    launch(kernel.find(dt, dt), bufs, NULL, &weight, tables.chunks, tables.elements * kernel.cost)
-    for item in alive[::2]:
-        (<Tensor>item).storage.version += 1
-    for original, copy in borrowed:
-        write_memory(original, copy)
+    finish(kernel, tables, bufs, tables.chunks, 0)
 
 
-def factored(Kernel kernel not None, list params, list rows, list columns, list steps, list table, tuple dims,
-             tuple scalars):
-    """Run an Adafactor kernel once over ``params``, which are of one dtype and have gradients that fit them.
+def factored(Kernel kernel not None, params, state, tuple dims, dict scalars, row, init):
+    """Run Adafactor's kernel, once a dtype, over all ``params`` that have a gradient.
 
-    rows: row_var or variance; columns: col_var or None; steps are counted up; table: two numbers a parameter. Shapes
-    and dtypes are the caller's, who has checked them.
+    scalars: those of each dtype. row(step): the two numbers of a tensor at this step, which is counted up. init(p,
+    state): create ``step`` and for shape (..., N, M) ``row_var`` (..., N, 1) and ``col_var`` (..., 1, M), for a vector
+    ``variance``. When anything does not fit, nothing is written and no state is created.
     """
-    cdef Tables tables = Tables()
+    cdef Tables tables
     cdef Tensor p, g, s
-    cdef list borrowed = [], alive = [], touched = []
+    cdef object own
+    cdef dict found = {}
+    cdef list created = []
     cdef void *bufs[8]
-    cdef Py_ssize_t[4] sizes
-    cdef double[8] numbers
-    cdef Py_ssize_t i, k, n = len(params)
-    if n == 0:
-        return
-    for i in range(len(dims)):
-        sizes[i] = dims[i]
-    for i in range(len(scalars)):
-        numbers[i] = scalars[i]
-    for k in range(n):
-        p, s = <Tensor?>params[k], <Tensor?>rows[k]
-        g = to_contiguous(<Tensor?>p.gradient)
-        alive.append(g)
-        touched += [p, s, steps[k]]
-        tables.add(p)
-        tables.address[0][k] = <int64_t>dense(p, borrowed).ptr
-        tables.address[1][k] = <int64_t>g.ptr
-        tables.address[2][k] = <int64_t>dense(s, borrowed).ptr
-        tables.address[3][k] = 0
-        if columns[k] is not None:
-            touched.append(columns[k])
-            tables.address[3][k] = <int64_t>dense(<Tensor?>columns[k], borrowed).ptr
-        tables.address[4][k] = p.shape_[p.nd - 2] if p.nd > 1 else 1
-        tables.address[5][k] = p.shape_[p.nd - 1] if p.nd else 1
-        tables.table[2 * k], tables.table[2 * k + 1] = table[k]
-        dense(<Tensor?>steps[k], borrowed)  # refuses what is read-only
+    cdef Py_ssize_t i, at
+    cdef object values
+    if not isinstance(state, dict) or len(dims) > 8 or max(map(len, scalars.values())) > 16:
+        raise TypeError("factored: state must be a dict; at most 8 dims and 16 scalars")
+    try:
+        for item in params:
+            p = <Tensor?>item
+            if p.gradient is None:
+                continue
+            g = gradient_of(p)
+            own = state_of(p, state, None, init, created)
+            if p.dtype not in found:
+                kernel.find(p.dt, p.dt)  # compiled now: later it must not fail
+                found[p.dtype] = tables = take_tables()
+                tables.dt = p.dt
+                for i in range(len(dims)):
+                    tables.dims[i] = dims[i]
+                for i, x in enumerate(scalars[p.dtype]):
+                    tables.scalars[i] = x
+            tables = <Tables>found[p.dtype]
+            tables.add(p)
+            at = tables.tensors - 1
+            g = to_contiguous(g)
+            tables.alive.append(g)
+            tables.address[0][at] = <int64_t>dense(p, tables.borrowed).ptr
+            tables.address[1][at] = <int64_t>g.ptr
+            tables.touched.append(p)
+            tables.address[3][at] = 0
+            if p.nd < 2:
+                s = held(own, "variance", p)
+                if not fits(s, p):
+                    misfit("variance", s, p)
+                tables.address[2][at] = <int64_t>dense(s, tables.borrowed).ptr
+                tables.touched.append(s)
+            else:
+                for i, name in (2, "row_var"), (3, "col_var"):
+                    s = held(own, name, p)
+                    if not factor(s, p, p.nd + 1 - i):
+                        misfit(name, s, p)
+                    tables.address[i][at] = <int64_t>dense(s, tables.borrowed).ptr
+                    tables.touched.append(s)
+            tables.address[4][at] = p.shape_[p.nd - 2] if p.nd > 1 else 1
+            tables.address[5][at] = p.shape_[p.nd - 1] if p.nd else 1
+            s = counter_held(own, "step", p)
+            tables.touched.append(s)
+            tables.counter[0][at] = <int64_t>s.ptr
+            tables.count[0][at] = (<float *>s.ptr)[0] + 1
+            values = row(<double>(<float *>s.ptr)[0] + 1)
+            tables.table[2 * at], tables.table[2 * at + 1] = values
+    except BaseException:
+        undo(state, created, None)
+        raise
     # from here on nothing fails
-    bufs[0], bufs[1], bufs[2], bufs[3] = tables.address[0], tables.address[2], tables.address[3], tables.address[1]
-    bufs[4], bufs[5], bufs[6], bufs[7] = tables.address[4], tables.address[5], tables.sizes, tables.table
-    for k in range(n):
-        (<float *>(<Tensor>steps[k]).ptr)[0] += 1
-    launch(kernel.find(p.dt, p.dt), bufs, sizes, numbers, n, tables.elements * kernel.cost)
-    for item in touched:
-        (<Tensor>item).storage.version += 1
-    for original, copy in borrowed:
-        write_memory(original, copy)
+    for tables in found.values():
+        bufs[0], bufs[1], bufs[2], bufs[3] = tables.address[0], tables.address[2], tables.address[3], tables.address[1]
+        bufs[4], bufs[5], bufs[6], bufs[7] = tables.address[4], tables.address[5], tables.sizes, tables.table
+        finish(kernel, tables, bufs, tables.tensors, 1)
 
 
-def check_writable(tensors):
-    """ValueError if one of ``tensors`` shares read-only memory; for steps made of several operations."""
-    for item in tensors:
-        if (<Tensor?>item).storage.readonly:
-            raise ValueError("a parameter shares read-only memory (a read-only NumPy array) and cannot be updated")
+cdef inline bint factor(Tensor s, Tensor p, Py_ssize_t along) noexcept:
+    """Whether s has p's dtype and its shape, but for size 1 in dimension ``along``."""
+    cdef Py_ssize_t i
+    if s.dt != p.dt or s.nd != p.nd:
+        return False
+    for i in range(p.nd):
+        if s.shape_[i] != (1 if i == along else p.shape_[i]):
+            return False
+    return True
 
 
 def chunk_count(tensors):

@@ -3,7 +3,7 @@
 from .._engine import Kernel, filled
 from .._storage import float32, float64
 from ..ops._multi import factored
-from .optimizer import Optimizer, check_state, number, one_element, with_gradients
+from .optimizer import Optimizer, one_element
 
 _KERNEL = Kernel("factored.adafactor", 1.5)
 _EPS = {float32: 2.0**-23, float64: 2.0**-52}
@@ -45,7 +45,6 @@ class Adafactor(Optimizer):
         foreach=None,
         maximize=False,
     ):
-        one_element(lr)
         super().__init__(
             params,
             {
@@ -60,6 +59,7 @@ class Adafactor(Optimizer):
         )
 
     def _check_group(self, group):
+        one_element(lr=group["lr"])
         eps1, eps2 = group["eps"]
         for label, value in (
             ("Learning rate should be >= 0", group["lr"]),
@@ -76,35 +76,27 @@ class Adafactor(Optimizer):
     def _state_like(self, name, p):
         return _shapes(p).get(name, p.shape), p.dtype
 
-    def _restore(self, values, p, group, key):
-        restored = super()._restore(values, p, group, key)
-        if values and set(_shapes(p)) - set(values):
-            raise ValueError(f"loaded state of parameter {key} has {list(values)}, but Adafactor needs {[*_shapes(p)]}")
-        return restored
+    def _needed(self, p, group):
+        return list(_shapes(p))
 
     def _update(self, group):
-        self._check_group(group)
-        lr, (eps1, eps2) = number(group["lr"]), group["eps"]
-        params = with_gradients(group["params"])
-        for p in params:
-            state, shapes = self.state[p], _shapes(p)
-            if not state:
-                state.update({k: filled(s, 0, float32 if k == "step" else p.dtype) for k, s in shapes.items()})
-            check_state(p, state, **shapes)
-        for dtype, eps in _EPS.items():
-            some = [p for p in params if p.dtype is dtype]
-            states = [self.state[p] for p in some]
-            steps = [state["step"].item() + 1 for state in states]
-            factored(
-                _KERNEL,
-                some,
-                [state["row_var" if p.ndim > 1 else "variance"] for p, state in zip(some, states, strict=True)],
-                [state["col_var"] if p.ndim > 1 else None for p, state in zip(some, states, strict=True)],
-                [state["step"] for state in states],
-                [(t ** group["beta2_decay"], min(lr, 1 / t**0.5)) for t in steps],
-                (group["maximize"],),
-                (lr, eps if eps1 is None else eps1, eps2, group["d"], group["weight_decay"]),
-            )
+        lr, decay, (eps1, eps2) = float(group["lr"]), group["beta2_decay"], group["eps"]
+        factored(
+            _KERNEL,
+            group["params"],
+            self.state,
+            (group["maximize"],),
+            {
+                dtype: (lr, eps if eps1 is None else eps1, eps2, group["d"], group["weight_decay"])
+                for dtype, eps in _EPS.items()
+            },
+            row=lambda step: (step**decay, min(lr, 1 / step**0.5)),
+            init=_new_state,
+        )
+
+
+def _new_state(p, state):
+    state.update({name: filled(s, 0, float32 if name == "step" else p.dtype) for name, s in _shapes(p).items()})
 
 
 def _shapes(p):

@@ -4,7 +4,7 @@ from collections import namedtuple
 
 from .._engine import enable_grad, no_grad
 from ..ops.shape import cat
-from .optimizer import Optimizer, number, one_element
+from .optimizer import Optimizer, one_element
 
 _ARMIJO, _CURVATURE = 1e-4, 0.9  # c1 and c2 of the Wolfe conditions
 
@@ -50,7 +50,6 @@ class LBFGS(Optimizer):
         history_size=100,
         line_search_fn=None,
     ):
-        one_element(lr)
         super().__init__(
             params,
             {
@@ -65,6 +64,7 @@ class LBFGS(Optimizer):
         )
 
     def _check_group(self, group):
+        one_element(lr=group["lr"])
         if not group["lr"] >= 0:
             raise ValueError(f"Invalid learning rate: {group['lr']}")
         if self.param_groups:
@@ -74,12 +74,9 @@ class LBFGS(Optimizer):
         flat = cat([q.detach().reshape(-1)[:0] for q in self.param_groups[0]["params"]])
         return (sum(q.numel() for q in self.param_groups[0]["params"]),), flat.dtype
 
+    @no_grad()
     def step(self, closure):
         """Up to ``max_iter`` iterations; ``closure`` computes the loss and the gradients. The first loss."""
-        return super().step(closure)
-
-    @no_grad()
-    def _step(self, closure=None):
         if not callable(closure):
             raise TypeError(f"LBFGS.step needs a closure that computes the loss, got {type(closure).__name__}")
         group = self.param_groups[0]
@@ -98,7 +95,7 @@ class LBFGS(Optimizer):
 
 def _minimise(params, closure, group, state):
     """The iterations of one step: (the first loss, the new state)."""
-    lr, max_iter, max_eval = number(group["lr"]), group["max_iter"], group["max_eval"]
+    lr, max_iter, max_eval = float(group["lr"]), group["max_iter"], group["max_eval"]
     tolerance_grad, tolerance_change = group["tolerance_grad"], group["tolerance_change"]
     state = dict(state)  # its tensors are replaced, never written
     state.setdefault("func_evals", 0)

@@ -3,12 +3,12 @@
 from math import sqrt
 
 from .._engine import Kernel, filled, no_grad
-from ..ops._multi import average, check_writable
+from ..ops._gemm import gemm, gemm_into
+from ..ops._multi import update
 from ..ops.arithmetic import lerp
-from ..ops.linalg import addmm
-from .optimizer import Optimizer, check_state, number, one_element, with_gradients
+from .optimizer import Optimizer, one_element
 
-_LERP = Kernel("optimizers.lerp", 0.2)
+_KERNEL = Kernel("optimizers.muon", 0.3)
 
 
 class Muon(Optimizer):
@@ -48,7 +48,6 @@ class Muon(Optimizer):
         ns_steps=5,
         adjust_lr_fn=None,
     ):
-        one_element(lr)
         super().__init__(
             params,
             {
@@ -64,6 +63,7 @@ class Muon(Optimizer):
         )
 
     def _check_group(self, group):
+        one_element(lr=group["lr"])
         for name, label in (("lr", "Learning rate"), ("momentum", "momentum"), ("weight_decay", "weight decay")):
             if not group[name] >= 0:
                 raise ValueError(f"{label} should be >= 0 but is: {group[name]}")
@@ -79,24 +79,28 @@ class Muon(Optimizer):
             raise ValueError("Number of steps must be less than 100 for computational efficiency")
         if len(group["ns_coefficients"]) != 3:
             raise ValueError("Coefficients must be a tuple of exactly 3 values")
-        self._check_group(group)
-        lr, momentum = number(group["lr"]), group["momentum"]
-        params = with_gradients(group["params"])
-        for p in params:
-            state = self.state[p]
-            if "momentum_buffer" not in state:
-                state["momentum_buffer"] = filled(p.shape, 0, p.dtype)
-            check_state(p, state, momentum_buffer=p.shape)
-            check_writable((p, state["momentum_buffer"]))
-        for dtype in dict.fromkeys(p.dtype for p in params):
-            some = [p for p in params if p.dtype is dtype]
-            average(_LERP, [self.state[p]["momentum_buffer"] for p in some], [p.grad for p in some], 1 - momentum)
-        for p in params:
+        lr, momentum = float(group["lr"]), group["momentum"]
+        update(
+            _KERNEL,
+            group["params"],
+            self.state,
+            ("momentum_buffer",),
+            (),
+            (momentum, lr * group["weight_decay"]),
+            init=_new_state,
+            fresh="momentum_buffer",
+        )
+        for p in group["params"]:
+            if p.grad is None:
+                continue
             b = self.state[p]["momentum_buffer"]
             u = lerp(p.grad.detach(), b, momentum) if group["nesterov"] else b
             u = _orthogonal(u, group["ns_coefficients"], group["ns_steps"], group["eps"])
-            p.mul_(1 - lr * group["weight_decay"])
             p.add_(u, alpha=-lr * _ratio(group["adjust_lr_fn"], *p.shape))
+
+
+def _new_state(p, state):
+    state["momentum_buffer"] = filled(p.shape, 0, p.dtype)
 
 
 def _orthogonal(x, coefficients, steps, eps):
@@ -106,8 +110,9 @@ def _orthogonal(x, coefficients, steps, eps):
     x = x.t() if tall else x  # the smaller product
     x = x / x.norm().clamp(min=eps)  # so that no singular value is above 1
     for _ in range(steps):
-        s = x @ x.t()
-        x = addmm(x, addmm(s, s, s, beta=b, alpha=c), x, beta=a)
+        s = gemm(x, x, False, True)
+        s = gemm_into(s.clone(), s, s, alpha=c, beta=b)
+        x = gemm_into(x.clone(), s, x, alpha=1.0, beta=a)
     return x.t() if tall else x
 
 

@@ -110,9 +110,19 @@ class Optimizer:
     def _check_group(self, group):
         """Raise ValueError for hyperparameters out of range; called for every group."""
 
+    # --- what states look like; for steps, and to check what is loaded
+
+    def _state_names(self, group):
+        """Keys of the buffers that a step of ``group`` reads, in the order of its kernel; None for one it does not."""
+        return self._buffers
+
     def _state_like(self, name, p):
-        """The shape and dtype that state ``name`` of parameter ``p`` has; for state that is loaded."""
+        """The shape and dtype of state ``name`` of parameter ``p``, unless it is one of ``_counters``."""
         return p.shape, p.dtype
+
+    def _needed(self, p, group):
+        """Keys without which there is no next step for ``p``."""
+        return [*self._counters, *(name for name in self._state_names(group) if name is not None)]
 
     def zero_grad(self, set_to_none=True):
         """Forget all gradients, or with ``set_to_none=False`` set them to zero in place."""
@@ -249,36 +259,29 @@ class Optimizer:
         for hook in list(self._optimizer_load_state_dict_post_hooks.values()):
             hook(self)
 
-    def _state_names(self, group):
-        """Keys of the buffers that a step of ``group`` reads, in the order of its kernel; None for one it does not."""
-        return self._buffers
-
     def _restore(self, values, p, group, key):
         """Saved ``values`` as the state of ``p``: tensors copied, in p's dtype but for numbers such as ``step``."""
         if not isinstance(values, dict):
             return _snapshot(values)
+        if values and not set(self._needed(p, group)) <= set(values):
+            raise ValueError(
+                f"loaded state of parameter {key} has {list(values)}, but {type(self).__name__} needs "
+                f"{self._needed(p, group)}; was it saved by another optimizer?"
+            )
         restored = {}
         for name, value in values.items():
-            if name in self._counters:
-                value = operand(value, float32).detach().clone()
-                if value.numel() != 1:
-                    raise ValueError(f"loaded state {name!r} of parameter {key} has shape {tuple(value.shape)}, not ()")
-                restored[name] = value.reshape(())
-                continue
-            shape, dtype = self._state_like(name, p)
+            if name in self._counters:  # one number, in any shape
+                value, shape, dtype = operand(value, float32).detach().clone(), (), float32
+                value = value.reshape(()) if value.numel() == 1 else value
+            else:
+                value, (shape, dtype) = _snapshot(value), self._state_like(name, p)
             for v in value if isinstance(value, (list, tuple)) else [value]:
-                if isinstance(v, Tensor) and tuple(v.shape) != tuple(shape) and (v.ndim or name in self._buffers):
+                if isinstance(v, Tensor) and v.shape != tuple(shape) and (v.ndim or name in self._buffers):
                     raise ValueError(
                         f"loaded state {name!r} of parameter {key} has shape {tuple(v.shape)}, not {tuple(shape)}, "
                         f"for the parameter of shape {tuple(p.shape)}"
                     )
-            restored[name] = _snapshot(value) if name == "step" else _cast(_snapshot(value), dtype)
-        needed = [name for name in (*self._counters, *self._state_names(group)) if name is not None]
-        if values and not all(name in values for name in needed):
-            raise ValueError(
-                f"loaded state of parameter {key} has {list(values)}, but {type(self).__name__} needs {needed}; "
-                f"was it saved by another optimizer?"
-            )
+            restored[name] = value if name == "step" else _cast(value, dtype)
         return restored
 
     def __getstate__(self):
@@ -358,42 +361,11 @@ def _cast(value, dtype):
     return value.to(dtype) if floats else value
 
 
-def with_gradients(params):
-    """The parameters that have a gradient, once all of them are known to be usable; for steps made of operations."""
-    found = [p for p in params if p.grad is not None]
-    for p in found:
-        if p.grad.shape != p.shape or p.grad.dtype is not p.dtype or not p.is_floating_point():
-            raise RuntimeError(
-                f"gradient of shape {tuple(p.grad.shape)} and dtype {p.grad.dtype!r} for a parameter of shape "
-                f"{tuple(p.shape)} and dtype {p.dtype!r}"
-            )
-    return found
-
-
-def check_state(p, state, **shapes):
-    """Raise unless every state of parameter ``p`` named in ``shapes`` is a tensor of that shape and p's dtype."""
-    for name, shape in shapes.items():
-        if name not in state:
-            raise KeyError(f"optimizer state of a parameter of shape {tuple(p.shape)} lacks {name!r}")
-        value, dtype = state[name], float32 if name == "step" else p.dtype
-        if not isinstance(value, Tensor):
-            raise TypeError(f"optimizer state {name!r} must be a tensor, got {type(value).__name__}")
-        if tuple(value.shape) != tuple(shape) or value.dtype is not dtype:
-            raise RuntimeError(
-                f"optimizer state {name!r} has shape {tuple(value.shape)} and dtype {value.dtype!r} instead of "
-                f"{tuple(shape)} and {dtype!r} for a parameter of shape {tuple(p.shape)} and dtype {p.dtype!r}"
-            )
-
-
-def number(lr):
-    """A learning rate as a Python number."""
-    return lr.item() if isinstance(lr, Tensor) else lr
-
-
-def one_element(lr):
-    """PyTorch's check of a learning rate given as a tensor."""
-    if isinstance(lr, Tensor) and lr.numel() != 1:
-        raise ValueError("Tensor lr must be 1-element")
+def one_element(**values):
+    """ValueError naming the first hyperparameter that is a tensor of another size."""
+    for name, value in values.items():
+        if isinstance(value, Tensor) and value.numel() != 1:
+            raise ValueError(f"Tensor {name} must be 1-element")
 
 
 def refuse(capturable=False, differentiable=False):
@@ -425,7 +397,6 @@ _NAMES = {"lr": "learning rate", "eps": "epsilon value"}
 def nonnegative(allow_nan=False, /, **values):
     """ValueError naming the first hyperparameter that is negative, or nan unless ``allow_nan``."""
     for name, value in values.items():
-        if isinstance(value, Tensor) and value.numel() != 1:
-            raise ValueError(f"Tensor {name} must be 1-element")
+        one_element(**{name: value})
         if value < 0 if allow_nan else not value >= 0:
             raise ValueError(f"Invalid {_NAMES.get(name, name + ' value')}: {value}")

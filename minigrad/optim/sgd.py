@@ -63,7 +63,10 @@ class SGD(Optimizer):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
     def _state_names(self, group):
-        return (None,)  # a momentum buffer that is missing is made
+        return ("momentum_buffer" if group["momentum"] else None,)
+
+    def _needed(self, p, group):
+        return []  # a momentum buffer that is missing is made
 
     def _update(self, group):
         momentum = group["momentum"]
@@ -71,7 +74,7 @@ class SGD(Optimizer):
             _KERNEL,
             group["params"],
             self.state,
-            ("momentum_buffer",) if momentum else (None,),
+            self._state_names(group),
             (group["nesterov"], group["maximize"]),
             (float(group["lr"]), momentum, group["dampening"], group["weight_decay"], 1.0),
             columns=1,

@@ -42,10 +42,7 @@ def get_swa_multi_avg_fn():
 
     def swa_update(averaged_param_list, current_param_list, num_averaged):
         n = int(num_averaged)
-        plain = get_swa_avg_fn()
-        _blend(
-            averaged_param_list, current_param_list, 1 / (n + 1), lambda average, current, _: plain(average, current, n)
-        )
+        _blend(averaged_param_list, current_param_list, 1 / (n + 1), n, get_swa_avg_fn())
 
     return swa_update
 

@@ -266,6 +266,78 @@ def test_nothing_is_read_that_is_not_there():
     assert (c.columns["p"][0] == inf).all()
 
 
+# --- factored second moments ----------------------------------------------------------------------------------------
+
+SHAPES = ((0, 0, 0), (1, 1, 1), (1, 1, 7), (1, 5, 1), (1, 7, 13), (3, 4, 5), (2, 3, 2500), (1, 130, 17), (0, 4, 3))
+VECTORS = (0, 1, 7, 3000)
+
+
+class Factored:
+    """Matrices (B, H, W) and vectors with their moments, and the tables of Adafactor's kernel."""
+
+    def __init__(self, t, scale=1.0):
+        rng = np.random.default_rng(0)
+        self.shapes = [*SHAPES, *[(1, 1, n) for n in VECTORS]]
+        self.vector = [False] * len(SHAPES) + [True] * len(VECTORS)
+        self.p, self.g = ([s * rng.standard_normal(shape) for shape in self.shapes] for s in (1.0, scale))
+        self.row = [np.zeros(w if v else b * h) for (b, h, w), v in zip(self.shapes, self.vector)]
+        self.column = [np.zeros(0 if v else b * w) for (b, h, w), v in zip(self.shapes, self.vector)]
+        for name in ("p", "g", "row", "column"):
+            setattr(self, name, [np.ascontiguousarray(a, t) for a in getattr(self, name)])
+
+    def arrays(self, table):
+        addresses = [
+            np.array([0 if name == "column" and v else a.ctypes.data for a, v in zip(getattr(self, name), self.vector)])
+            for name in ("p", "row", "column", "g")
+        ]
+        return [*addresses, *(np.array([s[i] for s in self.shapes]) for i in (1, 2)),
+                np.array([math.prod(s) for s in self.shapes]), np.array([table] * len(self.shapes))]  # fmt: skip
+
+    def bytes(self):
+        return b"".join(a.tobytes() for name in ("p", "row", "column") for a in getattr(self, name))
+
+
+@pytest.mark.parametrize("t", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [1.0, 1e-4, 0.0])
+def test_adafactor_equals_its_reference(t, scale):
+    """Whole tensors are units; a split of them changes no bit, and the gradient is only read."""
+    eps = float(np.finfo(t).eps)
+    for maximize, scalars in ((0, (0.01, eps, 1e-3, 1.0, 0.0)), (1, (0.5, 1e-2, 3.0, 2.5, 0.1))):
+        a, split, b = Factored(t, scale), Factored(t, scale), Factored("float64", scale)
+        for x, y, z in zip(a.g, b.g, a.p, strict=True):
+            y[:] = x
+            assert z.dtype == t
+        for x, y in zip(a.p, b.p, strict=True):
+            y[:] = x
+        count = len(a.shapes)
+        for step in range(1, 5):
+            table = (step**-0.8, min(scalars[0], step**-0.5))
+            run("factored.adafactor", a.arrays(table), (maximize,), scalars, count, t)
+            for lo in range(count):
+                run("factored.adafactor", split.arrays(table), (maximize,), scalars, lo + 1, t, lo=lo)
+            reference("factored.adafactor", b.arrays(table), (maximize,), scalars)
+        assert a.bytes() == split.bytes()
+        for name, rtol in (("row", 1), ("column", 1), ("p", 3)):
+            for x, y in zip(getattr(a, name), getattr(b, name), strict=True):
+                tolerance = rtol * (1e-12 if t == "float64" else 2e-6)
+                np.testing.assert_allclose(x, y, tolerance, tolerance * abs(y).max(initial=0), err_msg=name)
+        for x, y in zip(a.g, Factored(t, scale).g, strict=True):
+            assert x.tobytes() == y.tobytes()
+
+
+@pytest.mark.parametrize("special", [nan, inf, -inf])
+def test_special_gradients_of_adafactor(special):
+    """As in PyTorch they spoil their own tensor, no other."""
+    a, clean = Factored("float64"), Factored("float64")
+    k = a.shapes.index((1, 7, 13))
+    a.g[k][0, 2, 3] = special
+    for x in (a, clean):
+        run("factored.adafactor", x.arrays((0.5, 0.01)), (0,), (0.01, 1e-16, 1e-3, 1.0, 0.0), len(a.shapes), "float64")
+    assert np.isnan(a.p[k]).any()
+    for i, (x, y) in enumerate(zip(a.p, clean.p, strict=True)):
+        assert i == k or x.tobytes() == y.tobytes()
+
+
 # --- all gradients ----------------------------------------------------------------------------------------------------
 
 
@@ -291,14 +363,16 @@ def test_norms(t):
 
 
 @pytest.mark.parametrize("t", ["float32", "float64"])
-def test_scale_clamp_and_lerp(t):
+def test_scale_clamp_lerp_and_muon(t):
     for name, names, scalars in (
         ("scale", ["g"], (0.3,)),
         ("clamp", ["g"], (-0.5, 0.7)),
         ("lerp", ["g", "p"], (0.1,)),
         ("lerp", ["g", "p"], (0.9,)),
+        ("muon", ["p", "b", "g"], (0.95, 0.01)),
+        ("muon", ["p", "b", "g"], (0.3, 0)),
     ):
-        a = Columns(t, g=None, p=None)
+        a = Columns(t, g=None, p=None, b=None)
         b, split = a.copy("float64"), a.copy(t)
         count = len(a.chunks[0])
         run(f"optimizers.{name}", a.arrays(names, None), (), scalars, count, t)

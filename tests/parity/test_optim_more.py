@@ -300,7 +300,8 @@ def change(m, net, step, dtype):
     with m.no_grad():
         for p in [*net.parameters(), net.mean]:
             p.copy_(m.from_numpy(np.asarray(rng.normal(size=tuple(p.shape)), dtype)))
-        net.count.fill_(7 * step)
+        if hasattr(net, "count"):
+            net.count.fill_(7 * step)
 
 
 AVERAGES = {
@@ -324,6 +325,8 @@ def test_averaged_model(kind, use_buffers, dtype):
     both = []
     for m in (mg, torch):
         net = nets(m, dtype)
+        if kind == "multi swa" and use_buffers:
+            del net.count  # PyTorch refuses to average integers by this function
         averaged = m.optim.swa_utils.AveragedModel(net, **AVERAGES[kind](m.optim.swa_utils), use_buffers=use_buffers)
         for step in range(STEPS):
             change(m, net, step, dtype)

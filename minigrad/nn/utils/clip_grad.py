@@ -11,7 +11,7 @@ import warnings
 from ..._engine import Kernel, Tensor, empty, filled, get_default_dtype, no_grad, operand
 from ..._storage import float64
 from ...ops._multi import chunk_count, sweep
-from ...ops.pointwise import clamp, pow, sqrt
+from ...ops.pointwise import pow, sqrt
 from ...ops.reduce import amax, norm, sum
 from ...ops.shape import cat, stack
 
@@ -43,10 +43,9 @@ def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=Fals
         parameters = list(parameters)
         if generator and not parameters:
             warnings.warn("`parameters` is an empty generator, no gradient clipping will occur.", stacklevel=2)
-    grads = _gradients(parameters)
-    max_norm = float(max_norm)
-    total_norm = get_total_norm(grads, norm_type, error_if_nonfinite)
-    _scale(grads, max_norm, total_norm)
+    batches, max_norm = _by_dtype(_gradients(parameters)), float(max_norm)
+    total_norm = _total(batches, float(norm_type), error_if_nonfinite)
+    _scale(batches, max_norm, total_norm)
     return total_norm
 
 
@@ -62,7 +61,7 @@ def clip_grads_with_norm_(parameters, max_norm, total_norm, foreach=None):
     >>> w.grad
     tensor([0.3000, 0.4000])
     """
-    _scale(_gradients(parameters), float(max_norm), operand(total_norm))
+    _scale(_by_dtype(_gradients(parameters)), float(max_norm), operand(total_norm))
 
 
 def clip_grad_value_(parameters, clip_value, foreach=None):
@@ -96,13 +95,16 @@ def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=Non
     >>> mg.nn.utils.get_total_norm([mg.tensor([3.0]), mg.tensor([[0.0, 4.0]])])
     tensor(5.)
     """
-    tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
-    order = float(norm_type)
-    if not tensors:
+    batches = _by_dtype([tensors] if isinstance(tensors, Tensor) else tensors)
+    return _total(batches, float(norm_type), error_if_nonfinite)
+
+
+def _total(batches, order, error_if_nonfinite):
+    """``get_total_norm`` of lists of tensors of one dtype each."""
+    if not batches:
         return filled((), 0, get_default_dtype())
-    batches = _by_dtype(tensors)
     with no_grad():
-        total = _norm(batches, order).to(tensors[0].dtype if len(batches) == 1 else float64)
+        total = _norm(batches, order).to(batches[0][0].dtype if len(batches) == 1 else float64)
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise RuntimeError(
             f"The total norm of order {order} for gradients from `parameters` is non-finite, so it cannot be clipped. "
@@ -130,12 +132,11 @@ def _norm(batches, order):
     return sqrt(sum(part)) if order == 2 else pow(sum(part), 1 / order)
 
 
-def _scale(grads, max_norm, total_norm):
+def _scale(batches, max_norm, total_norm):
     """g *= min(1, max_norm / (total_norm + 1e-6)), the factor computed in the dtype of the norm as in PyTorch."""
-    batches = _by_dtype(grads)
     with no_grad():
-        factor = clamp(max_norm / (total_norm + 1e-6), max=1.0).item()
-    if factor != 1:
+        factor = (max_norm / (total_norm + 1e-6)).item()
+    if not factor >= 1:  # or nan
         for batch in batches:
             sweep(_SCALE, batch, (factor,))
 

@@ -115,7 +115,8 @@ class CyclicLR(Cycling):
     def state_dict(self):
         """All attributes but the optimizer; of ``scale_fn`` only the attributes of a callable object."""
         state = super().state_dict()
-        return {**state, "_scale_fn_custom": saved_function(state.pop("_scale_fn_custom"))}
+        del state["_scale_fn_custom"]  # it comes last
+        return {**state, "_scale_fn_custom": saved_function(self._scale_fn_custom)}
 
     def load_state_dict(self, state_dict):
         """Take over what ``state_dict`` returned; ``scale_fn`` stays this scheduler's, an object gets attributes."""
