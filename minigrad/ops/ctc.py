@@ -37,7 +37,8 @@ def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reducti
     """-log of the probability of all alignments of the targets with the inputs, blanks between labels being free.
 
     log_probs: (T, N, C) or (T, C), log-probabilities, float32 or float64. targets: labels in [0, C) but ``blank``, of
-    any integer dtype: (N, S), or (sum of target_lengths,), or (S,) for one sequence. input_lengths (up to T),
+    any integer dtype: (N, S), or (sum of target_lengths,), or (S,) for one sequence; IndexError names one out of range
+    (PyTorch reads memory that is not there). input_lengths (up to T),
     target_lengths: (N,), tensors, lists, tuples, or numbers for one sequence. A target that does not fit its input has
     loss inf and gradient nan; ``zero_infinity`` makes both 0. 'mean' divides each loss by its target's length (1 if
     that is 0), then averages over the batch.

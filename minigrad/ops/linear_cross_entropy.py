@@ -115,9 +115,10 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
 
     input: (N, D), (D,), or, where PyTorch stops at two dimensions, (N, T, ..., D). linear_weight: (C, D); for a loss at
     several positions (C, d1, ..., D), with an input (N, D). linear_bias: (C,) or (C, d1, ...). All of one floating
-    dtype. target: labels in [0, C), of any integer dtype, (N,), () or (N, d1, ...); or probabilities,
-    (N, C), (C,) or (N, C, d1, ...). weight: (C,). reduction, ignore_index (None: -100), label_smoothing, all_ignored
-    ('nan' or 'zero'): as in ``cross_entropy``; RuntimeError for an ignore_index with probabilities.
+    dtype. target: labels in [0, C), of any integer or bool dtype, (N,), () or (N, d1, ...) (IndexError names the row of
+    one out of range); or probabilities, (N, C), (C,) or (N, C, d1, ...). weight: (C,). reduction, ignore_index
+    (None: -100), label_smoothing, all_ignored ('nan' or 'zero'): as in ``cross_entropy``; RuntimeError for an
+    ignore_index with probabilities.
 
     The rows are worked through in chunks, in training and in evaluation, with or without ``options``
     (``LinearCrossEntropyOptions``): beside the gradients it takes two times (rows of a chunk, C) numbers, one time in

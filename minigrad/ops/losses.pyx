@@ -101,7 +101,14 @@ cdef double ordered_sum(Tensor x) noexcept:
     return (a + b) + (c + d)
 
 
-cpdef int advise(Tensor x, str function, str expected, str advice) except -1:
+cdef inline int advise(Tensor x, str function, str expected, str advice) except -1:
+    """``warn_of_probabilities`` where it may have to."""
+    if x.storage.made_by != NULL or x.node is not None:
+        warn_of_probabilities(x, function, expected, advice)
+    return 0
+
+
+cpdef int warn_of_probabilities(Tensor x, str function, str expected, str advice) except -1:
     """Warn if x holds probabilities, straight from sigmoid or softmax, where ``function`` expects something else."""
     if made_by(x, SIGMOID) or made_by(x, SOFTMAX):
         name = "sigmoid" if made_by(x, SIGMOID) else "softmax"

@@ -21,7 +21,7 @@ from .._storage import bool_, float64, int64, uint8
 from .._walk import run_backward
 from . import row_formulas as formulas
 from .indexing import _numpy
-from .losses import advise, reduction_of
+from .losses import reduction_of, warn_of_probabilities
 from .reduce import sum as total
 from .shape import broadcast_shapes, broadcast_tensors, view_as
 
@@ -255,7 +255,8 @@ def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, r
     x = floating(input, name)
     if x.ndim == 0:
         raise IndexError(f"{name}: expected an input of 1 or more dimensions, (N, C) or (C,), got shape []")
-    advise(x, name, "applies sigmoid itself, so that it learns badly", "pass the logits, or use binary_cross_entropy")
+    advice = "pass the logits, or use binary_cross_entropy"
+    warn_of_probabilities(x, name, "applies sigmoid itself, so that it learns badly", advice)
     target = tensor_of(target, x)
     if (*x.shape, *target.shape) in ((x.numel(), 1, x.numel()), (x.numel(), x.numel(), 1)) and x.numel() > 1:
         raise ValueError(
