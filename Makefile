@@ -17,7 +17,8 @@ PIP := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip
 # With make -j, ninja would look for a job server that a recipe does not hand on.
 unexport MAKEFLAGS
 
-.PHONY: train test parity bench gallery lint format types wheel-test build clean
+.PHONY: train test parity bench bench-quick report dashboard dashboard-serve dashboard-test gallery lint format types \
+  wheel-test build clean
 
 train: build
 	$(BIN)/python examples/train_mlp.py $(ARGS)
@@ -30,10 +31,34 @@ test: build
 parity: build $(VENV)/torch
 	$(BIN)/python -m pytest tests/parity -m parity $(ARGS)
 
-# Beside PyTorch, on an otherwise idle machine; with the MNIST run too: make bench DATA=folder-with-the-IDX-files
-bench: build $(VENV)/torch
-	for name in train_step products per_op startup linear_cross_entropy; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+# The asv suite on an otherwise idle machine: the last commit, or others: make bench COMMITS=HEAD~5..HEAD. asv installs
+# each commit with PyTorch and JAX into an environment of its own.
+COMMITS := HEAD^!
+ASV := env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE PATH="$(CURDIR)/$(BIN):$$PATH" asv
+bench: $(VENV)/asv
+	cd benchmarks && $(ASV) run --show-stderr $(ARGS) "$(COMMITS)"
+
+# Once over it in a few minutes, minigrad and PyTorch only: for a look, nothing is kept.
+bench-quick: $(VENV)/asv
+	cd benchmarks && MINIGRAD_BENCH=quick $(ASV) run --quick --dry-run $(ARGS) "HEAD^!"
+
+# All frameworks in turns in one run, which is what the ratios in README.md are: benchmarks/results/*.json. On an
+# otherwise idle machine; with the MNIST run too: make report DATA=folder-with-the-IDX-files
+report: build $(VENV)/torch $(VENV)/asv
+	$(BIN)/python benchmarks/report.py $(ARGS)
+	$(BIN)/python benchmarks/linear_cross_entropy.py
 	$(if $(DATA),$(BIN)/python benchmarks/mnist.py --data "$(DATA)")
+
+# The measured figures as a site that opens from disk: benchmarks/.asv/html/index.html. Needs npm.
+dashboard: $(VENV)/asv
+	$(BIN)/python benchmarks/dashboard.py
+
+dashboard-serve: dashboard
+	$(BIN)/python -m http.server --directory benchmarks/.asv/html 8080
+
+# In headless Chromium; needs chromium and chromedriver.
+dashboard-test: $(VENV)/asv
+	$(BIN)/python -m pytest tests/dashboard -m dashboard $(ARGS)
 
 # The images of docs/gallery.md: one of every script that is one idea.
 gallery: build
@@ -71,6 +96,11 @@ $(INSTALLED): pyproject.toml meson.build
 
 $(VENV)/torch: $(INSTALLED)
 	$(PIP) install -q $(TORCH)
+	touch $@
+
+$(VENV)/asv: $(INSTALLED) pyproject.toml
+	$(PIP) install -q --group bench
+	cd benchmarks && $(BIN:%=../%)/asv machine --yes > /dev/null
 	touch $@
 
 clean:

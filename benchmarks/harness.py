@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import os
 import platform
 import statistics
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import tables
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -24,14 +27,17 @@ def clean_environment():
 class Contender:
     """A function timed in a process of its own, so that frameworks do not share thread pools, BLAS or caches.
 
-    ``build`` names a function of the calling script; it is called with ``arguments`` and returns what is timed.
+    ``build`` names a function of ``module`` in this folder, by default the calling script; it is called with
+    ``arguments`` and returns what is timed. If it raises NotImplementedError, ``skipped`` says why.
     """
 
-    def __init__(self, build, *arguments):
-        script = Path(sys.argv[0]).resolve()
-        command = [sys.executable, __file__, str(script.parent), script.stem, build, json.dumps(arguments)]
+    def __init__(self, build, *arguments, module=None):
+        module = module or Path(sys.argv[0]).stem
+        command = [sys.executable, __file__, module, build, json.dumps(arguments)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.first = json.loads(self.answer())  # what the function returned at its first call
+        self.first, self.skipped = json.loads(self.answer())  # what the function returned at its first call
+        if self.skipped:
+            self.stop()
 
     def answer(self):
         line = self.process.stdout.readline()
@@ -50,14 +56,18 @@ class Contender:
         self.process.wait()
 
 
-def serve(folder, script, build, arguments):
+def serve(module, build, arguments):
     """The process of a contender: for each line with a number, time that many calls."""
-    sys.path[:0] = [folder]
-    sys.argv = [script]
+    sys.path[:0] = [str(Path(__file__).parent)]
+    sys.argv = [module]
     out, sys.stdout = sys.stdout, sys.stderr
-    run = getattr(importlib.import_module(script), build)(*json.loads(arguments))
-    first = run()
-    print(json.dumps(float(first) if getattr(first, "numel", lambda: 0)() == 1 else None), file=out, flush=True)
+    try:
+        run = getattr(importlib.import_module(module), build)(*json.loads(arguments))
+        first, skipped = run(), None
+    except NotImplementedError as problem:
+        first, skipped = None, str(problem)
+    first = float(first) if getattr(first, "size", None) is not None and math.prod(first.shape) == 1 else None
+    print(json.dumps([first, skipped]), file=out, flush=True)
     for line in sys.stdin:
         calls = int(line)
         start = time.perf_counter()
@@ -70,8 +80,9 @@ def take_turns(contenders, seconds=4.0, rounds=25, warm=2.0):
     """Time contenders in turns, after ``warm`` seconds each; {name: sorted seconds a call}.
 
     A fifth of a turn is not timed: the other contender's threads still spin (8 ms for PyTorch's), and ours wake up.
+    Where a call takes long there are fewer rounds, at least 7, so that it is not much more than ``seconds`` in all.
     """
-    calls, times = {}, {name: [] for name in contenders}
+    calls, times, longest = {}, {name: [] for name in contenders}, {}
     for name, contender in contenders.items():
         count, spent, best = 1, 0.0, float("inf")
         while spent < warm:
@@ -79,10 +90,12 @@ def take_turns(contenders, seconds=4.0, rounds=25, warm=2.0):
             spent += last
             best = min(best, last / count)
             count = max(count, min(2 * count, int(0.1 / best)))
+        longest[name] = best
         calls[name] = max(1, int(seconds / rounds / len(contenders) / best))
+    rounds = max(7, min(rounds, int(seconds / sum(longest.values()))))
     for _ in range(rounds):
         for name, contender in contenders.items():
-            contender.run(max(1, calls[name] // 5))
+            contender.run((calls[name] + 4) // 5)
             times[name].append(contender.run(calls[name]) / calls[name])
     for contender in contenders.values():
         contender.stop()
@@ -90,20 +103,22 @@ def take_turns(contenders, seconds=4.0, rounds=25, warm=2.0):
 
 
 def row(work, times, ours="minigrad", goal=None):
-    """One line of a table: medians in us, the ratio of each peer to ours, its spread, and the goal."""
+    """One line of a table: medians in us, the ratio of each peer to ours and its spread, and the goal, by peer.
+
+    "torch" among the goals means the best of PyTorch's ways.
+    """
     median = {name: statistics.median(t) for name, t in times.items()}
     entry = {"work": work, "us": {name: round(1e6 * m, 3) for name, m in median.items()}}
     entry["ratio"] = {name: round(m / median[ours], 2) for name, m in median.items() if name != ours}
     q = {name: (t[len(t) // 4], t[3 * len(t) // 4]) for name, t in times.items()}
-    peers = [name for name in times if name != ours]
-    entry["spread"] = {p: [round(q[p][0] / q[ours][1], 2), round(q[p][1] / q[ours][0], 2)] for p in peers}
-    if goal is not None:
+    entry["spread"] = {p: [round(q[p][0] / q[ours][1], 2), round(q[p][1] / q[ours][0], 2)] for p in entry["ratio"]}
+    if goal:
         entry["goal"] = goal
     print(
         f"{work:34s}",
         "  ".join(f"{name} {us:.2f} us" for name, us in entry["us"].items()),
         "  ".join(f"{name}/{ours} {r}x {entry['spread'][name]}" for name, r in entry["ratio"].items()),
-        f"goal {goal}x" if goal is not None else "",
+        f"goal {goal}" if goal else "",
         flush=True,
     )
     return entry
@@ -127,32 +142,11 @@ def machine():
 
 
 def write(name, rows):
-    """Keep the rows of a benchmark as ``results/<name>.json`` and list all of them in ``results/README.md``."""
+    """Keep the rows of a benchmark as ``results/<name>.json`` and draw up ``results/README.md`` again."""
     RESULTS.mkdir(exist_ok=True)
     found = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "rows": rows}
     (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
-    lines = [
-        "# Measured",
-        "",
-        "Written by the scripts in this folder; ratios are peer's time / minigrad's, of one run.",
-    ]
-    for path in sorted(RESULTS.glob("*.json")):
-        found = json.loads(path.read_text())
-        lines += ["", f"## {path.stem}", "", ", ".join(f"{k} {v}" for k, v in found["machine"].items()), ""]
-        lines += ["| work | measured | ratio | goal |", "|---|---|---|---|"]
-        for entry in found["rows"]:
-            unit = "us" if "us" in entry else "seconds"
-            measured = ", ".join(f"{k} {v:.4g} {unit if unit == 'us' else 's'}" for k, v in entry[unit].items())
-            if "GFLOP/s" in entry:
-                measured += " (" + ", ".join(f"{k} {v}" for k, v in entry["GFLOP/s"].items()) + " GFLOP/s)"
-            if "memory" in entry:
-                measured += " (memory: " + ", ".join(f"{k} {v}" for k, v in entry["memory"].items()) + ")"
-            ratio = entry.get("ratio", "")
-            spread = entry.get("spread", {})
-            if isinstance(ratio, dict):
-                ratio = ", ".join(f"{v}x ({spread[k][0]} to {spread[k][1]})" for k, v in ratio.items())
-            lines.append(f"| {entry['work']} | {measured} | {ratio} | {entry.get('goal') or ''} |")
-    (RESULTS / "README.md").write_text("\n".join(lines) + "\n")
+    tables.write()
     print(f"written to {RESULTS / name}.json and README.md")
 
 

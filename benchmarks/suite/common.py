@@ -1,0 +1,118 @@
+"""What the families share: frameworks by name, cases, and the two asv classes made of them."""
+
+import importlib
+import os
+import statistics
+import sys
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TORCH = ("torch", "torch fused", "torch.compile")
+FRAMEWORKS = ("minigrad", *TORCH, "jax")
+QUICK = os.environ.get("MINIGRAD_BENCH") == "quick"  # minigrad and eager PyTorch only: a look in under five minutes
+
+sys.path.append(str(Path(__file__).parent.parent))  # asv knows this folder only; the harness lies one above
+
+
+@dataclass(frozen=True)
+class Case:
+    """A piece of work: how many times faster than a peer it is to be, and what it needs at least of the machine."""
+
+    goal: dict = field(default_factory=dict)  # "torch" is the best of PyTorch's ways
+    bytes: float = 0  # compulsory memory traffic
+    flops: float = 0
+
+
+def load(framework, ways=FRAMEWORKS):
+    """The module of a framework, with two threads; NotImplementedError, with which asv skips, where there is none.
+
+    ways: the frameworks for which the family has code.
+    """
+    if framework not in ways:
+        raise NotImplementedError(f"{framework} has no way of its own here")
+    if QUICK and framework not in ("minigrad", "torch"):
+        raise NotImplementedError(f"{framework} is not part of a quick run")
+    name = "torch" if framework.startswith("torch") else framework
+    try:
+        module = importlib.import_module(name)
+    except ImportError:
+        if name == "minigrad":
+            raise
+        raise NotImplementedError(f"{framework} is not installed") from None
+    if name != "jax":
+        module.set_num_threads(2)
+    return module
+
+
+def warm(run, seconds=0.5):
+    """Call until compilers, caches and thread rules have settled."""
+    run()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        run()
+
+
+class Timed(ABC):
+    """Times the cases of a family: a graph a case, a line a framework. Subclasses bring ``cases`` and ``make``."""
+
+    param_names = ("framework", "case")
+    timeout = 300
+    rounds = 1
+    repeat = (3, 20, 1.5)  # at least, at most, seconds
+    warmup_time = 0.0  # setup warms up
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        cls.params = (list(FRAMEWORKS), list(cls.cases))
+
+    @staticmethod
+    @abstractmethod
+    def make(framework, case):
+        """A function that does the work once; NotImplementedError where the framework has none."""
+
+    def setup(self, framework, case):
+        self.run = self.make(framework, case)
+        warm(self.run)
+
+    def time_work(self, framework, case):
+        self.run()
+
+
+class Speedup(ABC):
+    """Follows the ratio itself: the best PyTorch's time / minigrad's, both in turns in one run."""
+
+    param_names = ("case",)
+    timeout = 600
+    unit = "x"
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        cls.params = ([name for name, case in cls.cases.items() if "torch" in case.goal],)
+
+    @property
+    @abstractmethod
+    def cases(self):
+        """The cases of the family."""
+
+    def track_speedup(self, case):
+        times = compare(type(self).__module__, case, ("minigrad", "torch", "torch fused"))
+        median = {name: statistics.median(t) for name, t in times.items()}
+        ours = median.pop("minigrad")
+        if not median:
+            raise NotImplementedError("no PyTorch to compare with")
+        return min(median.values()) / ours
+
+
+def compare(module, case, frameworks=FRAMEWORKS, seconds=None):
+    """{framework: sorted seconds a call} of a case, in turns, each in a process of its own; skipping what is absent."""
+    from harness import Contender, take_turns
+
+    contenders = {name: Contender("make", name, case, module=module) for name in frameworks}
+    contenders = {name: c for name, c in contenders.items() if not c.skipped}
+    firsts = [c.first for c in contenders.values() if c.first is not None]
+    if firsts and max(firsts) - min(firsts) > 1e-4 * abs(firsts[0]):
+        raise RuntimeError(f"{case}: the frameworks' results differ: {firsts}")
+    quick = {"seconds": 0.5, "warm": 0.3} if QUICK else {"seconds": 1.5 * len(contenders), "warm": 1.5}
+    return take_turns(contenders, **quick)

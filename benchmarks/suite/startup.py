@@ -1,0 +1,43 @@
+"""Seconds from the start of a process to the end of its first training step (784-128-10@64), kernels being cached."""
+
+import statistics
+import subprocess
+import sys
+import time
+
+from .common import load
+
+SCRIPT = """
+import {name} as m
+nn = m.nn
+model = nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
+optimizer = m.optim.Adam(model.parameters())
+x, y = m.randn(64, 784), m.randint(0, 10, (64,))
+optimizer.zero_grad()
+nn.functional.cross_entropy(model(x), y).backward()
+optimizer.step()
+"""
+
+
+def seconds(frameworks, times=7):
+    """{framework: sorted seconds} in turns; the first turn, which may compile and fills the disk's cache, left out."""
+    found = {name: [] for name in frameworks}
+    for _ in range(times + 1):
+        for name, list_ in found.items():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", SCRIPT.format(name=name)], check=True)
+            list_.append(time.perf_counter() - start)
+    return {name: sorted(list_[1:]) for name, list_ in found.items()}
+
+
+class Startup:
+    params = (["minigrad", "torch"],)
+    param_names = ("framework",)
+    unit = "seconds"
+    timeout = 300
+
+    def setup(self, framework):
+        load(framework)
+
+    def track_first_step(self, framework):
+        return statistics.median(seconds([framework], 5)[framework])

@@ -1,0 +1,87 @@
+"""The measured figures as tables: `results/README.md`, and the front page of the dashboard."""
+
+import html
+import json
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+TORCH = ("torch", "torch fused", "torch.compile")
+INTRODUCTION = (
+    "Medians of one run in which the frameworks take turns, each in a process of its own. A ratio is the peer's time "
+    "/ minigrad's, in brackets the ratio of their quartiles; PyTorch's best way counts. Per cent of the limit: of the "
+    "memory bandwidth (triad) or of the multiply-adds (a large product) that the machine reached in the same run, by "
+    "what the work needs at least."
+)
+
+
+def families():
+    """(name, machine, header, rows of text) of every result."""
+    for path in sorted(RESULTS.glob("*.json")):
+        found = json.loads(path.read_text())
+        entries = found["rows"]
+        names = list(dict.fromkeys(name for entry in entries for name in times(entry)))
+        extra = list(dict.fromkeys(k for entry in entries for k in ("memory", "accuracy", "limit") if k in entry))
+        header = ["work", *names, "PyTorch's ratio", "goal"]
+        if "jax" in names:
+            header += ["JAX's ratio", "goal"]
+        header += [{"limit": "% of limit"}.get(k, k) for k in extra]
+        machine = ", ".join(f"{k} {v}" for k, v in found["machine"].items()) + f"; {found['date']}"
+        yield path.stem, machine, header, [cells(entry, names, extra) for entry in entries]
+
+
+def times(entry):
+    """{framework: seconds} of a row."""
+    return {k: v * 1e-6 for k, v in entry["us"].items()} if "us" in entry else entry["seconds"]
+
+
+def cells(entry, names, extra):
+    found = times(entry)
+    line = [entry["work"], *(duration(found[name]) if name in found else "" for name in names)]
+    goal = entry.get("goal") or {}
+    line += ratio(entry, [name for name in TORCH if name in found], goal.get("torch"))
+    if "jax" in names:
+        line += ratio(entry, ["jax"] if "jax" in found else [], goal.get("jax"))
+    for name in extra:
+        value = entry.get(name, "")
+        line.append(", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
+    return line
+
+
+def ratio(entry, peers, goal):
+    """The ratio to the fastest of some peers with its spread, and the goal."""
+    if not peers:
+        return ["", ""]
+    best = min(peers, key=lambda name: entry["ratio"][name])
+    spread = entry.get("spread", {}).get(best)
+    text = f"{entry['ratio'][best]}x" + (f" ({spread[0]} to {spread[1]})" if spread else "")
+    return [text, f"{goal}x" if goal else ""]
+
+
+def duration(seconds):
+    for unit, scale in (("s", 1), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale:
+            break
+    return f"{seconds / scale:.3g} {unit}"
+
+
+def markdown():
+    lines = ["# Measured", "", INTRODUCTION]
+    for name, machine, header, rows in families():
+        lines += ["", f"## {name}", "", machine, "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+        lines += [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def page():
+    """The front page: the same tables in HTML, complete in one file."""
+    parts = [f"<p>{html.escape(INTRODUCTION)}</p>"]
+    for name, machine, header, rows in families():
+        parts += [f"<h2>{html.escape(name)}</h2>", f"<p class=machine>{html.escape(machine)}</p>", "<table>"]
+        for tag, row in [("th", header), *(("td", row) for row in rows)]:
+            parts.append("<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>")
+        parts.append("</table>")
+    return "\n".join(parts)
+
+
+def write():
+    (RESULTS / "README.md").write_text(markdown())
