@@ -58,9 +58,7 @@ def ratio(entry, peers, goal):
 
 
 def duration(seconds):
-    for unit, scale in (("s", 1), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= scale:
-            break
+    unit, scale = ("s", 1) if seconds >= 1 else ("ms", 1e-3) if seconds >= 1e-3 else ("us", 1e-6)
     return f"{seconds / scale:.3g} {unit}"
 
 

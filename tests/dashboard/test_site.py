@@ -65,7 +65,7 @@ def test_front_page(browser, site):
 
 
 def test_every_graph_draws(browser, site):
-    """Each has as many lines in its legend as it has frameworks (or what else is on a graph), and marks on its canvas."""
+    """Each has as many lines in its legend as it has frameworks (or what else is on a graph), and marks."""
     index = json.loads((SITE / "index.json").read_text())
     assert index["benchmarks"]
     for name, benchmark in index["benchmarks"].items():
