@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-TORCH = ("torch", "torch fused", "torch.compile")
 INTRODUCTION = (
     "Medians of one run in which the frameworks take turns, each in a process of its own. A ratio is the peer's time "
     "/ minigrad's, in brackets the ratio of their quartiles; PyTorch's best way counts. Per cent of the limit: of the "
@@ -38,7 +37,7 @@ def cells(entry, names, extra):
     found = times(entry)
     line = [entry["work"], *(duration(found[name]) if name in found else "" for name in names)]
     goal = entry.get("goal") or {}
-    line += ratio(entry, [name for name in TORCH if name in found], goal.get("torch"))
+    line += ratio(entry, [name for name in found if name.startswith("torch")], goal.get("torch"))
     if "jax" in names:
         line += ratio(entry, ["jax"] if "jax" in found else [], goal.get("jax"))
     for name in extra:
