@@ -1,6 +1,9 @@
 """LBFGS, Muon, Adafactor and averaged models: NumPy references, resuming, refusals; all optimizers on any threads."""
 
 import copy
+import doctest
+import importlib
+import pkgutil
 from itertools import product
 
 import numpy as np
@@ -656,3 +659,13 @@ def test_swalr_refuses():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             swa_utils.SWALR(optimizer, **{"swa_lr": 0.1, **options})
+
+
+# --- examples ---------------------------------------------------------------------------------------------------------
+
+MODULES = [m.name for p in (mg.optim, mg.nn.utils) for m in pkgutil.iter_modules(p.__path__, p.__name__ + ".")]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_docstrings(module):
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
