@@ -323,6 +323,32 @@ def test_lbfgs_and_hooks():
     assert seen == [(optimizer, closure), params[0].tolist()]
 
 
+@pytest.mark.parametrize("name", ["LBFGS", "Muon", "Adafactor"])
+def test_schedules_and_copies(name):
+    p = parameter(np.ones((2, 3)))
+    optimizer = getattr(mg.optim, name)([p], lr=0.5)
+    scheduler = mg.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+
+    def train(p, optimizer, scheduler):
+        def closure():
+            optimizer.zero_grad()
+            loss = (p**4).sum()
+            loss.backward()
+            return loss
+
+        for _ in range(3):
+            optimizer.step(closure)
+            scheduler.step()
+
+    train(p, optimizer, scheduler)
+    assert scheduler.get_last_lr() == [0.0625] and optimizer.param_groups[0]["lr"] == 0.0625
+    others = copy.deepcopy((p, optimizer, scheduler))
+    train(*others)
+    assert not mg.equal(p, others[0]) and scheduler.get_last_lr() == [0.0625]
+    train(p, optimizer, scheduler)
+    assert mg.equal(p, others[0]) and others[2].get_last_lr() == scheduler.get_last_lr()
+
+
 # --- what is taken and what is refused --------------------------------------------------------------------------------
 
 nan = float("nan")
