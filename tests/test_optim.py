@@ -1204,6 +1204,10 @@ def test_duplicates_are_updated_once():
     a.grad = mg.ones(1)
     optimizer.step()
     assert abs(a.item() - 0.9) < 1e-7
+    b = parameter([2.0])
+    with pytest.warns(UserWarning, match="duplicate parameters"):
+        (group,) = mg.optim.SGD([("a", a), ("b", b), ("again", a)]).param_groups
+    assert group["param_names"] == ["a", "b"] and group["params"][0] is a and group["params"][1] is b
 
 
 def test_foreach_and_fused_change_nothing():

@@ -1,6 +1,9 @@
 """LBFGS, Muon, Adafactor and averaged models: NumPy references, resuming, refusals; all optimizers on any threads."""
 
 import copy
+import doctest
+import importlib
+import pkgutil
 from itertools import product
 
 import numpy as np
@@ -318,6 +321,32 @@ def test_lbfgs_and_hooks():
     optimizer.register_step_post_hook(lambda o, args, kwargs: seen.append(params[0].tolist()))
     optimizer.step(closure)
     assert seen == [(optimizer, closure), params[0].tolist()]
+
+
+@pytest.mark.parametrize("name", ["LBFGS", "Muon", "Adafactor"])
+def test_schedules_and_copies(name):
+    p = parameter(np.ones((2, 3)))
+    optimizer = getattr(mg.optim, name)([p], lr=0.5)
+    scheduler = mg.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+
+    def train(p, optimizer, scheduler):
+        def closure():
+            optimizer.zero_grad()
+            loss = (p**4).sum()
+            loss.backward()
+            return loss
+
+        for _ in range(3):
+            optimizer.step(closure)
+            scheduler.step()
+
+    train(p, optimizer, scheduler)
+    assert scheduler.get_last_lr() == [0.0625] and optimizer.param_groups[0]["lr"] == 0.0625
+    others = copy.deepcopy((p, optimizer, scheduler))
+    train(*others)
+    assert not mg.equal(p, others[0]) and scheduler.get_last_lr() == [0.0625]
+    train(p, optimizer, scheduler)
+    assert mg.equal(p, others[0]) and others[2].get_last_lr() == scheduler.get_last_lr()
 
 
 # --- what is taken and what is refused --------------------------------------------------------------------------------
@@ -656,3 +685,13 @@ def test_swalr_refuses():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             swa_utils.SWALR(optimizer, **{"swa_lr": 0.1, **options})
+
+
+# --- examples ---------------------------------------------------------------------------------------------------------
+
+MODULES = [m.name for p in (mg.optim, mg.nn.utils) for m in pkgutil.iter_modules(p.__path__, p.__name__ + ".")]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_docstrings(module):
+    assert doctest.testmod(importlib.import_module(module)).failed == 0

@@ -28,7 +28,7 @@ class NAdam(Optimizer):
     >>> (w * 1.0).sum().backward()
     >>> optimizer.step()
     >>> w
-    tensor([0.9015], requires_grad=True)
+    tensor([0.8944], requires_grad=True)
     """
 
     _buffers = ("exp_avg", "exp_avg_sq")

@@ -95,9 +95,13 @@ class Optimizer:
             if default is required and name not in group:
                 raise ValueError(f"parameter group didn't specify a value of required optimization parameter {name}")
             group.setdefault(name, default)
-        if len({id(p) for p in params}) != len(params):
+        first = {id(p): i for i, p in reversed([*enumerate(params)])}
+        if len(first) != len(params):
             warnings.warn("a parameter group contains duplicate parameters; each is updated once", stacklevel=3)
-            params = list({id(p): p for p in params}.values())
+            kept = sorted(first.values())
+            params = [params[i] for i in kept]
+            if names:
+                group["param_names"] = [names[i] for i in kept]
         known = {id(p) for g in self.param_groups for p in g["params"]}
         if any(id(p) in known for p in params):
             raise ValueError("some parameters appear in more than one parameter group")

@@ -21,11 +21,11 @@ class RMSprop(Optimizer):
 
     >>> import minigrad as mg
     >>> w = mg.tensor([1.0], requires_grad=True)
-    >>> optimizer = mg.optim.RMSprop([w], lr=0.1)
+    >>> optimizer = mg.optim.RMSprop([w], lr=0.01)
     >>> (w * 1.0).sum().backward()
     >>> optimizer.step()
     >>> w
-    tensor([0.], requires_grad=True)
+    tensor([0.9000], requires_grad=True)
     """
 
     _buffers = ("square_avg", "momentum_buffer", "grad_avg")

@@ -1,7 +1,6 @@
 """Averages of a model's weights over training: stochastic weight averaging (SWA) and exponential moving averages."""
 
 import copy
-from itertools import chain
 from math import cos, pi
 
 from .._engine import Kernel, no_grad
@@ -81,16 +80,18 @@ def _check_decay(decay):
 @no_grad()
 def _blend(averages, currents, weight, n, avg_fn):
     """averages += weight (currents - averages) in place: one native call a floating dtype, ``avg_fn`` for integers."""
-    pairs = {}
+    batches = {}
     for a, c in zip(averages, currents, strict=True):
         if a.shape != c.shape:
             raise RuntimeError(f"an average has shape {tuple(a.shape)}, its new value {tuple(c.shape)}")
-        pairs.setdefault(a.dtype, []).append((a, c))
-    for dtype, group in pairs.items():
+        ours, theirs = batches.setdefault(a.dtype, ([], []))
+        ours.append(a)
+        theirs.append(c if c.dtype is a.dtype or not a.is_floating_point() else c.to(a.dtype))
+    for dtype, (ours, theirs) in batches.items():
         if dtype.is_floating_point:
-            average(_LERP, [a for a, _ in group], [c.detach().to(dtype) for _, c in group], weight)
+            average(_LERP, ours, theirs, weight)
         else:
-            for a, c in group:
+            for a, c in zip(ours, theirs, strict=True):
                 a.copy_(avg_fn(a, c, n))
 
 
@@ -134,13 +135,13 @@ class AveragedModel(Module):
     @no_grad()
     def update_parameters(self, model):
         """Take the present weights of ``model`` into the average."""
-        ours, theirs = _weights(self.module), _weights(model)
+        (ours, params), (theirs, _) = _weights(self.module), _weights(model)
         if len(ours) != len(theirs):
             raise ValueError(f"the model has {len(theirs)} parameters and buffers instead of {len(ours)}")
         for (name, a), (_, b) in zip(ours, theirs, strict=True):
             if a.shape != b.shape:
                 raise ValueError(f"{name} of the model has shape {tuple(b.shape)}, its average {tuple(a.shape)}")
-        split = len(ours) if self.use_buffers else len(list(self.module.parameters()))
+        split = len(ours) if self.use_buffers else params
         pairs = [(a.detach(), b.detach()) for (_, a), (_, b) in zip(ours, theirs, strict=True)]
         averaged, synced = pairs[:split], pairs[split:]
         if self.n_averaged == 0:
@@ -158,8 +159,9 @@ class AveragedModel(Module):
 
 
 def _weights(model):
-    """(name, tensor) of all parameters, then all buffers."""
-    return list(chain(model.named_parameters(), model.named_buffers()))
+    """(name, tensor) of all parameters, then all buffers; how many are parameters."""
+    params = list(model.named_parameters())
+    return [*params, *model.named_buffers()], len(params)
 
 
 @no_grad()
