@@ -27,6 +27,17 @@ def _join(a, b):
     return high if low == NEVER else high + km.log1p(km.exp(low - high))
 
 
+@njit(error_model="numpy")
+def _join3(a, b, c):
+    """log(e**a + e**b + e**c), by one logarithm."""
+    if a != a or b != b or c != c:
+        return a + b + c
+    high = max(a, b, c)
+    if high == NEVER or high == -NEVER:
+        return high
+    return high + km.log(km.exp(a - high) + km.exp(b - high) + km.exp(c - high))
+
+
 @_jit
 def _label(labels, first, s, blank):
     return blank if s % 2 == 0 else labels[first + s // 2]
@@ -43,10 +54,10 @@ def _step(after, o, before, ob, x, frame, labels, first, states, blank):
     """alpha[t] from alpha[t - 1]; in place too, since it goes from the last state down."""
     for s in range(states - 1, -1, -1):
         a = before[ob + s]
-        if s > 0:
-            a = _join(a, before[ob + s - 1])
         if _skips(labels, first, s):
-            a = _join(a, before[ob + s - 2])
+            a = _join3(a, before[ob + s - 1], before[ob + s - 2])
+        elif s > 0:
+            a = _join(a, before[ob + s - 1])
         after[o + s] = a + np.float64(x[frame + _label(labels, first, s, blank)])
 
 
@@ -115,10 +126,10 @@ def ctc(
                     a = 0.0 if s >= states - 2 else NEVER
                 else:
                     a = beta[ob + s]
-                    if s + 1 < states:
-                        a = _join(a, beta[ob + s + 1])
                     if s + 2 < states and _skips(labels, first, s + 2):
-                        a = _join(a, beta[ob + s + 2])
+                        a = _join3(a, beta[ob + s + 1], beta[ob + s + 2])
+                    elif s + 1 < states:
+                        a = _join(a, beta[ob + s + 1])
                 c = _label(labels, first, s, blank)
                 total[ot + c] = _join(total[ot + c], alpha[o + s] + a)  # x[frame + c] is in alpha already
                 beta[ob + s] = a + np.float64(x[frame + c])

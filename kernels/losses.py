@@ -174,14 +174,17 @@ def _weight_sum(weight, n, has_weight):
 
 @_call
 def _smooth_loss(x, o, n, m, log, weight, has_weight, all_weight):
-    """Sum of w_j (lse(x) - x_j) over a row."""
+    """Sum of w_j (lse(x) - x_j) over a row; summed as in _exp_sum."""
     total = all_weight * np.float64(log)
-    if has_weight:
-        for j in range(n):
-            total -= np.float64(weight[j] * (x[o + j] - m))
-    else:
-        for j in range(n):
-            total -= np.float64(x[o + j] - m)
+    for first in range(0, n, STRIP):
+        s, end = type(m)(0), min(first + STRIP, n)
+        if has_weight:
+            for j in range(first, end):
+                s += weight[j] * (x[o + j] - m)
+        else:
+            for j in range(first, end):
+                s += x[o + j] - m
+        total -= np.float64(s)
     return type(m)(total)
 
 

@@ -412,23 +412,31 @@ def _squares(a, b, o, n, eps):
     return s
 
 
+@_jit_sum
+def _sizes(a, b, o, n, eps):
+    s = 0.0
+    for j in range(o, o + n):
+        s += np.float64(abs(a[j] - b[j] + eps))
+    return s
+
+
 @_call
 def _distance(a, b, o, n, eps, order):
     """The norm of a - b + eps of an order above 0, inf included."""
     if order == 2.0:
         return type(eps)(np.sqrt(_squares(a, b, o, n, eps)))
+    if order == 1.0:
+        return type(eps)(_sizes(a, b, o, n, eps))
     s = 0.0
     for j in range(o, o + n):
         d = np.float64(abs(a[j] - b[j] + eps))
-        if order == 1.0:
-            s += d
-        elif order == inf:
+        if order == inf:
             s = s if d <= s else d  # nan wins ...
             if s != s:
                 return type(eps)(s)  # ... and stays
         else:
             s += km.pow(d, order)
-    return type(eps)(s if order == 1.0 or order == inf else km.pow(s, 1.0 / order))
+    return type(eps)(s if order == inf else km.pow(s, 1.0 / order))
 
 
 @_call
@@ -480,6 +488,8 @@ def _gradients(da, dp, dn, a, p, n, o, width, eps, order, ys, shares):
 def _triplet_gradients(da, dp, dn, a, p, n, o, width, eps, order, ys, shares):
     if order == 2.0:
         _gradients(da, dp, dn, a, p, n, o, width, eps, 2.0, ys, shares)  # short, once the order is known
+    elif order == 1.0:
+        _gradients(da, dp, dn, a, p, n, o, width, eps, 1.0, ys, shares)
     else:
         _gradients(da, dp, dn, a, p, n, o, width, eps, order, ys, shares)
 

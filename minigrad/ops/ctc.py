@@ -137,12 +137,15 @@ def _lengths(value, name, batch, most, single):
 
 
 def _check_labels(targets, starts, lengths, n):
+    """IndexError for the first label outside [0, n) within its sequence's length."""
     labels = _numpy(targets)
-    flat = labels.reshape(-1)
-    for b, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-        own = flat[start : start + length]
-        wrong = (own < 0) | (own >= n)
-        if wrong.any():
-            s = int(wrong.argmax())
-            at = f"{b}, {s}" if labels.ndim == 2 else f"{start + s}"
-            raise IndexError(f"ctc_loss: targets[{at}] = {own[s]} of sequence {b} is outside [0, {n})")
+    wrong = (labels < 0) | (labels >= n)
+    if labels.ndim == 2:
+        wrong &= np.arange(labels.shape[1]) < lengths[:, None]
+    elif starts.size:  # of one sequence there may be more labels than its length
+        wrong[starts[-1] + lengths[-1] :] = False
+    if wrong.any():
+        at = np.unravel_index(int(wrong.argmax()), labels.shape)
+        b = at[0] if labels.ndim == 2 else int(np.searchsorted(starts + lengths, at[0], "right"))
+        place = ", ".join(map(str, at))
+        raise IndexError(f"ctc_loss: targets[{place}] = {labels[at]} of sequence {b} is outside [0, {n})")

@@ -6,7 +6,7 @@ from math import tau
 from .._engine import Kernel, Op, Tensor, empty, filled, is_grad_enabled, result_type
 from .._engine import _cast as cast
 from .._storage import float64
-from .losses import BLOCK, pair, reduction_of
+from .losses import BLOCK, pair, reduced, reduction_of
 from .pointwise import where
 
 _K_BOTH, _K_LOSS = Kernel("losses.gaussian_nll", 0.8), Kernel("losses.gaussian_nll_loss", 0.6)
@@ -74,8 +74,7 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
     else:
         _K_LOSS((part, loss), tuple(arrays), (n, each), (eps, constant), blocks, n, dtype)
     if not each:
-        total = part.sum()
-        loss = cast(total / n if code == 1 else total, dtype)
+        loss = reduced(part, n, code, x)
     return _gaussian_nll.record(loss, x, t, v, saved=(x, t, v, dx, dv, eps, scale)) if recording else loss
 
 

@@ -311,6 +311,8 @@ def _operand(value, x):
     """A target or weight as a tensor; lists and numbers take the dtype of x without going through float32."""
     if isinstance(value, Tensor):
         return value
+    if value is None:
+        raise TypeError("linear_cross_entropy: target must be labels or class probabilities, got None")
     found = operand(np.asarray(value))
     return cast(found, x.dtype) if isinstance(value, (list, tuple)) and found.dtype is float64 else found
 

@@ -101,6 +101,14 @@ cdef double ordered_sum(Tensor x) noexcept:
     return (a + b) + (c + d)
 
 
+cpdef Tensor reduced(Tensor losses, Py_ssize_t n, int code, Tensor like=None):
+    """Losses, or parts of their sum, as one number, of the dtype of ``like`` (default: theirs); 'mean' divides by n."""
+    if code == NONE:
+        return losses
+    cdef double total = ordered_sum(losses)
+    return number((losses if like is None else like).dt, total if code == SUM else total / n if n else float("nan"))
+
+
 cdef inline int advise(Tensor x, str function, str expected, str advice) except -1:
     """``warn_of_probabilities`` where it may have to."""
     if x.storage.made_by != NULL or x.node is not None:

@@ -14,18 +14,17 @@ from functools import partial
 
 import numpy as np
 
-from .._engine import Kernel, Op, Tensor, empty, enable_grad, filled, is_grad_enabled, operand, result_type
+from .._engine import Kernel, Op, Tensor, empty, enable_grad, is_grad_enabled, operand, result_type
 from .._engine import _cast as cast
 from .._engine import get_default_dtype as default_dtype
-from .._storage import bool_, float64, int64, uint8
+from .._storage import bool_, int64, uint8
 from .._walk import run_backward
 from . import row_formulas as formulas
 from .indexing import _numpy
-from .losses import reduction_of, warn_of_probabilities
-from .reduce import sum as total
+from .losses import reduced, reduction_of, warn_of_probabilities
 from .shape import broadcast_shapes, broadcast_tensors, view_as
 
-NONE, MEAN, SUM = 0, 1, 2
+NONE, MEAN = 0, 1  # codes of reductions, see losses.pyx
 
 
 class RowLoss:
@@ -65,16 +64,6 @@ class RowLoss:
 def contiguous(t):
     t = t.detach()
     return t if t.is_contiguous() else t.clone()
-
-
-def reduced(losses, rows, code):
-    """The losses, their mean or their sum, added in float64."""
-    if code == NONE:
-        return losses
-    y = total(cast(losses, float64)).item()
-    if code == MEAN:
-        y = y / rows if rows else math.nan
-    return filled((), y, losses.dtype)
 
 
 def versions(others):
@@ -373,6 +362,9 @@ def triplet_margin_with_distance_loss(anchor, positive, negative, *, distance_fu
     tensor(4.)
     """
     code = reduction_of(reduction)
+    for argument, x in (("anchor", anchor), ("positive", positive), ("negative", negative)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"triplet_margin_with_distance_loss: {argument} must be a Tensor, got {type(x).__name__}")
     _check_triplet(anchor, positive, negative, margin)
     distance = formulas.pairwise_distance if distance_function is None else distance_function
     return formulas.hinge(anchor, positive, negative, distance, margin, swap, code)
