@@ -1,6 +1,7 @@
 """What every loss must do: right derivatives, the same bits however it runs, strides, empty batches."""
 
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -136,7 +137,9 @@ import hashlib, sys, warnings
 import numpy as np
 import minigrad as mg
 from minigrad._launch import share_always, thread_stats
-from tests.losses_table import ROWS
+
+sys.path.append(sys.argv[2])
+from losses_table import ROWS
 
 warnings.simplefilter("ignore")
 threads = int(sys.argv[1])
@@ -165,7 +168,10 @@ for dtype in ("float32", "float64"):
 
 
 def test_same_bits_with_any_number_of_threads():
-    one = run_python("-c", SCRIPT, 1).splitlines()
+    def lines(threads):
+        return run_python("-c", SCRIPT, threads, Path(__file__).parent, NUMBA_NUM_THREADS=str(threads)).splitlines()
+
+    one = lines(1)
     assert len(one) == 3 * len(ROWS)
-    assert run_python("-c", SCRIPT, 2).splitlines() == one
-    assert run_python("-c", SCRIPT, 4, NUMBA_NUM_THREADS="4").splitlines() == one
+    assert lines(2) == one
+    assert lines(4) == one
