@@ -7,11 +7,8 @@ import importlib
 import io
 import math
 import pickle
-import runpy
-import sys
 import warnings
 import weakref
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -568,22 +565,3 @@ def test_examples_in_docstrings(module):
         warnings.simplefilter("error")
         done = doctest.testmod(importlib.import_module(f"minigrad.optim.lr_scheduler.{module}"))
     assert done.attempted and not done.failed
-
-
-def test_the_example(tmp_path, capsys, monkeypatch):
-    main = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "schedules.py"))["main"]
-    main([])
-    lines = capsys.readouterr().out.splitlines()
-    classes = {name for name, value in vars(schedules).items() if isinstance(value, type)}
-    assert {line.split()[0] for line in lines[1:]} == classes - {"LRScheduler", "_LRScheduler"}
-    pytest.importorskip("matplotlib")
-    for file in (tmp_path, tmp_path / "curve.xyz"):
-        with pytest.raises(SystemExit):
-            main(["--plot", str(file)])
-        assert "cannot be written" in capsys.readouterr().err
-    main(["--plot", str(tmp_path / "curves.png")])
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(SystemExit):
-        main(["--plot", str(tmp_path / "curves.png")])
-    assert "--plot needs matplotlib: pip install" in capsys.readouterr().err
