@@ -40,7 +40,10 @@ DTYPES = ("float32", "float64", "int64", "int32", "int16", "int8", "uint8", "boo
 # Annotation markers; see DESIGN b.
 T, U, f8, i8, i4, u1, dim, dims, scalar, f8s = "T", "U", "f8", "i8", "i4", "u1", "dim", "dims", "scalar", "f8s"
 _FIXED = {"f8": "float64", "i8": "int64", "i4": "int32", "u1": "uint8"}
-_MAGIC = b"minigrad-object-1"
+_MAGIC = b"minigrad-object-2"
+# Without the wrappers for Python callers, which would be a fourth of the time spent compiling: what ``jit`` returns may
+# be called from compiled code only.
+JIT = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 _registry: dict[str, "Kernel"] = {}
 _addresses: dict[tuple[str, str, str], int] = {}
@@ -204,9 +207,7 @@ def _compile(key) -> bytes:
 
 def _module(key):
     """Optimised LLVM module that exports one function, with the ABI of DESIGN a."""
-    from numba import njit, types
-    from numba.core import compiler
-    from numba.core.registry import cpu_target
+    from numba import types
 
     _bool_pointers()
     name, t, u = key
@@ -215,22 +216,11 @@ def _module(key):
     spec = _registry[name]
     scope = {**spec.fn.__globals__, "T": _numpy_type(t), "U": _numpy_type(u or t)}
     fn = FunctionType(spec.fn.__code__, scope, spec.fn.__name__, None, spec.fn.__closure__)
-    entry = _entry(spec, njit(error_model="numpy", fastmath=spec.fastmath)(fn), t, u)
-    flags = compiler.Flags()
-    flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    flags.error_model, flags.nrt = "numpy", True
-    size = types.intp
-    signature = (types.CPointer(types.voidptr), types.CPointer(size), types.CPointer(types.float64), size, size)
-    result = compiler.compile_extra(
-        cpu_target.typing_context, cpu_target.target_context, entry, signature, types.none, flags, {}
-    )
-    inner = result.fndesc.llvm_func_name
-    text = result.library.get_llvm_str() + (
-        f"\ndefine void @{_symbol(key)}(ptr %b, ptr %d, ptr %s, i64 %lo, i64 %hi) {{\n"
-        f"  %ret = alloca ptr\n  %exc = alloca ptr\n"
-        f'  %rc = call i32 @"{inner}"(ptr %ret, ptr %exc, ptr %b, ptr %d, ptr %s, i64 %lo, i64 %hi)\n'
-        f"  ret void\n}}\n"
-    )
+    arguments, entry = _arguments(spec, t, u)
+    dispatcher = jit(fastmath=spec.fastmath)(fn)
+    dispatcher.compile((*arguments, types.intp, types.intp))
+    (result,) = dispatcher.overloads.values()
+    text = result.library.get_llvm_str() + entry.format(symbol=_symbol(key), fn=result.fndesc.llvm_func_name)
     module = llvm.parse_assembly(text)
     for function in module.functions:  # only our entry is visible, so that the rest can be dropped
         if not function.is_declaration and function.name != _symbol(key):
@@ -242,34 +232,61 @@ def _module(key):
     return module
 
 
-def _entry(spec: Kernel, fn, t: str, u: str):
-    """``entry(bufs, dims, scalars, lo, hi)``, which unpacks its arguments for ``fn`` by its annotations."""
+def jit(fn=None, **options):
+    """Numba's njit for what kernels call, with ``JIT``."""
+    from numba import njit
+
+    return njit(fn, **JIT, **options)
+
+
+def _arguments(spec: Kernel, t: str, u: str):
+    """The Numba types of a kernel's arguments, and LLVM's text of the entry that fetches them, by its annotations.
+
+    The entry calls what Numba makes of the kernel: ``i32 fn(ptr result, ptr exception, arguments...)``.
+    """
     from numba import types
 
-    scope = {"fn": fn, "buffer": _buffer(), "rest": _rest(), "T": _numba_type(t)}
-    arguments, buffers, sizes, numbers = [], 0, 0, 0
+    signature, lines, values = [], [], []
+    places = {"buffer": 0, "dim": 0, "scalar": 0}
+
+    def fetch(array, place, type):
+        n = len(lines)
+        lines.append(f"  %p{n} = getelementptr {type}, ptr {array}, i64 {places[place]}")
+        lines.append(f"  %v{n} = load {type}, ptr %p{n}")
+        places[place] += 1
+        return f"%v{n}"
+
     for name, kind in spec.fn.__annotations__.items():
         if kind in ("T", "U") or kind in _FIXED:
-            scope[f"type_{name}"] = _numba_type({"T": t, "U": u or t}.get(kind) or _FIXED[kind])
-            arguments.append(f"buffer(bufs, {buffers}, type_{name})")
-            buffers += 1
+            signature.append(types.CPointer(_numba_type({"T": t, "U": u or t}.get(kind) or _FIXED[kind])))
+            values.append(f"ptr {fetch('%b', 'buffer', 'ptr')}")
         elif kind == "dim":
-            arguments.append(f"dims[{sizes}]")
-            sizes += 1
+            signature.append(types.intp)
+            values.append(f"i64 {fetch('%d', 'dim', 'i64')}")
         elif kind == "dims":
-            arguments.append(f"rest(dims, {sizes})")
-        elif kind == "scalar":
-            arguments.append(f"T(scalars[{numbers}])")
-            numbers += 1
-        elif kind == "f8s":
-            arguments.append(f"scalars[{numbers}]")
-            numbers += 1
+            signature.append(types.CPointer(types.intp))
+            lines.append(f"  %rest = getelementptr i64, ptr %d, i64 {places['dim']}")
+            values.append("ptr %rest")
+        elif kind == "f8s" or (kind == "scalar" and t == "float64"):
+            signature.append(types.float64)
+            values.append(f"double {fetch('%s', 'scalar', 'double')}")
+        elif kind == "scalar" and t == "float32":
+            signature.append(types.float32)
+            value = fetch("%s", "scalar", "double")
+            lines.append(f"  %f{value[2:]} = fptrunc double {value} to float")
+            values.append(f"float %f{value[2:]}")
         else:
-            raise TypeError(f"kernel {spec.name}: argument {name!r} has unknown annotation {kind!r}")
-    source = f"def entry(bufs, dims, scalars, lo, hi):\n    fn({', '.join([*arguments, 'lo', 'hi'])})\n"
-    scope["types"] = types
-    exec(source, scope)  # noqa: S102 - the source is made from the kernel's own signature
-    return scope["entry"]
+            raise TypeError(f"kernel {spec.name}: argument {name!r} has unknown annotation {kind!r} for {t}")
+    call = ", ".join(["ptr %ret", "ptr %exc", *values, "i64 %lo", "i64 %hi"])
+    entry = [
+        "\ndefine void @{symbol}(ptr %b, ptr %d, ptr %s, i64 %lo, i64 %hi) {{",
+        "  %ret = alloca ptr",
+        "  %exc = alloca ptr",
+        *lines,
+        f'  %rc = call i32 @"{{fn}}"({call})',
+        "  ret void\n}}\n",
+    ]
+    return signature, "\n".join(entry)
 
 
 def _numba_type(name: str):
@@ -301,35 +318,3 @@ def _bool_pointers():
     @lower_builtin(operator.setitem, pointer, types.Integer, types.boolean)
     def store(context, builder, signature, arguments):
         context.pack_value(builder, types.boolean, arguments[2], builder.gep(arguments[0], [arguments[1]]))
-
-
-def _buffer():
-    """Intrinsic ``buffer(bufs, i, dtype)``: the i-th buffer as a typed pointer."""
-    from numba import types
-    from numba.extending import intrinsic
-
-    @intrinsic
-    def buffer(typing, bufs, i, dtype):
-        result = types.CPointer(dtype.dtype)
-
-        def generate(context, builder, signature, arguments):
-            slot = builder.gep(arguments[0], [arguments[1]])
-            return builder.bitcast(builder.load(slot), context.get_value_type(result))
-
-        return result(bufs, i, dtype), generate
-
-    return buffer
-
-
-def _rest():
-    """Intrinsic ``rest(dims, i)``: the integer array from its i-th entry on."""
-    from numba.extending import intrinsic
-
-    @intrinsic
-    def rest(typing, sizes, i):
-        def generate(context, builder, signature, arguments):
-            return builder.gep(arguments[0], [arguments[1]])
-
-        return sizes(sizes, i), generate
-
-    return rest

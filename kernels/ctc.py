@@ -9,16 +9,15 @@ c. The sums of exponentials never subtract two infinities: an impossible state i
 """
 
 import numpy as np
-from numba import njit
 
 from . import math as km
-from .contract import T, dim, f8, i8, kernel
+from .contract import T, dim, f8, i8, jit, kernel
 from .losses import _jit, _zero
 
 NEVER = -np.inf
 
 
-@njit(error_model="numpy")  # a call: it is used in many places
+@jit  # a call: it is used in many places
 def _join(a, b):
     """log(e**a + e**b)."""
     high, low = (a, b) if a > b else (b, a)
@@ -27,7 +26,7 @@ def _join(a, b):
     return high if low == NEVER else high + km.log1p(km.exp(low - high))
 
 
-@njit(error_model="numpy")
+@jit
 def _join3(a, b, c):
     """log(e**a + e**b + e**c), by one logarithm."""
     if a != a or b != b or c != c:

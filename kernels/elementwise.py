@@ -11,14 +11,13 @@ c. The tables at the end say everything: name, scalar function, whether the resu
 import math
 
 import numpy as np
-from numba import njit
 
 from . import math as km
-from .contract import T, U, dim, dims, f8s, kernel, u1
+from .contract import T, U, dim, dims, f8s, jit, kernel, u1
 
 
 def _unary(name, function, reference, to_bool=False):
-    f = njit(error_model="numpy")(function)
+    f = jit(function)
 
     def flat(y: U, x: T, mode: dim, lo, hi):
         if mode == 3:
@@ -54,7 +53,7 @@ def _unary(name, function, reference, to_bool=False):
 def _unary_fast(name, function, reference, fast, beyond):
     """As _unary; where ``beyond(x)`` holds for no element of the range, ``fast`` gives the same and vectorises."""
     _unary(name, function, reference)
-    f, g, h = (njit(error_model="numpy")(one) for one in (function, fast, beyond))
+    f, g, h = (jit(one) for one in (function, fast, beyond))
 
     def flat(y: U, x: T, mode: dim, lo, hi):
         big = False
@@ -74,7 +73,7 @@ def _unary_fast(name, function, reference, fast, beyond):
 
 
 def _binary(name, function, reference, to_bool=False):
-    f = njit(error_model="numpy")(function)
+    f = jit(function)
 
     def flat(y: U, a: T, b: T, mode: dim, lo, hi):
         if mode == 0:

@@ -10,13 +10,12 @@ b. Sums are float64. The update is computed twice, for its norm and to subtract 
 from math import sqrt
 
 import numpy as np
-from numba import njit
 
-from .contract import T, dim, f8, f8s, i8, kernel
+from .contract import T, dim, f8, f8s, i8, jit, kernel
 from .optimizers import STRIP, _float64, _lerp, at, scratch
 
 
-@njit(error_model="numpy", fastmath={"reassoc"})
+@jit(fastmath={"reassoc"})
 def _squares(x, n):
     """The sum of x^2."""
     total = 0.0
@@ -25,13 +24,13 @@ def _squares(x, n):
     return total
 
 
-@njit(error_model="numpy")
+@jit
 def _scaled(g, v, low):
     """g / sqrt(max(v, low)); nan stays."""
     return g / sqrt(low if v < low else v)
 
 
-@njit(error_model="numpy", fastmath={"reassoc"})
+@jit(fastmath={"reassoc"})
 def _row_norm(g, column, f, low, n):
     """The sum of the squared updates of one row, v = f column."""
     total = 0.0
@@ -41,7 +40,7 @@ def _row_norm(g, column, f, low, n):
     return total
 
 
-@njit(error_model="numpy", fastmath={"reassoc"})
+@jit(fastmath={"reassoc"})
 def _vector_norm(g, v, low, n):
     total = 0.0
     for i in range(n):

@@ -14,12 +14,11 @@ d. Only sums are reassociated. No loop assumes finite numbers: nan and inf come 
 """
 
 import numpy as np
-from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from . import math as km
-from .contract import T, dim, f8, i8, kernel, scalar
+from .contract import T, dim, f8, i8, jit, kernel, scalar
 
 BLOCK = 4096  # elements a unit of the elementwise losses
 STRIP = 1024  # elements that pass through the stack at once; divides BLOCK
@@ -29,10 +28,9 @@ FEW = 128  # up to so many classes rows are taken in tiles
 
 _LEAST = (np.float32(-87.0), -708.0)  # exp of it is the last normal power
 
-_JIT = {"error_model": "numpy", "forceinline": True}
-_jit = njit(**_JIT)
-_jit_sum = njit(fastmath={"reassoc"}, **_JIT)  # for the additions written in that very function
-_call = njit(error_model="numpy", fastmath={"reassoc"})  # rare work, left to a call: compiling it once is enough
+_jit = jit(forceinline=True)
+_jit_sum = jit(fastmath={"reassoc"}, forceinline=True)  # for the additions written in that very function
+_call = jit(fastmath={"reassoc"})  # rare work, left to a call: compiling it once is enough
 
 
 @intrinsic

@@ -9,15 +9,14 @@ d. Comparisons are written so that nan and ties fall as in PyTorch; inputs are c
 """
 
 import numpy as np
-from numba import njit
 
 from . import math as km
-from .contract import T, dim, f8s, i8, kernel, scalar, u1
+from .contract import T, dim, f8s, i8, jit, kernel, scalar, u1
 from .losses import STRIP, _exp_down, _jit, _jit_sum, _log1p_unit, _zero, scratch
 
 COSINE_EPS = 1e-12  # PyTorch's, added to each squared length
 inf = np.inf
-_call = njit(error_model="numpy")  # left to a call: a row is long enough for it, and it is compiled once
+_call = jit  # left to a call: a row is long enough for it, and it is compiled once
 
 
 # --- multi-class margin -----------------------------------------------------------------------------------------------

@@ -23,15 +23,16 @@ from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload
+
+from .contract import JIT, jit
 
 __all__ = ["exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus", "erf", "sin", "cos", "rsqrt", "pow"]
 __all__ += ["sin_fast", "cos_fast", "beyond_fast"]
 
-_JIT = {"error_model": "numpy", "forceinline": True}
-_jit = njit(**_JIT)
+_jit = jit(forceinline=True)
 _UINT = {types.float32: types.uint32, types.float64: types.uint64}
 _FLOAT = {u: f for f, u in _UINT.items()}
 
@@ -452,7 +453,7 @@ def _pio2_reduce(x):
     pass
 
 
-@overload(_pio2_reduce, jit_options=_JIT)
+@overload(_pio2_reduce, jit_options={**JIT, "forceinline": True})
 def _pio2_reduce_overload(x):
     """x = n*pi/2 + r + c: r, c and the bits of n (low two right)."""
 
@@ -548,7 +549,7 @@ def _pow(x, y):
     pass
 
 
-@overload(_pow, jit_options=_JIT)
+@overload(_pow, jit_options={**JIT, "forceinline": True})
 def _pow_overload(x, y):
     if x != y:
         raise TypingError(f"pow needs two of one type, not {x} and {y}")

@@ -19,12 +19,11 @@ import ctypes
 from math import sqrt
 
 import numpy as np
-from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from . import math as km
-from .contract import T, dim, f8, f8s, i8, kernel
+from .contract import T, dim, f8, f8s, i8, jit, kernel
 
 CHUNK = 2048  # elements a unit: small, so that threads get equal shares of a few tensors
 STRIP = 1024  # elements a strip: a multiple of every vector width that divides CHUNK
@@ -64,19 +63,19 @@ def scratch(typing, dtype):
     return pointer(dtype), generate
 
 
-@njit(error_model="numpy")
+@jit
 def _lerp(a, b, w):
     """a + w (b - a), in the form that is exact at the nearer end, as torch.lerp."""
     one = type(a)(1)
     return a + w * (b - a) if w < type(a)(0.5) else b - (b - a) * (one - w)
 
 
-@njit(error_model="numpy")
+@jit
 def _maximum(a, b):
     return b if (b > a) | (b != b) else a  # nan wins
 
 
-@njit(error_model="numpy")
+@jit
 def _gradient(d, g, p, n, scale, decay):
     """d = scale g + decay p, where decay is the L2 penalty."""
     if decay != type(decay)(0):
@@ -87,13 +86,13 @@ def _gradient(d, g, p, n, scale, decay):
             d[i] = g[i] * scale
 
 
-@njit(error_model="numpy")
+@jit
 def _first_moment(m, d, n, w):
     for i in range(n):
         m[i] = _lerp(m[i], d[i], w)
 
 
-@njit(error_model="numpy")
+@jit
 def _second_moment(v, d, n, b, w):
     for i in range(n):
         v[i] = v[i] * b + w * d[i] * d[i]

@@ -16,17 +16,16 @@ Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3 (SC 2011
 import math
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
 from . import math as km
-from .contract import T, dim, f8s, i8, kernel, scalar, u1
+from .contract import JIT, T, dim, f8s, i8, jit, kernel, scalar, u1
 from .reduce import stack
 
 WORDS = 512  # words in a block
 
-_OPTIONS = {"error_model": "numpy", "forceinline": True}
-_jit = njit(**_OPTIONS)
+_jit = jit(forceinline=True)
 _u8 = np.uint64
 _LOW = np.uint64(0xFFFFFFFF)
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -81,7 +80,7 @@ def _by_type(single, double):
     def choose(like, words, i):
         pass
 
-    @overload(choose, jit_options=_OPTIONS)
+    @overload(choose, jit_options={**JIT, "forceinline": True})
     def choose_overload(like, words, i):
         return single if like == types.float32 else double
 

@@ -15,12 +15,12 @@ e. A row shorter than a few vectors would leave exp to a scalar loop. ``softmax`
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.core.cgutils import alloca_once
 from numba.extending import intrinsic, overload
 
 from . import math as km
-from .contract import T, U, dim, i8, kernel, u1
+from .contract import JIT, T, U, dim, i8, jit, kernel, u1
 
 CHUNK = 1024  # elements of a row that are added in their own type
 TILE = 512  # columns reduced at a time, and a unit of the _columns kernels
@@ -54,7 +54,7 @@ def _wide(v):
     """v as an accumulator: a float as float64, an integer as it is."""
 
 
-@overload(_wide, jit_options={"error_model": "numpy"})
+@overload(_wide, jit_options=JIT)
 def _wide_overload(v):
     if isinstance(v, types.Float):
         return lambda v: np.float64(v)
@@ -94,7 +94,7 @@ def _key_of(nan_last):
     def key(x):
         pass
 
-    @overload(key, jit_options={"error_model": "numpy"})
+    @overload(key, jit_options=JIT)
     def key_overload(x):
         if isinstance(x, types.Float):
             return lambda x: of_float(x)
@@ -129,10 +129,10 @@ def _declare(name, fn, reference, doc):
 
 def _fold(name, out, identity, prepare, combine, numpy_fold, formula):
     """Declare ``name`` and ``name_columns``: fold prepare(x) by combine, starting from identity."""
-    prepare = njit(error_model="numpy", fastmath=_FAST, forceinline=True)(prepare)
-    combine = njit(error_model="numpy", fastmath=_FAST, forceinline=True)(combine)
+    prepare = jit(fastmath=_FAST, forceinline=True)(prepare)
+    combine = jit(fastmath=_FAST, forceinline=True)(combine)
 
-    @njit(error_model="numpy", fastmath=_FAST)
+    @jit(fastmath=_FAST)
     def row(y, x, at, count):
         total = _wide(_as(y, identity))
         for start in range(0, count, CHUNK):
@@ -143,7 +143,7 @@ def _fold(name, out, identity, prepare, combine, numpy_fold, formula):
             total = combine(total, _wide(part))
         return total
 
-    @njit(error_model="numpy", fastmath=_FAST)
+    @jit(fastmath=_FAST)
     def tree(y, x, at, rows, stride, width):
         # y[:width] = fold over rows of x[at + row * stride + column], eight rows at once
         for c in range(width):
@@ -164,7 +164,7 @@ def _fold(name, out, identity, prepare, combine, numpy_fold, formula):
                 v3 = combine(prepare(y, x[a6 + c]), prepare(y, x[a7 + c]))
                 y[c] = combine(y[c], combine(combine(v0, v1), combine(v2, v3)))
 
-    @njit(error_model="numpy", fastmath=_FAST)
+    @jit(fastmath=_FAST)
     def columns(y, to, lanes, x, at, rows, inner, width):
         # y[to : to + width] = fold over rows of x[at + row * inner + column]; width <= TILE
         m = 1  # rows side by side
@@ -255,9 +255,9 @@ _fold(
 
 def _extreme(name, word, key, better, numpy_arg):
     """Declare ``name`` and ``name_columns``: value and index of the first extreme; the first nan wins."""
-    better = njit(error_model="numpy", forceinline=True)(better)
+    better = jit(forceinline=True)(better)
 
-    @njit(error_model="numpy")
+    @jit
     def row(x, at, count):
         """Position of the first extreme of x[at : at + count]."""
         best, k = key(x[at]), 0
@@ -282,7 +282,7 @@ def _extreme(name, word, key, better, numpy_arg):
                 return k - at
         return 0
 
-    @njit(error_model="numpy")
+    @jit
     def columns(y, index, to, x, at, first, rows, stride, width):
         for c in range(width):
             y[to + c] = x[at + c]
@@ -345,7 +345,7 @@ _extreme("mindim", "min", _low_key, lambda v, best: v < best, np.argmin)
 # m = max of the row. All terms are -inf: m = -inf and x - m = nan. A term is +inf: x - m has a nan, hence the sum too.
 
 
-@njit(error_model="numpy")
+@jit
 def _row_max(x, at, n):
     if n < SHORT:
         m = _as(x, -np.inf)
@@ -362,7 +362,7 @@ def _row_max(x, at, n):
 def _row_sum_of(term):
     """``f(x, w, at, n)``: sum of term(x, w, j) over at <= j < at + n, in chunks as ``sum``."""
 
-    @njit(error_model="numpy", fastmath=_FAST)
+    @jit(fastmath=_FAST)
     def total_of(x, w, at, n):
         total = np.float64(0)
         for start in range(0, n, CHUNK):
@@ -376,9 +376,9 @@ def _row_sum_of(term):
     return total_of
 
 
-_row_sum = _row_sum_of(njit(lambda x, _, j: x[j]))
-_row_dot = _row_sum_of(njit(fastmath=_FAST)(lambda x, w, j: x[j] * w[j]))
-_row_sum_exp = _row_sum_of(njit(lambda x, m, j: km.exp(x[j] - m)))
+_row_sum = _row_sum_of(jit(lambda x, _, j: x[j]))
+_row_dot = _row_sum_of(jit(fastmath=_FAST)(lambda x, w, j: x[j] * w[j]))
+_row_sum_exp = _row_sum_of(jit(lambda x, m, j: km.exp(x[j] - m)))
 
 
 @kernel
