@@ -246,7 +246,9 @@ def _arguments(spec: Kernel, t: str, u: str):
     """
     from numba import types
 
-    signature, lines, values = [], [], []
+    signature: list = []
+    lines: list[str] = []
+    values: list[str] = []
     places = {"buffer": 0, "dim": 0, "scalar": 0}
 
     def fetch(array, place, type):
