@@ -552,7 +552,7 @@ REFUSED = {
         "binary_cross_entropy: input must be a Tensor",
     ),
     "mse list": (lambda: F.mse_loss([0.5], mg.ones(1)), TypeError, "mse_loss: input must be a Tensor, got list"),
-    "no target": (lambda: F.cross_entropy(X, None), TypeError, "NoneType"),
+    "no target": (lambda: F.cross_entropy(X, None), TypeError, "target must be a Tensor, .* got NoneType"),
     "0-d logits": (lambda: F.cross_entropy(mg.tensor(1.0), mg.tensor(0)), ValueError, r"got shape \[\]"),
     "0-d nll": (lambda: F.nll_loss(mg.tensor(1.0), mg.tensor(0)), ValueError, r"got shape \[\]"),
     "0-d target": (lambda: F.cross_entropy(X, mg.tensor(0)), ValueError, r"target batch_size \(0\)"),
@@ -563,7 +563,7 @@ REFUSED = {
         "1D target must have size 1, but got target size: 2",
     ),
     "two dims": (lambda: F.nll_loss(mg.ones(2, 3, 4), [0, 1]), RuntimeError, r"target size \[2, 4\] .*got \[2\]"),
-    "no labels": (lambda: F.cross_entropy(X, []), RuntimeError, "labels must be integers"),
+    "no labels": (lambda: F.cross_entropy(X, []), ValueError, r"batch_size \(3\) to match target batch_size \(0\)"),
     "ragged": (lambda: F.cross_entropy(X, [[1], [1, 2], []]), ValueError, None),
     "smoothing": (
         lambda: F.cross_entropy(X, [0, 1, 2], label_smoothing=1.5),
