@@ -8,7 +8,6 @@ import io
 import math
 import pickle
 import runpy
-import sys
 import warnings
 import weakref
 from pathlib import Path
@@ -216,6 +215,39 @@ def test_momentum_that_is_not_cycled():
 def test_a_phase_without_steps():
     with pytest.raises(ZeroDivisionError, match="a phase of OneCycleLR has no steps"):
         schedules.OneCycleLR(make_optimizer(), 1.0, total_steps=10, pct_start=0.1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda o: schedules.CyclicLR(o, 5.0, [6.0, 7.0, 8.0]),
+        lambda o: schedules.CyclicLR(o, 5.0, 6.0, mode="square"),
+        lambda o: schedules.CyclicLR(o, 5.0, 6.0, base_momentum=[1, 2, 3]),
+        lambda o: schedules.OneCycleLR(o, 5.0, total_steps=10, max_momentum=[1, 2, 3]),
+        lambda o: mg.optim.swa_utils.SWALR(o, 5.0, anneal_strategy="square"),
+    ],
+)
+def test_a_refused_schedule_changes_no_group(make):
+    optimizer = make_optimizer()
+    before = copy.deepcopy([{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups])
+    with pytest.raises(ValueError, match="length|mode is invalid|anneal_strategy"):
+        make(optimizer)
+    assert [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups] == before
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda o: schedules.StepLR(o, 1),
+        lambda o: schedules.ChainedScheduler([schedules.StepLR(o, 1)]),
+        lambda o: schedules.SequentialLR(o, [schedules.StepLR(o, 1)], []),
+    ],
+)
+def test_warnings_point_at_the_users_line(make):
+    scheduler = make(make_optimizer())
+    with pytest.warns(UserWarning, match="before `optimizer.step") as found:
+        scheduler.step()
+    assert [w.filename for w in found] == [__file__]
 
 
 # --- plateaus ---------------------------------------------------------------------------------------------------------
@@ -570,20 +602,9 @@ def test_examples_in_docstrings(module):
     assert done.attempted and not done.failed
 
 
-def test_the_example(tmp_path, capsys, monkeypatch):
-    main = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "schedules.py"))["main"]
-    main([])
-    lines = capsys.readouterr().out.splitlines()
+def test_the_example_shows_every_schedule(monkeypatch):
+    examples = Path(__file__).parent.parent / "examples"
+    monkeypatch.syspath_prepend(examples)
+    shown = runpy.run_path(str(examples / "schedules.py"))["SCHEDULES"]
     classes = {name for name, value in vars(schedules).items() if isinstance(value, type)}
-    assert {line.split()[0] for line in lines[1:]} == classes - {"LRScheduler", "_LRScheduler"}
-    pytest.importorskip("matplotlib")
-    for file in (tmp_path, tmp_path / "curve.xyz"):
-        with pytest.raises(SystemExit):
-            main(["--plot", str(file)])
-        assert "cannot be written" in capsys.readouterr().err
-    main(["--plot", str(tmp_path / "curves.png")])
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(SystemExit):
-        main(["--plot", str(tmp_path / "curves.png")])
-    assert "--plot needs matplotlib: pip install" in capsys.readouterr().err
+    assert set(shown) == classes - {"LRScheduler", "_LRScheduler"}
