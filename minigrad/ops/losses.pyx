@@ -2,8 +2,8 @@
 """Losses: one kernel computes the loss and its gradient; backward hands the gradient on.
 
 DESIGN
-a. Two native paths cover all losses: ``rows_loss`` (a unit is a row of classes: cross_entropy, nll) and ``each_loss``
-   (elementwise: mse, bce, bce_logits, ...). When the input needs a gradient the fused kernel writes it, already
+a. Two native paths cover the losses here: ``LabelLoss`` (a unit is a row of classes: cross_entropy, nll) and
+   ``EachLoss`` (elementwise: mse, bce, bce_logits, ...); ``probabilities`` is the first for soft targets. When the input needs a gradient the fused kernel writes it, already
    divided by what the reduction divides by, and the node saves it; under no_grad the loss-only twin runs.
 b. The rule multiplies by the incoming gradient unless that is one number equal to 1.
 c. When backward is recorded (create_graph), or when the target or a weight needs a gradient, the loss is computed by
@@ -180,7 +180,7 @@ cdef Op op_named(str name):
 # --- losses of rows: cross-entropy and negative log-likelihood -----------------------------------------------------------
 
 
-cdef class RowsLoss:
+cdef class LabelLoss:
     """The kernels of a loss whose unit is a row (N, C) -> (N,), by integer label."""
     cdef Op op
     cdef Kernel fused
@@ -263,8 +263,8 @@ cpdef int raise_label(Tensor target, Py_ssize_t bad, Py_ssize_t classes, object 
                      f"[0, {classes})")
 
 
-CE = RowsLoss("cross_entropy", "CrossEntropy", formulas.cross_entropy, 0.6, True)
-NLL = RowsLoss("nll", "NllLoss", formulas.nll_loss, 0.15, False)
+CE = LabelLoss("cross_entropy", "CrossEntropy", formulas.cross_entropy, 0.6, True)
+NLL = LabelLoss("nll", "NllLoss", formulas.nll_loss, 0.15, False)
 
 
 cdef Tensor labels(Tensor target):
@@ -320,7 +320,7 @@ def cross_entropy(input, target, weight=None, size_average=None, Py_ssize_t igno
     if isinstance(target, Tensor) and (<Tensor>target).dt == I64 and (<Tensor>target).nd == 1 and x.nd == 2 and (
             weight is None and (<Tensor>target).contiguous and (<Tensor>target).shape_[0] == x.shape_[0]
             and CATEGORY[x.dt] == 2 and x.shape_[1] > 0 and label_smoothing == 0):
-        return (<RowsLoss>CE).run(x, <Tensor>target, None, ignore_index, 0.0, code, zero, None)
+        return (<LabelLoss>CE).run(x, <Tensor>target, None, ignore_index, 0.0, code, zero, None)
     if CATEGORY[x.dt] != 2:
         raise NotImplementedError(f"cross_entropy: logits must be floating point, got {x.dtype!r}")
     if not 0 <= label_smoothing <= 1:
@@ -333,7 +333,7 @@ def cross_entropy(input, target, weight=None, size_average=None, Py_ssize_t igno
         raise RuntimeError(
             f"cross_entropy: target has dtype {t.dtype!r} and shape {sizes(t)}: class labels must be integers; class "
             f"probabilities must have the input's shape {sizes(x)}")
-    return of_labels(<RowsLoss>CE, x, t, weight, ignore_index, label_smoothing, code, zero, "cross_entropy")
+    return of_labels(<LabelLoss>CE, x, t, weight, ignore_index, label_smoothing, code, zero, "cross_entropy")
 
 
 def nll_loss(input, target, weight=None, size_average=None, Py_ssize_t ignore_index=-100, reduce=None,
@@ -358,7 +358,7 @@ def nll_loss(input, target, weight=None, size_average=None, Py_ssize_t ignore_in
     target = as_tensor(target, input)
     if CATEGORY[(<Tensor>target).dt] == 2:
         raise RuntimeError(f"nll_loss: target must hold integer class labels, got {target.dtype!r}")
-    return of_labels(<RowsLoss>NLL, input, target, weight, ignore_index, 0.0, code, zero_of(all_ignored), "nll_loss")
+    return of_labels(<LabelLoss>NLL, input, target, weight, ignore_index, 0.0, code, zero_of(all_ignored), "nll_loss")
 
 
 cdef bint same(Tensor a, Tensor b):
@@ -369,7 +369,7 @@ cdef bint same(Tensor a, Tensor b):
     return a.nd == b.nd
 
 
-cdef object of_labels(RowsLoss loss, Tensor x, Tensor target, object weight, Py_ssize_t ignore_index, double smoothing,
+cdef object of_labels(LabelLoss loss, Tensor x, Tensor target, object weight, Py_ssize_t ignore_index, double smoothing,
                       int code, bint zero, str name):
     """Any allowed shape, brought to (N, C) and (N,)."""
     cdef int at = 0 if x.nd == 1 else 1
