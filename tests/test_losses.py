@@ -634,3 +634,30 @@ def test_promotion():
     x32.requires_grad_(True)
     for loss in (F.cross_entropy, F.binary_cross_entropy_with_logits, F.mse_loss):
         assert gradient(loss(x32, t64), x32).dtype is mg.float32
+
+
+SHAPES_REFUSED = {  # function: arguments, what the error says
+    "cosine_embedding_loss": [((4, 3), (5, 3), (4,)), r"input1 \[4, 3\], input2 \[5, 3\]"],
+    "triplet_margin_loss": [((4, 3), (5, 3), (4, 3)), r"anchor \[4, 3\], positive \[5, 3\], negative \[4, 3\]"],
+    "multilabel_soft_margin_loss": [((4, 3), (5, 3)), r"input \[4, 3\], target \[5, 3\]"],
+    "margin_ranking_loss": [((4, 3), (5, 3), (4, 3)), r"input1 \[4, 3\], input2 \[5, 3\]"],
+    "pairwise_distance": [((4, 3), (5, 3)), r"x1 \[4, 3\], x2 \[5, 3\]"],
+    "cosine_similarity": [((4, 3), (5, 3)), r"x1 \[4, 3\], x2 \[5, 3\]"],
+}
+
+
+@pytest.mark.parametrize("name", SHAPES_REFUSED)
+def test_shapes_that_do_not_broadcast_are_named(name):
+    shapes, message = SHAPES_REFUSED[name]
+    with pytest.raises(RuntimeError, match=f"^{name}: {message}.* do not broadcast"):
+        getattr(F, name)(*map(mg.ones, shapes))
+    if name == "cosine_embedding_loss":
+        with pytest.raises(RuntimeError, match="target has 5 labels for the 4 rows"):
+            F.cosine_embedding_loss(mg.ones(4, 3), mg.ones(4, 3), mg.ones(5))
+
+
+def test_each_distance_of_a_triplet_has_its_own_width():
+    """Of shapes (N, 1), (N, 1), (N, 3) the first distance is of one number, as in PyTorch."""
+    a, p, n = mg.tensor([[2.0]], requires_grad=True), mg.tensor([[5.0]]), mg.tensor([[2.0, 2.0, 2.0]])
+    loss = F.triplet_margin_loss(a, p, n, eps=0.0)
+    assert loss.item() == 4 and gradient(loss, a).tolist() == [[-1]]

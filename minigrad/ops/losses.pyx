@@ -32,7 +32,7 @@ from . import loss_formulas as formulas
 from ._warn import warn_user
 from .pointwise import sigmoid
 from .reduce import _softmax
-from .shape import broadcast_tensors
+from .shape import broadcast_named, broadcast_tensors
 
 cdef Op SIGMOID = sigmoid, SOFTMAX = _softmax
 cdef Kernel LABEL_STATS = Kernel("losses.label_stats", 0.3), BCE_CHECK = Kernel("losses.bce_check", 0.2)
@@ -805,6 +805,8 @@ def margin_ranking_loss(input1, input2, target, double margin=0.0, size_average=
                            f"input1: {sizes(input1)}, input2: {sizes(input2)}, target: {sizes(t)}"
                            + (f"; use target.reshape({', '.join(map(str, input1.shape))})"
                               if same(input1, input2) and t.count == (<Tensor>input1).count and t.nd else ""))
+    if not same(input1, input2):
+        input1, input2 = broadcast_named("margin_ranking_loss", input1=input1, input2=input2)
     d, t = pair(input1 - input2, t, "margin_ranking_loss", False, True)
     return (<EachLoss>MARGIN_RANKING).call(d, t, None, None, margin, code)
 

@@ -22,7 +22,7 @@ from .._walk import run_backward
 from . import row_formulas as formulas
 from .indexing import _numpy
 from .losses import MEAN, as_tensor, floating, reduced, reduction_of, warn_of_probabilities
-from .shape import broadcast_shapes, broadcast_tensors, view_as
+from .shape import broadcast_named, view_as
 
 
 class RowLoss:
@@ -239,8 +239,8 @@ def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, r
     dim, n = x.ndim - 1, x.shape[-1]
     shapes = [t.shape for t in (target, weight) if t is not None]
     if any(shape != x.shape for shape in shapes):
-        common = broadcast_shapes(x.shape, *shapes)
-        if common != x.shape:  # the rare case of a target larger than the input
+        named = {"input": x, "target": target} | ({} if weight is None else {"weight": weight})
+        if broadcast_named(name, **named)[0].shape != x.shape:  # the rare case of a target larger than the input
             return formulas.multilabel_soft_margin(x, target, weight, dim, code)
         target = target.expand(x.shape)
         if weight is not None and weight.shape != (n,):
@@ -277,12 +277,15 @@ def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, r
             f"{list(a.shape)} and {list(b.shape)}."
         )
     code_of = target.long() * 2 - 1 if target.dtype is bool_ else cast(target == 1, int64) - cast(target == -1, int64)
-    if a.shape[-1] != b.shape[-1]:  # PyTorch broadcasts the product and not the lengths: so does the formula
-        return formulas.cosine_embedding(a, b, code_of, margin, code)
     if a.shape != b.shape:
-        a, b = broadcast_tensors(a, b)
+        wide = broadcast_named(name, input1=a, input2=b)
+        if a.shape[-1] != b.shape[-1]:  # PyTorch broadcasts the product and not the lengths: so does the formula
+            return formulas.cosine_embedding(a, b, code_of, margin, code)
+        a, b = wide
     if a.shape[:-1] != target.shape:
-        rows = broadcast_shapes(a.shape[:1], target.shape)[0]
+        if 1 not in (a.shape[0], target.shape[0]):
+            raise RuntimeError(f"{name}: target has {target.shape[0]} labels for the {a.shape[0]} rows of the inputs")
+        rows = target.shape[0] if a.shape[0] == 1 else a.shape[0]
         a, b, code_of = a.expand(rows, -1), b.expand(rows, -1), code_of.expand(rows)
     shape, width = a.shape[:-1], a.shape[-1]
     rows = math.prod(shape)
@@ -316,10 +319,12 @@ def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, s
     a, b, c = tensors(name, anchor=anchor, positive=positive, negative=negative)
     _check_triplet(a, b, c, margin)
     p = float(p)
-    if not p > 0 or a.ndim == 0 or (p == math.inf and 0 in (a.shape[-1], b.shape[-1], c.shape[-1])):
-        return formulas.triplet(a, b, c, margin, p, eps, swap, code)  # norms that no gradient descends
     if not a.shape == b.shape == c.shape:
-        a, b, c = broadcast_tensors(a, b, c)
+        wide = broadcast_named(name, anchor=a, positive=b, negative=c)
+        if a.shape[-1] == b.shape[-1] == c.shape[-1]:  # else each distance has a width of its own
+            a, b, c = wide
+    if not p > 0 or a.ndim == 0 or not a.shape == b.shape == c.shape or (p == math.inf and a.shape[-1] == 0):
+        return formulas.triplet(a, b, c, margin, p, eps, swap, code)  # also norms that no gradient descends
     shape, width = a.shape[:-1], a.shape[-1]
     rows = math.prod(shape)
     constants = (margin, p, eps, bool(swap))
