@@ -3,8 +3,9 @@
 
 DESIGN
 a. Two native paths cover the losses here: ``LabelLoss`` (a unit is a row of classes: cross_entropy, nll) and
-   ``EachLoss`` (elementwise: mse, bce, bce_logits, ...); ``probabilities`` is the first for soft targets. When the input needs a gradient the fused kernel writes it, already
-   divided by what the reduction divides by, and the node saves it; under no_grad the loss-only twin runs.
+   ``EachLoss`` (elementwise: mse, bce, bce_logits, ...); ``probabilities`` is the first for soft targets. When the
+   input needs a gradient the fused kernel writes it, already divided by what the reduction divides by, and the node
+   saves it; under no_grad the loss-only twin runs.
 b. The rule multiplies by the incoming gradient unless that is one number equal to 1.
 c. When backward is recorded (create_graph), or when the target or a weight needs a gradient, the loss is computed by
    its formula in differentiable operations instead (loss_formulas.py): any order of derivative, for the time it takes.
