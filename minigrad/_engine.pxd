@@ -90,5 +90,5 @@ cdef int set_grad_off(int off) noexcept
 cdef int anomaly
 cdef dict origins
 cdef str FREED
-cdef Op ADD
+cdef Op ADD, MUL
 cdef object hook_sum_to

@@ -418,7 +418,8 @@ cdef class Op:
     With ``kernel`` it is elementwise and can be called on tensors and numbers; ``saves`` says, per rule, which of
     ``a``, ``b`` (inputs) and ``y`` (output) it needs; each rule receives all that any of them needs, in that order,
     None where nobody does. Without, a function in ``ops/`` computes and then calls ``record``.
-    A rule may be an elementwise Op itself: it is applied to (dy,) or (dy, saved) natively.
+    A rule may be an elementwise Op itself: it is applied to (dy,) or (dy, saved) natively; or "dy", which is
+    handed on as it is; or one of those letters: dy times that tensor.
     ``backward(node, dy)``, if given instead of rules, returns the gradients of all inputs at once.
     ``arity`` is the number of operands, by default that of the rules; ``doc`` is what ``help`` shows.
     An Op in a class is a method of it.
@@ -426,7 +427,7 @@ cdef class Op:
 
     def __init__(self, str name, *rules, str kernel=None, str int_kernel=None, saves=(), int flags=0, double cost=0.15,
                  backward=None, int arity=0, str doc=None):
-        self.name, self.rules, self.backward, self.kind = name, rules, backward, flags
+        self.name, self.backward, self.kind = name, backward, flags
         self.arity, self.doc = arity if arity else max(len(rules), 1), doc
         if kernel is not None:
             self.flat = Kernel("elementwise." + kernel, cost)
@@ -436,6 +437,9 @@ cdef class Op:
                 self.int_flat = Kernel("elementwise." + int_kernel, cost)
                 self.int_strided = Kernel("elementwise." + int_kernel + "_strided", 2 * cost)
         bits = {"a": 1, "b": 2, "y": 4}
+        letters = [c for c in bits if c in "".join(saves)]
+        native = {"dy": -1} | {c: i for i, c in enumerate(letters)}
+        self.rules = tuple([native[rule] if isinstance(rule, str) else rule for rule in rules])
         masks = [sum([bits[c] for c in word]) for word in saves] + [0, 0]
         self.saves0, self.saves1 = masks[0], masks[1]
 

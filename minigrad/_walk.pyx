@@ -20,7 +20,7 @@ from libc.stdlib cimport free, malloc, qsort, realloc
 import warnings
 
 from ._engine cimport (
-    ADD, FREED, Node, Op, Tensor, alias, anomaly, apply_binary, apply_unary, cast, clone, edge_of, full, grad_enabled,
+    ADD, FREED, MUL, Node, Op, Tensor, alias, anomaly, apply_binary, apply_unary, cast, clone, edge_of, full, grad_enabled,
     hook_sum_to, needs_grad, origins, retain_gradient, same_shape, set_grad_off, shape_tuple, to_contiguous, unpack,
 )
 from ._launch cimport kernel_t, launch
@@ -326,6 +326,8 @@ cdef class Walk:
             rule = (<tuple>n.op.rules)[i]
             if type(rule) is Op:  # an elementwise op is its own native rule: op(dy) or op(dy, saved)
                 r = apply_binary(<Op>rule, <Tensor>g, <Tensor>values[0]) if count else apply_unary(<Op>rule, <Tensor>g)
+            elif type(rule) is int:  # dy, or dy times a saved tensor
+                r = g if <Py_ssize_t>rule < 0 else apply_binary(MUL, <Tensor>g, <Tensor>values[<Py_ssize_t>rule])
             else:
                 r = mg_vectorcall(rule, arguments, count + 1)
             if n.shapes is not None and n.shapes[i] is not None and r is not None:

@@ -14,9 +14,9 @@ FLOATS, TO_BOOL, INTS, NO_BOOL, NOTED = 1, 2, 4, 8, 16  # flags of Op: see _engi
 
 # --- arithmetic -------------------------------------------------------------------------------------------------------
 
-add = Op("Add", lambda dy: dy, lambda dy: dy, kernel="add", doc="input + other.")
-sub = Op("Sub", lambda dy: dy, lambda dy: -dy, kernel="sub", flags=NO_BOOL, doc="input - other; not for bools.")
-mul = Op("Mul", lambda dy, a, b: dy * b, lambda dy, a, b: dy * a, kernel="mul", saves=("b", "a"), doc="input * other.")
+add = Op("Add", "dy", "dy", kernel="add", doc="input + other.")
+sub = Op("Sub", "dy", lambda dy: -dy, kernel="sub", flags=NO_BOOL, doc="input - other; not for bools.")
+mul = Op("Mul", "b", "a", kernel="mul", saves=("b", "a"), doc="input * other.")
 div = Op(
     "Div",
     lambda dy, a, b: dy / b,
