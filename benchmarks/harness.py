@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import tables
@@ -131,9 +132,7 @@ def machine():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
     found = {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version()}
-    for name in ("minigrad-engine", "numpy", "numba", "torch"):
-        from importlib.metadata import PackageNotFoundError, version
-
+    for name in ("minigrad-engine", "numpy", "numba", "torch", "jax"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

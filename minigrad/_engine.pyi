@@ -37,14 +37,14 @@ class Kernel:
 
 class Op:
     name: str
-    rules: tuple[Callable[..., Tensor | None] | None, ...]
+    rules: tuple[Callable[..., Tensor | None] | int | None, ...]
     backward: Callable[[Node, Any], Any] | None
     arity: int
     __name__: str
     def __init__(
         self,
         name: str,
-        *rules: Callable[..., Tensor | None] | None,
+        *rules: Callable[..., Tensor | None] | str | None,
         kernel: str | None = None,
         int_kernel: str | None = None,
         saves: tuple[str, ...] = (),

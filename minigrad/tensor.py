@@ -5,7 +5,6 @@ The engine attaches what stands in the tables below; what an operation does is w
 
 import functools
 import inspect
-import warnings
 
 from . import creation, printing, random
 from ._engine import (
@@ -26,6 +25,7 @@ from .device import check as check_device
 from .device import cpu
 from .device import device as device_type
 from .ops import arithmetic, comparison, indexing, linalg, pointwise, reduce, shape
+from .ops._warn import warn_user
 from .size import Size
 
 # --- what the engine asks for -----------------------------------------------------------------------------------------
@@ -74,12 +74,10 @@ def _decorate(mode, function):
 
 
 def _warn_nonleaf():
-    warnings.warn(
+    warn_user(
         "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be "
         "populated during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf "
-        "Tensor, use .retain_grad() on the non-leaf Tensor.",
-        UserWarning,
-        stacklevel=2,  # the engine has no frame of its own
+        "Tensor, use .retain_grad() on the non-leaf Tensor."
     )
 
 

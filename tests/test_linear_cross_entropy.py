@@ -205,6 +205,17 @@ def test_errors(change, error, message):
         F.linear_cross_entropy(x, w, mg.tensor(change.pop("t")), **change)
 
 
+def test_labels_changed_in_their_array():
+    """Writes to an array are counted by nobody, and the rows' gradients read the labels again."""
+    labels = np.array([0, 1, 2])
+    x, w = mg.randn(3, 2, requires_grad=True), mg.randn(4, 2)
+    loss = F.linear_cross_entropy(x, w, mg.from_numpy(labels), reduction="none")
+    labels[1] = 10**9
+    with pytest.raises(IndexError, match=r"target\[1\] = 1000000000 is outside \[0, 4\)"):
+        loss.sum().backward()
+    assert x.grad is None
+
+
 def test_module():
     head = mg.nn.LinearCrossEntropyLoss(4, 5, out_features=(2,), bias=True, options=Options(batch_chunk_size=2))
     assert sorted(head.state_dict()) == ["linear.bias", "linear.weight"] and head.linear.weight.shape == (10, 4)

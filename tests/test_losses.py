@@ -552,7 +552,7 @@ REFUSED = {
         "binary_cross_entropy: input must be a Tensor",
     ),
     "mse list": (lambda: F.mse_loss([0.5], mg.ones(1)), TypeError, "mse_loss: input must be a Tensor, got list"),
-    "no target": (lambda: F.cross_entropy(X, None), TypeError, "NoneType"),
+    "no target": (lambda: F.cross_entropy(X, None), TypeError, "target must be a Tensor, .* got NoneType"),
     "0-d logits": (lambda: F.cross_entropy(mg.tensor(1.0), mg.tensor(0)), ValueError, r"got shape \[\]"),
     "0-d nll": (lambda: F.nll_loss(mg.tensor(1.0), mg.tensor(0)), ValueError, r"got shape \[\]"),
     "0-d target": (lambda: F.cross_entropy(X, mg.tensor(0)), ValueError, r"target batch_size \(0\)"),
@@ -563,7 +563,7 @@ REFUSED = {
         "1D target must have size 1, but got target size: 2",
     ),
     "two dims": (lambda: F.nll_loss(mg.ones(2, 3, 4), [0, 1]), RuntimeError, r"target size \[2, 4\] .*got \[2\]"),
-    "no labels": (lambda: F.cross_entropy(X, []), RuntimeError, "labels must be integers"),
+    "no labels": (lambda: F.cross_entropy(X, []), ValueError, r"batch_size \(3\) to match target batch_size \(0\)"),
     "ragged": (lambda: F.cross_entropy(X, [[1], [1, 2], []]), ValueError, None),
     "smoothing": (
         lambda: F.cross_entropy(X, [0, 1, 2], label_smoothing=1.5),
@@ -634,3 +634,30 @@ def test_promotion():
     x32.requires_grad_(True)
     for loss in (F.cross_entropy, F.binary_cross_entropy_with_logits, F.mse_loss):
         assert gradient(loss(x32, t64), x32).dtype is mg.float32
+
+
+SHAPES_REFUSED = {  # function: arguments, what the error says
+    "cosine_embedding_loss": [((4, 3), (5, 3), (4,)), r"input1 \[4, 3\], input2 \[5, 3\]"],
+    "triplet_margin_loss": [((4, 3), (5, 3), (4, 3)), r"anchor \[4, 3\], positive \[5, 3\], negative \[4, 3\]"],
+    "multilabel_soft_margin_loss": [((4, 3), (5, 3)), r"input \[4, 3\], target \[5, 3\]"],
+    "margin_ranking_loss": [((4, 3), (5, 3), (4, 3)), r"input1 \[4, 3\], input2 \[5, 3\]"],
+    "pairwise_distance": [((4, 3), (5, 3)), r"x1 \[4, 3\], x2 \[5, 3\]"],
+    "cosine_similarity": [((4, 3), (5, 3)), r"x1 \[4, 3\], x2 \[5, 3\]"],
+}
+
+
+@pytest.mark.parametrize("name", SHAPES_REFUSED)
+def test_shapes_that_do_not_broadcast_are_named(name):
+    shapes, message = SHAPES_REFUSED[name]
+    with pytest.raises(RuntimeError, match=f"^{name}: {message}.* do not broadcast"):
+        getattr(F, name)(*map(mg.ones, shapes))
+    if name == "cosine_embedding_loss":
+        with pytest.raises(RuntimeError, match="target has 5 labels for the 4 rows"):
+            F.cosine_embedding_loss(mg.ones(4, 3), mg.ones(4, 3), mg.ones(5))
+
+
+def test_each_distance_of_a_triplet_has_its_own_width():
+    """Of shapes (N, 1), (N, 1), (N, 3) the first distance is of one number, as in PyTorch."""
+    a, p, n = mg.tensor([[2.0]], requires_grad=True), mg.tensor([[5.0]]), mg.tensor([[2.0, 2.0, 2.0]])
+    loss = F.triplet_margin_loss(a, p, n, eps=0.0)
+    assert loss.item() == 4 and gradient(loss, a).tolist() == [[-1]]

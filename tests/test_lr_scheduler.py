@@ -7,8 +7,10 @@ import importlib
 import io
 import math
 import pickle
+import runpy
 import warnings
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -213,6 +215,39 @@ def test_momentum_that_is_not_cycled():
 def test_a_phase_without_steps():
     with pytest.raises(ZeroDivisionError, match="a phase of OneCycleLR has no steps"):
         schedules.OneCycleLR(make_optimizer(), 1.0, total_steps=10, pct_start=0.1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda o: schedules.CyclicLR(o, 5.0, [6.0, 7.0, 8.0]),
+        lambda o: schedules.CyclicLR(o, 5.0, 6.0, mode="square"),
+        lambda o: schedules.CyclicLR(o, 5.0, 6.0, base_momentum=[1, 2, 3]),
+        lambda o: schedules.OneCycleLR(o, 5.0, total_steps=10, max_momentum=[1, 2, 3]),
+        lambda o: mg.optim.swa_utils.SWALR(o, 5.0, anneal_strategy="square"),
+    ],
+)
+def test_a_refused_schedule_changes_no_group(make):
+    optimizer = make_optimizer()
+    before = copy.deepcopy([{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups])
+    with pytest.raises(ValueError, match="length|mode is invalid|anneal_strategy"):
+        make(optimizer)
+    assert [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups] == before
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda o: schedules.StepLR(o, 1),
+        lambda o: schedules.ChainedScheduler([schedules.StepLR(o, 1)]),
+        lambda o: schedules.SequentialLR(o, [schedules.StepLR(o, 1)], []),
+    ],
+)
+def test_warnings_point_at_the_users_line(make):
+    scheduler = make(make_optimizer())
+    with pytest.warns(UserWarning, match="before `optimizer.step") as found:
+        scheduler.step()
+    assert [w.filename for w in found] == [__file__]
 
 
 # --- plateaus ---------------------------------------------------------------------------------------------------------
@@ -565,3 +600,11 @@ def test_examples_in_docstrings(module):
         warnings.simplefilter("error")
         done = doctest.testmod(importlib.import_module(f"minigrad.optim.lr_scheduler.{module}"))
     assert done.attempted and not done.failed
+
+
+def test_the_example_shows_every_schedule(monkeypatch):
+    examples = Path(__file__).parent.parent / "examples"
+    monkeypatch.syspath_prepend(examples)
+    shown = runpy.run_path(str(examples / "schedules.py"))["SCHEDULES"]
+    classes = {name for name, value in vars(schedules).items() if isinstance(value, type)}
+    assert set(shown) == classes - {"LRScheduler", "_LRScheduler"}

@@ -1199,8 +1199,9 @@ def test_add_param_group_refuses():
 
 def test_duplicates_are_updated_once():
     a = parameter([1.0])
-    with pytest.warns(UserWarning, match="duplicate parameters"):
+    with pytest.warns(UserWarning, match="duplicate parameters") as found:
         optimizer = mg.optim.SGD([a, a], lr=0.1)
+    assert found[0].filename == __file__  # the user's line
     a.grad = mg.ones(1)
     optimizer.step()
     assert abs(a.item() - 0.9) < 1e-7

@@ -1,5 +1,7 @@
 """A loss forward and backward, to the gradient of its input."""
 
+import math
+
 from .common import Case, Speedup, Timed, load
 
 KINDS = {"cross-entropy": "cross_entropy", "BCE with logits": "binary_cross_entropy_with_logits", "MSE": "mse_loss"}
@@ -17,10 +19,7 @@ SIZES = {f"{kind}, {' x '.join(f'{n:,}' for n in shape)}": (kind, shape) for kin
 
 def traffic(kind, shape):
     """Bytes: logits read and gradient written; but for cross-entropy a target read besides."""
-    count = 1
-    for n in shape:
-        count *= n
-    return count * (8 if kind == "cross-entropy" else 12)
+    return math.prod(shape) * (8 if kind == "cross-entropy" else 12)
 
 
 CASES = {name: Case({"torch": goal}, bytes=traffic(kind, shape)) for name, (kind, shape, goal) in zip(SIZES, WORK)}

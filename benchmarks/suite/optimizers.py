@@ -1,5 +1,7 @@
 """One optimizer step over given gradients: one large tensor, many small ones, a network's parameters."""
 
+import math
+
 from .common import Case, Speedup, Timed, load
 
 SHAPES = {
@@ -10,18 +12,8 @@ SHAPES = {
 }
 
 
-def count(shapes):
-    total = 0
-    for shape in shapes:
-        n = 1
-        for size in shape:
-            n *= size
-        total += n
-    return total
-
-
 CASES = {  # parameter and two moments are read and written, the gradient is read
-    f"{name}, {size}": Case({"torch": goal} if goal else {}, bytes=28 * count(shapes))
+    f"{name}, {size}": Case({"torch": goal} if goal else {}, bytes=28 * sum(map(math.prod, shapes)))
     for name in ("Adam", "AdamW")
     for size, (shapes, goal) in SHAPES.items()
 }

@@ -4,13 +4,13 @@ Losses and ``linear`` come from ``minigrad.ops``; what is composed here from oth
 """
 
 import math
-import warnings
 
 from .. import random as _random
 from .._engine import Kernel, Tensor, copy_, empty
 from .._storage import int64
 from ..ops import pointwise as _p
 from ..ops import reduce as _reduce
+from ..ops._warn import warn_user as _warn_user
 from ..ops.ctc import ctc_loss
 from ..ops.distance import cosine_similarity, pairwise_distance
 from ..ops.dropout import dropout as _dropout
@@ -151,9 +151,8 @@ def _written(input, y, inplace):
 
 
 def _implicit_dim(name, ndim):
-    warnings.warn(
-        f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.",
-        stacklevel=3,
+    _warn_user(
+        f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument."
     )
     return 0 if ndim in (0, 1, 3) else 1
 

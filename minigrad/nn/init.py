@@ -4,12 +4,12 @@ Where numbers are random, ``generator`` is the stream to draw from (the default 
 """
 
 import math
-import warnings
 
 from .._engine import no_grad
 from .._storage import float64
 from ..creation import eye as _eye
 from ..creation import from_numpy as _from_numpy
+from ..ops._warn import warn_user as _warn_user
 from ..ops.pointwise import erf as _erf
 from ..random import rand as _rand
 from ..random import randn as _randn
@@ -66,7 +66,7 @@ def _no_op(tensor):
     """Whether there is nothing to scale: PyTorch warns then, and so do we."""
     if 0 not in tensor.shape:
         return False
-    warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
+    _warn_user("Initializing zero-element tensors is a no-op")
     return True
 
 
@@ -101,10 +101,8 @@ def trunc_normal_(tensor, mean=0.0, std=1.0, a=-2.0, b=2.0, generator=None):
     True
     """
     if mean < a - 2 * std or mean > b + 2 * std:
-        warnings.warn(
-            "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
-            "The distribution of values may be incorrect.",
-            stacklevel=2,
+        _warn_user(
+            "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The distribution of values may be incorrect."
         )
     low, high = (math.erf((limit - mean) / std / math.sqrt(2)) for limit in (a, b))
     with no_grad():

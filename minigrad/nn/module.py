@@ -9,7 +9,6 @@ b. Calling is ``forward`` unless this very module has hooks (``_call.pyx``).
 c. ``load_state_dict`` checks everything before it copies anything: a checkpoint that does not fit changes nothing.
 """
 
-import warnings
 from collections import OrderedDict, namedtuple
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -17,6 +16,7 @@ from types import MappingProxyType
 from .._engine import RemovableHandle, Tensor, copy_, empty, no_grad
 from .._storage import float32, float64
 from ..creation import is_dtype
+from ..ops._warn import warn_user
 from ._call import Callable
 from .parameter import Parameter
 
@@ -329,7 +329,7 @@ class Module(Callable):
         dict, to keep the state of a moment. ``keep_vars``: the parameters themselves instead of detached tensors.
         """
         if args:
-            warnings.warn("Positional args are being deprecated, use kwargs instead.", FutureWarning, stacklevel=2)
+            warn_user("Positional args are being deprecated, use kwargs instead.", FutureWarning)
             given = {"destination": destination, "prefix": prefix, "keep_vars": keep_vars}
             return self.state_dict(**given | dict(zip(given, args)))
         if destination is None:
@@ -561,10 +561,9 @@ class Module(Callable):
                     try:
                         hook.function(self, args, *((kwargs,) if hook.with_kwargs else ()), result)
                     except Exception as error:
-                        warnings.warn(
+                        warn_user(
                             "module forward hook with ``always_call=True`` raised an exception that was silenced as "
-                            f"another error was raised in forward: {error}",
-                            stacklevel=3,
+                            f"another error was raised in forward: {error}"
                         )
             raise
 

@@ -300,12 +300,12 @@ cdef int commit(Kernel kernel, Tables tables, tuple names, Py_ssize_t counters) 
 
 
 cdef int finish(Kernel kernel, Tables tables, void **bufs, Py_ssize_t units, Py_ssize_t counters) except -1:
-    """Count the steps, run the kernel, count the edits, write copies back."""
+    """Run the kernel, count the steps and the edits, write copies back."""
     cdef Py_ssize_t i, j
-    for j in range(counters):
+    launch(kernel.find(tables.dt, tables.dt), bufs, tables.dims, tables.scalars, units, tables.elements * kernel.cost)
+    for j in range(counters):  # after it: starting the threads may fail
         for i in range(tables.tensors):
             (<float *>tables.counter[j][i])[0] = tables.count[j][i]
-    launch(kernel.find(tables.dt, tables.dt), bufs, tables.dims, tables.scalars, units, tables.elements * kernel.cost)
     for item in tables.touched:
         (<Tensor>item).storage.version += 1
     for original, copy in tables.borrowed:

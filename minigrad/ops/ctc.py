@@ -8,9 +8,9 @@ from .._engine import Kernel, Op, Tensor, empty, filled, is_grad_enabled
 from .._engine import _cast as cast
 from .._storage import float64
 from .indexing import _from_numpy, _numpy
-from .losses import reduction_of
+from .losses import MEAN, NONE, reduction_of
 from .reduce import sum as total
-from .row_losses import MEAN, NONE, contiguous, integers, scaled
+from .row_losses import contiguous, integers, scaled
 
 _K_CTC, _K_CTC_LOSS = Kernel("ctc.ctc", 1), Kernel("ctc.ctc_loss", 1)
 STEP = 40  # nanoseconds of a state in a frame; a class in a frame takes 4

@@ -4,7 +4,7 @@ from .._engine import Tensor, result_type
 from .._engine import _cast as cast
 from .pointwise import clamp
 from .reduce import norm, sum
-from .shape import broadcast_tensors
+from .shape import broadcast_named
 
 
 def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
@@ -16,7 +16,10 @@ def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
     >>> mg.nn.functional.pairwise_distance(mg.tensor([[3.0, 4.0]]), mg.zeros(1, 2))
     tensor([5.0000])
     """
-    difference = _tensor(x1, "pairwise_distance", "x1") - _tensor(x2, "pairwise_distance", "x2") + eps
+    a, b = _tensor(x1, "pairwise_distance", "x1"), _tensor(x2, "pairwise_distance", "x2")
+    if a.shape != b.shape:
+        a, b = broadcast_named("pairwise_distance", x1=a, x2=b)
+    difference = a - b + eps
     return norm(difference, p, -1 if difference.ndim else None, keepdim)
 
 
@@ -33,7 +36,7 @@ def cosine_similarity(x1, x2, dim=1, eps=1e-8):
     dtype = result_type(a, b)
     if not dtype.is_floating_point:
         raise RuntimeError(f"cosine_similarity: inputs must be floating point, got {a.dtype!r} and {b.dtype!r}")
-    a, b = broadcast_tensors(cast(a, dtype), cast(b, dtype))
+    a, b = broadcast_named("cosine_similarity", x1=cast(a, dtype), x2=cast(b, dtype))
     dim = dim if a.ndim else None
     return sum((a / _length(a, dim, eps)) * (b / _length(b, dim, eps)), dim)
 

@@ -16,8 +16,6 @@ import dataclasses
 import math
 from collections import namedtuple
 
-import numpy as np
-
 from .._engine import (
     Kernel,
     Op,
@@ -27,7 +25,6 @@ from .._engine import (
     filled,
     is_grad_enabled,
     no_grad,
-    operand,
     view,
     write_memory,
 )
@@ -37,7 +34,7 @@ from .._walk import run_backward
 from . import pointwise as p
 from ._gemm import gemm_into
 from .linear import linear
-from .losses import cross_entropy, zero_of
+from .losses import as_tensor, cross_entropy, raise_label, reduction_of, zero_of
 from .reduce import sum as sum_of
 from .shape import narrow, permute, reshape
 
@@ -136,14 +133,13 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
     lead, out = _check_shapes(x, w, b)
     _check_dtypes(x, w, b)
     c, d = w.shape[0], w.shape[-1]
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"{reduction} is not a valid value for reduction: use 'mean', 'sum' or 'none'")
+    reduction_of(reduction)
     if not 0 <= label_smoothing <= 1:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     if not (options is None or isinstance(options, LinearCrossEntropyOptions)):
         raise TypeError(f"options must be a LinearCrossEntropyOptions or None, got {type(options).__name__}")
-    target = _operand(target, x)
-    weight = None if weight is None else _operand(weight, x)
+    target = as_tensor(target, x)
+    weight = None if weight is None else as_tensor(weight, x)
     if weight is not None and tuple(weight.shape) != (c,):
         raise RuntimeError(
             f"weight tensor should be defined either for all {c} classes or no classes but got weight tensor of shape: "
@@ -201,6 +197,8 @@ def _backward(node, dy):
         found = iter(run_backward((y,), (dy,), True, True, wanted, True))
         return [next(found) if need else None for need in needs]
     if call.reduction == "none":
+        if not call.probabilities:  # once more: they may lie in somebody's array, whose writes nobody counts
+            _label_stats(target, weight, w.shape[0], call.ignore_index, x.dtype)
         return _chunks(x, w, b, target, weight, call, 1.0, needs, dy)[1:]
     one = dy.item() == 1
     return [g if g is None or one else p.mul(g, dy) for g in (dx, dw, db)]
@@ -287,34 +285,25 @@ def _scale(x, target, weight, c, call):
     if call.probabilities:
         total = count = n // c
     else:
-        stats, bad, labels = empty((2,), float64), filled((1,), -1, int64), target.contiguous()
-        weighted = weight is not None
-        dims = n, c, weighted, call.ignore_index
-        inputs = labels, weight.contiguous() if weighted else None
-        _STATS((stats, bad), inputs, dims, (), 1, n, x.dtype)
-        if bad.item() >= 0:
-            place = np.unravel_index(bad.item(), target.shape)
-            value = reshape(labels, (n,)).tolist()[bad.item()]
-            where = f"target[{', '.join(map(str, place))}]" if place else "target"
-            raise IndexError(f"Target {value} is out of bounds: {where} = {value} is outside [0, {c})")
-        total, count = stats.tolist()
+        total, count = _label_stats(target, weight, c, call.ignore_index, x.dtype)
     none = 0.0 if call.zero and not count else math.nan
     if call.reduction != "mean":
         return 1.0, total, none
     return (1 / total if total else math.inf if count else 0.0), total, none  # all ignored: gradients are 0
 
 
+def _label_stats(target, weight, c, ignore_index, dtype):
+    """The sum of the weights of the rows that count, and their number; IndexError names a label outside [0, c)."""
+    stats, bad, labels = empty((2,), float64), filled((1,), -1, int64), target.contiguous()
+    weighted, n = weight is not None, target.numel()
+    inputs = labels, weight.detach().contiguous() if weighted else None
+    _STATS((stats, bad), inputs, (n, c, weighted, ignore_index), (), 1, n, dtype)
+    if bad.item() >= 0:
+        raise_label(labels, bad.item(), c, target.shape)
+    return stats.tolist()
+
+
 # --- what is accepted -------------------------------------------------------------------------------------------------
-
-
-def _operand(value, x):
-    """A target or weight as a tensor; lists and numbers take the dtype of x without going through float32."""
-    if isinstance(value, Tensor):
-        return value
-    if value is None:
-        raise TypeError("linear_cross_entropy: target must be labels or class probabilities, got None")
-    found = operand(np.asarray(value))
-    return cast(found, x.dtype) if isinstance(value, (list, tuple)) and found.dtype is float64 else found
 
 
 def _check_shapes(x, w, b):

@@ -2,9 +2,10 @@
 """Losses: one kernel computes the loss and its gradient; backward hands the gradient on.
 
 DESIGN
-a. Two native paths cover all losses: ``rows_loss`` (a unit is a row of classes: cross_entropy, nll) and ``each_loss``
-   (elementwise: mse, bce, bce_logits, ...). When the input needs a gradient the fused kernel writes it, already
-   divided by what the reduction divides by, and the node saves it; under no_grad the loss-only twin runs.
+a. Two native paths cover the losses here: ``LabelLoss`` (a unit is a row of classes: cross_entropy, nll) and
+   ``EachLoss`` (elementwise: mse, bce, bce_logits, ...); ``probabilities`` is the first for soft targets. When the
+   input needs a gradient the fused kernel writes it, already divided by what the reduction divides by, and the node
+   saves it; under no_grad the loss-only twin runs.
 b. The rule multiplies by the incoming gradient unless that is one number equal to 1.
 c. When backward is recorded (create_graph), or when the target or a weight needs a gradient, the loss is computed by
    its formula in differentiable operations instead (loss_formulas.py): any order of derivative, for the time it takes.
@@ -25,18 +26,20 @@ from .._storage cimport CATEGORY, DTYPES, F32, F64, I64
 import numpy as np
 
 from .._engine import _cast as cast
-from .._engine import enable_grad, operand
+from .._engine import enable_grad, operand, result_type
+from .._storage import int64
 from .._walk import run_backward
 from . import loss_formulas as formulas
 from ._warn import warn_user
 from .pointwise import sigmoid
 from .reduce import _softmax
+from .shape import broadcast_named, broadcast_tensors
 
 cdef Op SIGMOID = sigmoid, SOFTMAX = _softmax
 cdef Kernel LABEL_STATS = Kernel("losses.label_stats", 0.3), BCE_CHECK = Kernel("losses.bce_check", 0.2)
 cpdef enum:
     BLOCK = 4096  # elements a unit of the elementwise kernels, see kernels/losses.py
-cdef enum:
+cpdef enum:
     NONE = 0
     MEAN = 1
     SUM = 2
@@ -63,14 +66,20 @@ cdef list sizes(Tensor x):
     return [x.shape_[i] for i in range(x.nd)]
 
 
-cdef Tensor as_tensor(object value, Tensor x):
-    """A target or weight as a tensor; lists and numbers take the dtype of x without going through float32."""
+cpdef Tensor as_tensor(object value, Tensor x=None):
+    """A target or weight as a tensor. Lists and numbers take the dtype of x, if there is one, without going through
+    float32; an empty list holds integers."""
+    cdef Tensor found
     if isinstance(value, Tensor):
         return <Tensor>value
-    if isinstance(value, (list, tuple, float)):
-        found = <Tensor>operand(np.asarray(value))
-        return cast(found, x.dtype) if found.dt == F64 and CATEGORY[x.dt] == 2 else found
-    return operand(value)
+    if value is None:
+        raise TypeError("target must be a Tensor, an array, a list or a number, got NoneType")
+    if not isinstance(value, (list, tuple, float)):
+        return operand(value)
+    found = operand(np.asarray(value))
+    if found.count == 0:
+        return cast(found, int64)
+    return cast(found, x.dtype) if x is not None and found.dt == F64 and CATEGORY[x.dt] == 2 else found
 
 
 cdef Tensor number(int dt, double value):
@@ -172,7 +181,7 @@ cdef Op op_named(str name):
 # --- losses of rows: cross-entropy and negative log-likelihood -----------------------------------------------------------
 
 
-cdef class RowsLoss:
+cdef class LabelLoss:
     """The kernels of a loss whose unit is a row (N, C) -> (N,), by integer label."""
     cdef Op op
     cdef Kernel fused
@@ -239,28 +248,29 @@ cdef class RowsLoss:
         return y
 
 
-cdef int raise_label(Tensor target, Py_ssize_t bad, Py_ssize_t classes, object shape) except -1:
-    """IndexError naming the label, its place and the range."""
+cdef str element(str name, Py_ssize_t at, object shape):
+    """``name[i, j]``: the element of a flat index; of a 0-d tensor the name."""
     place = []
-    value, rest = (<int64_t *>target.ptr)[bad], bad
     for size in reversed(shape):
-        place.append(rest % size)
-        rest //= size
-    where = f"target[{', '.join(str(i) for i in reversed(place))}]" if shape else "target"
-    raise IndexError(f"Target {value} is out of bounds: {where} = {value} is outside [0, {classes})")
+        place.append(str(at % size))
+        at //= size
+    return f"{name}[{', '.join(reversed(place))}]" if place else name
 
 
-CE = RowsLoss("cross_entropy", "CrossEntropy", formulas.cross_entropy, 0.6, True)
-NLL = RowsLoss("nll", "NllLoss", formulas.nll_loss, 0.15, False)
+cpdef int raise_label(Tensor target, Py_ssize_t bad, Py_ssize_t classes, object shape) except -1:
+    """IndexError naming the label, its place and the range. target: contiguous int64."""
+    value = (<int64_t *>target.ptr)[bad]
+    raise IndexError(f"Target {value} is out of bounds: {element('target', bad, shape)} = {value} is outside "
+                     f"[0, {classes})")
+
+
+CE = LabelLoss("cross_entropy", "CrossEntropy", formulas.cross_entropy, 0.6, True)
+NLL = LabelLoss("nll", "NllLoss", formulas.nll_loss, 0.15, False)
 
 
 cdef Tensor labels(Tensor target):
     """Integer labels as a contiguous int64 tensor."""
-    return to_contiguous(target if target.dt == I64 else cast(target, int64_dtype))
-
-
-cdef object int64_dtype
-from .._storage import int64 as int64_dtype
+    return to_contiguous(target if target.dt == I64 else cast(target, int64))
 
 
 cdef Tensor class_weight(object weight, Tensor x, Py_ssize_t classes):
@@ -311,7 +321,7 @@ def cross_entropy(input, target, weight=None, size_average=None, Py_ssize_t igno
     if isinstance(target, Tensor) and (<Tensor>target).dt == I64 and (<Tensor>target).nd == 1 and x.nd == 2 and (
             weight is None and (<Tensor>target).contiguous and (<Tensor>target).shape_[0] == x.shape_[0]
             and CATEGORY[x.dt] == 2 and x.shape_[1] > 0 and label_smoothing == 0):
-        return (<RowsLoss>CE).run(x, <Tensor>target, None, ignore_index, 0.0, code, zero, None)
+        return (<LabelLoss>CE).run(x, <Tensor>target, None, ignore_index, 0.0, code, zero, None)
     if CATEGORY[x.dt] != 2:
         raise NotImplementedError(f"cross_entropy: logits must be floating point, got {x.dtype!r}")
     if not 0 <= label_smoothing <= 1:
@@ -324,7 +334,7 @@ def cross_entropy(input, target, weight=None, size_average=None, Py_ssize_t igno
         raise RuntimeError(
             f"cross_entropy: target has dtype {t.dtype!r} and shape {sizes(t)}: class labels must be integers; class "
             f"probabilities must have the input's shape {sizes(x)}")
-    return of_labels(<RowsLoss>CE, x, t, weight, ignore_index, label_smoothing, code, zero, "cross_entropy")
+    return of_labels(<LabelLoss>CE, x, t, weight, ignore_index, label_smoothing, code, zero, "cross_entropy")
 
 
 def nll_loss(input, target, weight=None, size_average=None, Py_ssize_t ignore_index=-100, reduce=None,
@@ -349,7 +359,7 @@ def nll_loss(input, target, weight=None, size_average=None, Py_ssize_t ignore_in
     target = as_tensor(target, input)
     if CATEGORY[(<Tensor>target).dt] == 2:
         raise RuntimeError(f"nll_loss: target must hold integer class labels, got {target.dtype!r}")
-    return of_labels(<RowsLoss>NLL, input, target, weight, ignore_index, 0.0, code, zero_of(all_ignored), "nll_loss")
+    return of_labels(<LabelLoss>NLL, input, target, weight, ignore_index, 0.0, code, zero_of(all_ignored), "nll_loss")
 
 
 cdef bint same(Tensor a, Tensor b):
@@ -360,7 +370,7 @@ cdef bint same(Tensor a, Tensor b):
     return a.nd == b.nd
 
 
-cdef object of_labels(RowsLoss loss, Tensor x, Tensor target, object weight, Py_ssize_t ignore_index, double smoothing,
+cdef object of_labels(LabelLoss loss, Tensor x, Tensor target, object weight, Py_ssize_t ignore_index, double smoothing,
                       int code, bint zero, str name):
     """Any allowed shape, brought to (N, C) and (N,)."""
     cdef int at = 0 if x.nd == 1 else 1
@@ -554,7 +564,8 @@ SOFT_MARGIN = EachLoss("soft_margin", "SoftMarginLoss", formulas.soft_margin, 1.
 MARGIN_RANKING = EachLoss("margin_ranking", "MarginRankingLoss", formulas.margin_ranking, 0.3)
 
 
-cdef Tensor floating(object value, str function, str name):
+cpdef Tensor floating(object value, str function, str name="input"):
+    """``value``, if it is a floating tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{function}: {name} must be a Tensor, got {type(value).__name__}")
     if CATEGORY[(<Tensor>value).dt] != 2:
@@ -613,16 +624,12 @@ cpdef tuple pair(object input, object target, str function, bint warns=True, bin
         raise TypeError(f"{function}: input must be a Tensor, got {type(input).__name__}")
     x, t = <Tensor>input, as_tensor(target, <Tensor>input)
     if not warns and x.dt != t.dt:  # PyTorch's operations promote first (a 0-d tensor is weak), its Python expands first
-        from .._engine import result_type
-
         dtype = result_type(x, t)
         x, t = cast(x, dtype), cast(t, dtype)
     if not same(x, t):
         if {x.nd, t.nd} == {1, 2} and x.count == t.count and x.count > 1 and 1 in (x.shape[x.nd - 1], t.shape[t.nd - 1]):
             raise ValueError(f"{function}: input {sizes(x)} and target {sizes(t)} would broadcast to [{x.count}, {x.count}], "
                              f"comparing every row with every other; use {'input' if x.nd == 2 else 'target'}.squeeze(1)")
-        from .shape import broadcast_tensors
-
         message = (f"Using a target size ({sizes(t)}) that is different to the input size ({sizes(x)}). This will likely "
                    "lead to incorrect results due to broadcasting. Please ensure they have the same size.")
         try:
@@ -632,8 +639,6 @@ cpdef tuple pair(object input, object target, str function, bint warns=True, bin
         if warns:
             warn_user(message)
     if x.dt != t.dt or CATEGORY[x.dt] != 2:
-        from .._engine import result_type
-
         dtype = result_type(x, t)
         if integers and not dtype.is_floating_point:
             dtype = result_type(x, 1.0)
@@ -801,6 +806,8 @@ def margin_ranking_loss(input1, input2, target, double margin=0.0, size_average=
                            f"input1: {sizes(input1)}, input2: {sizes(input2)}, target: {sizes(t)}"
                            + (f"; use target.reshape({', '.join(map(str, input1.shape))})"
                               if same(input1, input2) and t.count == (<Tensor>input1).count and t.nd else ""))
+    if not same(input1, input2):
+        input1, input2 = broadcast_named("margin_ranking_loss", input1=input1, input2=input2)
     d, t = pair(input1 - input2, t, "margin_ranking_loss", False, True)
     return (<EachLoss>MARGIN_RANKING).call(d, t, None, None, margin, code)
 
@@ -808,7 +815,7 @@ def margin_ranking_loss(input1, input2, target, double margin=0.0, size_average=
 cdef Tensor signs(object target, Tensor x):
     """A target of 1 and -1; bools would be read as 1 and 0."""
     cdef Tensor t = as_tensor(target, x)
-    return cast(t, int64_dtype) * 2 - 1 if CATEGORY[t.dt] == 0 else t
+    return cast(t, int64) * 2 - 1 if CATEGORY[t.dt] == 0 else t
 
 
 cdef int check_sizes(Tensor x, Tensor t, str function) except -1:
@@ -843,12 +850,8 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
         launch(BCE_CHECK.find(x.dt, x.dt), bufs, dims, NULL, 1, x.count * BCE_CHECK.cost)
         for i, name, v in ((0, "input", x), (1, "target", t)):
             if bad[i] >= 0:
-                place, rest = [], bad[i]
-                for size in reversed(v.shape):
-                    place.append(str(rest % size))
-                    rest //= size
-                raise RuntimeError(f"all elements of {name} should be between 0 and 1: {name}[{', '.join(reversed(place))}] "
-                                   f"= {v.reshape(-1)[bad[i]].item()}")
+                raise RuntimeError(f"all elements of {name} should be between 0 and 1: {element(name, bad[i], v.shape)} = "
+                                   f"{v.reshape(-1)[bad[i]].item()}")
     w = expanded(weight, x, x.dtype, "binary_cross_entropy", "weight")
     return (<EachLoss>BCE).call(x, t, w, None, 0.0, code)
 

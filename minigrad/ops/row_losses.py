@@ -14,17 +14,15 @@ from functools import partial
 
 import numpy as np
 
-from .._engine import Kernel, Op, Tensor, empty, enable_grad, is_grad_enabled, operand, result_type
+from .._engine import Kernel, Op, Tensor, empty, enable_grad, is_grad_enabled, result_type
 from .._engine import _cast as cast
 from .._engine import get_default_dtype as default_dtype
 from .._storage import bool_, int64, uint8
 from .._walk import run_backward
 from . import row_formulas as formulas
 from .indexing import _numpy
-from .losses import reduced, reduction_of, warn_of_probabilities
-from .shape import broadcast_shapes, broadcast_tensors, view_as
-
-NONE, MEAN = 0, 1  # codes of reductions, see losses.pyx
+from .losses import MEAN, as_tensor, floating, reduced, reduction_of, warn_of_probabilities
+from .shape import broadcast_named, view_as
 
 
 class RowLoss:
@@ -110,29 +108,9 @@ def tensors(function, **named):
     return [cast(x, dtype) for x in named.values()]
 
 
-def floating(x, function):
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{function}: input must be a Tensor, got {type(x).__name__}")
-    if not x.is_floating_point():
-        raise NotImplementedError(f"{function}: input must be floating point, got {x.dtype!r}")
-    return x
-
-
-def tensor_of(value, like=None):
-    """A target or weight as a tensor; floats in lists take the dtype of ``like``."""
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, (list, tuple, float)):
-        array = np.asarray(value)
-        if array.dtype == np.float64 and like is not None:
-            return cast(operand(array), like.dtype)
-        value = array.astype(np.int64) if array.size == 0 else array
-    return operand(value)
-
-
 def integers(value, function, name="target"):
     """Integers of any dtype as an int64 tensor, contiguous, without history."""
-    t = tensor_of(value)
+    t = as_tensor(value)
     if t.is_floating_point():
         raise RuntimeError(f"{function}: {name} must hold integers, got {t.dtype!r}")
     return contiguous(cast(t.detach(), int64))
@@ -191,7 +169,7 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
             f"for input {list(x.shape)}"
         )
     if weight is not None:
-        given, weight = weight, tensor_of(weight, x)
+        given, weight = weight, as_tensor(weight, x)
         weight = weight if isinstance(given, Tensor) else cast(weight, x.dtype)
         if weight.ndim != 1:
             raise ValueError(f"weight must be one-dimensional, got shape {list(weight.shape)}")
@@ -246,14 +224,14 @@ def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, r
         raise IndexError(f"{name}: expected an input of 1 or more dimensions, (N, C) or (C,), got shape []")
     advice = "pass the logits, or use binary_cross_entropy"
     warn_of_probabilities(x, name, "applies sigmoid itself, so that it learns badly", advice)
-    target = tensor_of(target, x)
+    target = as_tensor(target, x)
     if (*x.shape, *target.shape) in ((x.numel(), 1, x.numel()), (x.numel(), x.numel(), 1)) and x.numel() > 1:
         raise ValueError(
             f"{name}: input {list(x.shape)} and target {list(target.shape)} would broadcast to {[x.numel()] * 2}, "
             f"comparing every row with every other; use target.{'un' * (x.ndim == 2)}squeeze(1)"
         )
     if weight is not None:
-        weight = tensor_of(weight, x)
+        weight = as_tensor(weight, x)
     dtype = result_type(x, target)
     dtype = dtype if weight is None else result_type(empty((1,), dtype), weight)
     x, target = cast(x, dtype), cast(target, dtype)
@@ -261,8 +239,8 @@ def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, r
     dim, n = x.ndim - 1, x.shape[-1]
     shapes = [t.shape for t in (target, weight) if t is not None]
     if any(shape != x.shape for shape in shapes):
-        common = broadcast_shapes(x.shape, *shapes)
-        if common != x.shape:  # the rare case of a target larger than the input
+        named = {"input": x, "target": target} | ({} if weight is None else {"weight": weight})
+        if broadcast_named(name, **named)[0].shape != x.shape:  # the rare case of a target larger than the input
             return formulas.multilabel_soft_margin(x, target, weight, dim, code)
         target = target.expand(x.shape)
         if weight is not None and weight.shape != (n,):
@@ -290,7 +268,7 @@ def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, r
     name = "cosine_embedding_loss"
     code = reduction_of(reduction, size_average, reduce)
     a, b = tensors(name, input1=input1, input2=input2)
-    target = tensor_of(target).detach()
+    target = as_tensor(target).detach()
     if target.ndim > 1:
         raise RuntimeError(f"0D or 1D target tensor expected, multi-target not supported, got {list(target.shape)}")
     if a.ndim != target.ndim + 1 or b.ndim != a.ndim:
@@ -299,12 +277,15 @@ def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, r
             f"{list(a.shape)} and {list(b.shape)}."
         )
     code_of = target.long() * 2 - 1 if target.dtype is bool_ else cast(target == 1, int64) - cast(target == -1, int64)
-    if a.shape[-1] != b.shape[-1]:  # PyTorch broadcasts the product and not the lengths: so does the formula
-        return formulas.cosine_embedding(a, b, code_of, margin, code)
     if a.shape != b.shape:
-        a, b = broadcast_tensors(a, b)
+        wide = broadcast_named(name, input1=a, input2=b)
+        if a.shape[-1] != b.shape[-1]:  # PyTorch broadcasts the product and not the lengths: so does the formula
+            return formulas.cosine_embedding(a, b, code_of, margin, code)
+        a, b = wide
     if a.shape[:-1] != target.shape:
-        rows = broadcast_shapes(a.shape[:1], target.shape)[0]
+        if 1 not in (a.shape[0], target.shape[0]):
+            raise RuntimeError(f"{name}: target has {target.shape[0]} labels for the {a.shape[0]} rows of the inputs")
+        rows = target.shape[0] if a.shape[0] == 1 else a.shape[0]
         a, b, code_of = a.expand(rows, -1), b.expand(rows, -1), code_of.expand(rows)
     shape, width = a.shape[:-1], a.shape[-1]
     rows = math.prod(shape)
@@ -338,10 +319,12 @@ def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, s
     a, b, c = tensors(name, anchor=anchor, positive=positive, negative=negative)
     _check_triplet(a, b, c, margin)
     p = float(p)
-    if not p > 0 or a.ndim == 0 or (p == math.inf and 0 in (a.shape[-1], b.shape[-1], c.shape[-1])):
-        return formulas.triplet(a, b, c, margin, p, eps, swap, code)  # norms that no gradient descends
     if not a.shape == b.shape == c.shape:
-        a, b, c = broadcast_tensors(a, b, c)
+        wide = broadcast_named(name, anchor=a, positive=b, negative=c)
+        if a.shape[-1] == b.shape[-1] == c.shape[-1]:  # else each distance has a width of its own
+            a, b, c = wide
+    if not p > 0 or a.ndim == 0 or not a.shape == b.shape == c.shape or (p == math.inf and a.shape[-1] == 0):
+        return formulas.triplet(a, b, c, margin, p, eps, swap, code)  # also norms that no gradient descends
     shape, width = a.shape[:-1], a.shape[-1]
     rows = math.prod(shape)
     constants = (margin, p, eps, bool(swap))

@@ -605,6 +605,15 @@ def broadcast_tensors(*tensors):
     return tuple([expand(x, shape) for x in tensors])
 
 
+def broadcast_named(function, **named):
+    """``broadcast_tensors`` of arguments of ``function``, which the error names."""
+    try:
+        return broadcast_tensors(*named.values())
+    except RuntimeError:
+        shapes = ", ".join(f"{name} {list(x.shape)}" for name, x in named.items())
+        raise RuntimeError(f"{function}: {shapes} do not broadcast") from None
+
+
 # --- copies -----------------------------------------------------------------------------------------------------------
 
 _FLIP = Op("Flip", lambda dy, dims: flip(dy, dims))

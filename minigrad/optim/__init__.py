@@ -1,4 +1,4 @@
-"""Optimizers: PyTorch's names, arguments, state and results; every step is one native call over all parameters."""
+"""Optimizers: PyTorch's names, arguments, state and results; but for LBFGS and Muon a step is one native call."""
 
 from . import lr_scheduler as lr_scheduler
 from . import swa_utils as swa_utils

@@ -1,12 +1,12 @@
 """The base of all optimizers: parameter groups, state, hooks, saving and loading."""
 
 import copy
-import warnings
 from collections import OrderedDict, defaultdict
 from functools import wraps
 
 from .._engine import RemovableHandle, Tensor, clear_gradients, enable_grad, operand
 from .._storage import float32
+from ..ops._warn import warn_user
 
 
 class Required:
@@ -97,7 +97,7 @@ class Optimizer:
             group.setdefault(name, default)
         first = {id(p): i for i, p in reversed([*enumerate(params)])}
         if len(first) != len(params):
-            warnings.warn("a parameter group contains duplicate parameters; each is updated once", stacklevel=3)
+            warn_user("a parameter group contains duplicate parameters; each is updated once")
             kept = sorted(first.values())
             params = [params[i] for i in kept]
             if names:

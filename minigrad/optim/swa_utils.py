@@ -9,7 +9,7 @@ from ..creation import tensor
 from ..nn.module import Module
 from ..ops._multi import average
 from .lr_scheduler import LRScheduler
-from .lr_scheduler.base import per_group, warn_outside_step
+from .lr_scheduler.base import check_optimizer, per_group, warn_outside_step
 
 _LERP = Kernel("optimizers.lerp", 0.2)
 
@@ -212,7 +212,7 @@ class SWALR(LRScheduler):
     """
 
     def __init__(self, optimizer, swa_lr, anneal_epochs=10, anneal_strategy="cos", last_epoch=-1):
-        rates = per_group("swa_lr", optimizer, swa_lr)
+        rates = per_group("swa_lr", check_optimizer(optimizer), swa_lr)
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f"anneal_strategy must be one of 'cos' or 'linear', instead got {anneal_strategy}")
         if not isinstance(anneal_epochs, int) or anneal_epochs < 0:

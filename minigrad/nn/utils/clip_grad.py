@@ -6,11 +6,11 @@ and float32 gradients whose squares overflow still have a finite norm.
 
 import math
 import types
-import warnings
 
 from ..._engine import Kernel, Tensor, empty, filled, get_default_dtype, no_grad, operand
 from ..._storage import float64
 from ...ops._multi import chunk_count, sweep
+from ...ops._warn import warn_user
 from ...ops.pointwise import pow, sqrt
 from ...ops.reduce import amax, norm, sum
 from ...ops.shape import cat, stack
@@ -42,7 +42,7 @@ def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=Fals
         generator = isinstance(parameters, types.GeneratorType)
         parameters = list(parameters)
         if generator and not parameters:
-            warnings.warn("`parameters` is an empty generator, no gradient clipping will occur.", stacklevel=2)
+            warn_user("`parameters` is an empty generator, no gradient clipping will occur.")
     batches, max_norm = _by_dtype(_gradients(parameters)), float(max_norm)
     total_norm = _total(batches, float(norm_type), error_if_nonfinite)
     _scale(batches, max_norm, total_norm)

@@ -1,10 +1,10 @@
 """The base of all schedules: what a step does, resuming, state, warnings."""
 
-import warnings
 from functools import wraps
 from weakref import ref
 
 from ..._engine import Tensor
+from ...ops._warn import warn_user
 from ..optimizer import Optimizer
 
 EPOCH_DEPRECATION_WARNING = (
@@ -81,12 +81,12 @@ class LRScheduler:
         """Go to the next epoch. ``epoch`` (deprecated) goes to that one, by the closed form where there is one."""
         if self._step_count == 1:  # not later: one warning is enough
             if not hasattr(self.optimizer.step, "_wrapped_by_lr_sched"):
-                warnings.warn(OVERRIDDEN_WARNING, UserWarning, stacklevel=2)
+                warn_user(OVERRIDDEN_WARNING)
             elif not getattr(self.optimizer, "_opt_called", False):
-                warnings.warn(ORDER_WARNING, UserWarning, stacklevel=2)
+                warn_user(ORDER_WARNING)
         self._step_count += 1
         if epoch is not None:
-            warnings.warn(EPOCH_DEPRECATION_WARNING, UserWarning, stacklevel=2)
+            warn_user(EPOCH_DEPRECATION_WARNING)
         self._update_lr(epoch)
 
     def _update_lr(self, epoch=None):
@@ -189,8 +189,4 @@ def per_group(name, optimizer, value):
 def warn_outside_step(scheduler):
     """The first line of every ``get_lr``."""
     if not scheduler._get_lr_called_within_step:
-        warnings.warn(
-            "To get the last learning rate computed by the scheduler, please use `get_last_lr()`.",
-            UserWarning,
-            stacklevel=3,
-        )
+        warn_user("To get the last learning rate computed by the scheduler, please use `get_last_lr()`.")

@@ -79,9 +79,6 @@ class CyclicLR(Cycling):
         last_epoch=-1,
     ):
         base_lrs = per_group("base_lr", check_optimizer(optimizer), base_lr)
-        if last_epoch == -1:
-            for group, lr in zip(optimizer.param_groups, base_lrs):
-                set_value(group, "lr", lr)
         self.max_lrs = per_group("max_lr", optimizer, max_lr)
         up = float(step_size_up)
         self.total_size = up + (up if step_size_down is None else float(step_size_down))
@@ -93,6 +90,9 @@ class CyclicLR(Cycling):
         base, maximum = self._start_momentum(optimizer, cycle_momentum, base_momentum, max_momentum, last_epoch)
         if cycle_momentum:
             self.base_momentums, self.max_momentums = base, maximum
+        if last_epoch == -1:  # everything is checked: a schedule that is refused changes no group
+            for group, lr in zip(optimizer.param_groups, base_lrs):
+                set_value(group, "lr", lr)
         super().__init__(optimizer, last_epoch)
         self.base_lrs = base_lrs
 
@@ -208,11 +208,11 @@ class OneCycleLR(Cycling):
         ]
         self._anneal_func_type = anneal_strategy
         max_lrs = per_group("max_lr", optimizer, max_lr)
-        if last_epoch == -1:
+        self._start_momentum(optimizer, cycle_momentum, base_momentum, max_momentum, last_epoch)
+        if last_epoch == -1:  # everything is checked: a schedule that is refused changes no group
             for group, lr in zip(optimizer.param_groups, max_lrs):
                 group["initial_lr"], group["max_lr"] = lr / div_factor, lr
                 group["min_lr"] = group["initial_lr"] / final_div_factor
-        self._start_momentum(optimizer, cycle_momentum, base_momentum, max_momentum, last_epoch)
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self):
