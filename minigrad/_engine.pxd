@@ -70,6 +70,7 @@ cdef Tensor new_tensor(int dt, int ndim, Py_ssize_t *shape)
 cdef Tensor new_like(Tensor x, int dt)
 cdef Tensor alias(Tensor x)
 cdef Tensor to_contiguous(Tensor x)
+cdef int check_expanded(Tensor x) except -1
 cdef Tensor strided_view(Tensor x, int ndim, Py_ssize_t *shape, Py_ssize_t *stride, Py_ssize_t offset)
 cdef bint needs_grad(Tensor x) except -1
 cdef bint made_by(Tensor x, Op op) noexcept

@@ -999,18 +999,23 @@ cdef Tensor clone(Tensor x):
 
 # --- in-place operations and views ------------------------------------------------------------------------------------
 
-cdef int check_inplace(Tensor x) except -1:
-    """Refuse what must not be written: read-only memory, expanded views, leaves that record."""
+cdef int check_expanded(Tensor x) except -1:
+    """Refuse to write where one number stands for many elements."""
     cdef int i
-    check_writable(x)
-    if x.base is not None and x.base.storage is not x.storage:
-        x.base = None  # ``.data = ...`` gave the base other memory
     for i in range(x.nd):
         if x.stride_[i] == 0 and x.shape_[i] > 1 and x.count:
             raise RuntimeError(
                 "unsupported operation: more than one element of the written-to tensor refers to a single memory "
                 "location. Please clone() the tensor before performing the operation."
             )
+
+
+cdef int check_inplace(Tensor x) except -1:
+    """Refuse what must not be written: read-only memory, expanded views, leaves that record."""
+    check_writable(x)
+    if x.base is not None and x.base.storage is not x.storage:
+        x.base = None  # ``.data = ...`` gave the base other memory
+    check_expanded(x)
     if mg_grad_off == 0:
         needs_grad(x)
         if x.requires and x.node is None:

@@ -884,6 +884,16 @@ def test_read_only_parameters():
 
 
 @every
+def test_one_number_that_is_many_elements(name, options):
+    p, q = parameter(np.ones((2, 2))), mg.ones(1).expand(2, 2).detach().requires_grad_(True)
+    optimizer = getattr(mg.optim, name)([p, q], **options)
+    p.grad, q.grad = mg.ones(2, 2), mg.tensor([[1.0, 2.0], [3.0, 4.0]])
+    with pytest.raises(RuntimeError, match="more than one element .* single memory location"):
+        optimizer.step(lambda: mg.tensor(0.0)) if name == "LBFGS" else optimizer.step()
+    assert (p == 1).all() and (q == 1).all()
+
+
+@every
 def test_copies_and_pickles(name, options):
     model = network(0)
     optimizer = getattr(mg.optim, name)(model.parameters(), **options)

@@ -16,7 +16,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp
 
-from .._engine cimport Kernel, Tensor, to_contiguous
+from .._engine cimport Kernel, Tensor, check_expanded, to_contiguous
 from .._launch cimport launch
 from .._storage cimport CATEGORY, DTYPES, F32, F64
 
@@ -128,6 +128,7 @@ cdef Tensor dense(Tensor p, list borrowed):
         raise ValueError("a parameter shares read-only memory (a read-only NumPy array) and cannot be updated")
     if p.contiguous:
         return p
+    check_expanded(p)
     copy = to_contiguous(p)
     borrowed.append((p, copy))
     return copy
