@@ -81,13 +81,14 @@ class Adafactor(Optimizer):
 
     def _update(self, group):
         lr, decay, (eps1, eps2) = float(group["lr"]), group["beta2_decay"], group["eps"]
+        shrink = group["weight_decay"] and lr  # an infinite lr leaves the step 1 / sqrt(t), and must not decay
         factored(
             _KERNEL,
             group["params"],
             self.state,
             (group["maximize"],),
             {
-                dtype: (lr, eps if eps1 is None else eps1, eps2, group["d"], group["weight_decay"])
+                dtype: (shrink, eps if eps1 is None else eps1, eps2, group["d"], group["weight_decay"])
                 for dtype, eps in _EPS.items()
             },
             row=lambda step: (step**decay, min(lr, 1 / step**0.5)),

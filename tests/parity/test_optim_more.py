@@ -1,5 +1,6 @@
 """LBFGS, Muon, Adafactor and averaged models against PyTorch: every combination of their options, state included."""
 
+import math
 from itertools import product
 
 import numpy as np
@@ -75,6 +76,11 @@ ADAFACTOR = combinations(
 def test_adafactor(options, dtype):
     shapes = [(3, 4), (), (5,), (2, 1, 3), (2, 3, 1, 4), (1, 1), (3, 2100), (9000,)]
     run_both("Adafactor", options, shapes, dtype, {"float32": 5e-6, "float64": 1e-12}[dtype])
+
+
+def test_adafactor_with_the_step_of_the_paper():
+    for decay in (0.0, 0.1):  # lr only bounds the step, but decays, too
+        run_both("Adafactor", {"lr": math.inf, "weight_decay": decay}, [(3, 4), (5,)], "float64", 1e-12)
 
 
 @dtypes
