@@ -883,6 +883,18 @@ def test_read_only_parameters():
     assert p.item() == 1 and frozen.tolist() == [1, 1, 1]
 
 
+def test_rprop_takes_two_step_sizes():
+    for sizes in ((0.1,), (0.1, 0.2, 0.3)):
+        with pytest.raises(ValueError, match="two numbers are needed"):
+            mg.optim.Rprop([mg.ones(2, requires_grad=True)], step_sizes=sizes)
+        p = parameter([1.0, 2.0])
+        optimizer = mg.optim.Rprop([p])
+        optimizer.param_groups[0]["step_sizes"], p.grad = sizes, mg.ones(2)
+        with pytest.raises(ValueError, match="values to unpack"):
+            optimizer.step()
+        assert p.tolist() == [1, 2]
+
+
 @every
 def test_one_number_that_is_many_elements(name, options):
     p, q = parameter(np.ones((2, 2))), mg.ones(1).expand(2, 2).detach().requires_grad_(True)

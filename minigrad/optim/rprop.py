@@ -51,12 +51,14 @@ class Rprop(Optimizer):
 
     def _check_group(self, group):
         nonnegative(lr=group["lr"])
-        less, more = group["etas"]
+        (less, more), sizes = group["etas"], group["step_sizes"]
+        if len(sizes) != 2:
+            raise ValueError(f"Invalid step sizes: {sizes}: two numbers are needed")
         if not 0 < less < 1 < more:
             raise ValueError(f"Invalid eta values: {less}, {more}")
 
     def _update(self, group):
-        lr = float(group["lr"])
+        lr, (less, more), (smallest, largest) = float(group["lr"]), group["etas"], group["step_sizes"]
 
         def init(p, state):
             state["step"] = filled((), 0, float32)
@@ -68,7 +70,7 @@ class Rprop(Optimizer):
             self.state,
             self._state_names(group),
             (group["maximize"],),
-            (*group["etas"], *group["step_sizes"], 1.0),
+            (less, more, smallest, largest, 1.0),
             row=lambda step: (),  # steps are counted, though no number depends on them
             init=init,
         )
