@@ -225,7 +225,7 @@ def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, r
     advice = "pass the logits, or use binary_cross_entropy"
     warn_of_probabilities(x, name, "applies sigmoid itself, so that it learns badly", advice)
     target = as_tensor(target, x)
-    if (*x.shape, *target.shape) in ((x.numel(), 1, x.numel()), (x.numel(), x.numel(), 1)) and x.numel() > 1:
+    if (x.shape, target.shape) in (((x.numel(), 1), (x.numel(),)), ((x.numel(),), (x.numel(), 1))) and x.numel() > 1:
         raise ValueError(
             f"{name}: input {list(x.shape)} and target {list(target.shape)} would broadcast to {[x.numel()] * 2}, "
             f"comparing every row with every other; use target.{'un' * (x.ndim == 2)}squeeze(1)"

@@ -95,9 +95,10 @@ def test_multilabel_soft_margin(shape, dtype):
             )  # fmt: skip
 
 
-def test_soft_margin_of_a_target_larger_than_the_input():
+@pytest.mark.parametrize("shapes", [((1, 4), (3, 4)), ((4,), (1, 4))], ids=str)
+def test_soft_margin_of_a_target_larger_than_the_input(shapes):
     rng = np.random.default_rng(3)
-    arrays = {"x": rng.normal(size=(1, 4)), "target": rng.random((3, 4))}
+    arrays = {"x": rng.normal(size=shapes[0]), "target": rng.random(shapes[1])}
     for reduction in REDUCTIONS:
         compare(
             lambda F, x, target, r=reduction: F.multilabel_soft_margin_loss(x, target, reduction=r), arrays,
