@@ -141,3 +141,17 @@ def test_all_ignored(name):
 
 def test_weights_of_zero_are_no_ignored_labels():
     assert F.cross_entropy(mg.randn(2, 3), [1, 1], [1.0, 0.0, 1.0], all_ignored="zero").isnan()
+
+
+@pytest.mark.parametrize("value", ["abc", object(), [[1, 2], [3]], ["a", "b"]])
+def test_what_is_no_tensor_is_named(value):
+    x, t = mg.zeros(2, 3), mg.tensor([0, 1])
+    calls = {
+        "target": lambda: F.cross_entropy(x, value),
+        "weight": lambda: F.cross_entropy(x, t, weight=value),
+        "pos_weight": lambda: F.binary_cross_entropy_with_logits(x, mg.ones(2, 3), pos_weight=value),
+        "input_lengths": lambda: F.ctc_loss(mg.zeros(4, 2, 3), mg.tensor([[1], [2]]), value, mg.tensor([1, 1])),
+    }
+    for name, call in calls.items():
+        with pytest.raises((TypeError, ValueError), match=f"^{name} is no tensor: "):
+            call()

@@ -139,7 +139,7 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
     if not (options is None or isinstance(options, LinearCrossEntropyOptions)):
         raise TypeError(f"options must be a LinearCrossEntropyOptions or None, got {type(options).__name__}")
     target = as_tensor(target, x)
-    weight = None if weight is None else as_tensor(weight, x)
+    weight = None if weight is None else as_tensor(weight, x, "weight")
     if weight is not None and tuple(weight.shape) != (c,):
         raise RuntimeError(
             f"weight tensor should be defined either for all {c} classes or no classes but got weight tensor of shape: "

@@ -66,20 +66,24 @@ cdef list sizes(Tensor x):
     return [x.shape_[i] for i in range(x.nd)]
 
 
-cpdef Tensor as_tensor(object value, Tensor x=None):
+cpdef Tensor as_tensor(object value, Tensor x=None, str name="target"):
     """A target or weight as a tensor. Lists and numbers take the dtype of x, if there is one, without going through
-    float32; an empty list holds integers."""
+    float32; an empty list holds integers. An exception says which argument, ``name``, is none."""
     cdef Tensor found
     if isinstance(value, Tensor):
         return <Tensor>value
     if value is None:
-        raise TypeError("target must be a Tensor, an array, a list or a number, got NoneType")
-    if not isinstance(value, (list, tuple, float)):
-        return operand(value)
-    found = operand(np.asarray(value))
+        raise TypeError(f"{name} must be a Tensor, an array, a list or a number, got NoneType")
+    try:
+        if not isinstance(value, (list, tuple, float)):
+            return operand(value)
+        found = operand(np.asarray(value))
+    except (TypeError, ValueError) as problem:
+        raise type(problem)(f"{name} is no tensor: {problem}") from None
     if found.count == 0:
         return cast(found, int64)
     return cast(found, x.dtype) if x is not None and found.dt == F64 and CATEGORY[x.dt] == 2 else found
+
 
 
 cdef Tensor number(int dt, double value):
@@ -277,7 +281,7 @@ cdef Tensor class_weight(object weight, Tensor x, Py_ssize_t classes):
     """The class weights, checked."""
     if weight is None:
         return None
-    cdef Tensor w = as_tensor(weight, x)
+    cdef Tensor w = as_tensor(weight, x, "weight")
     if w.dt != x.dt and not isinstance(weight, Tensor):
         w = cast(w, x.dtype)
     if w.nd != 1 or w.shape_[0] != classes:
@@ -436,7 +440,7 @@ cdef object probabilities(Tensor x, Tensor target, object weight, Py_ssize_t ign
         raise RuntimeError("ignore_index is not supported for floating point target")
     if classes == 0:
         raise IndexError(f"cross_entropy: input of shape {sizes(x)} has no classes")
-    w = None if weight is None else as_tensor(weight, x)
+    w = None if weight is None else as_tensor(weight, x, "weight")
     if w is not None and CATEGORY[w.dt] != 2:
         w = cast(w, x.dtype)
     if x.dt != t.dt or (w is not None and w.dt != x.dt):
@@ -577,7 +581,7 @@ cdef Tensor expanded(object weight, Tensor x, object dtype, str function, str na
     """A weight broadcast to x's shape and converted to a dtype."""
     if weight is None:
         return None
-    weight = cast(as_tensor(weight, x), dtype)
+    weight = cast(as_tensor(weight, x, name), dtype)
     try:
         return weight.expand(x.shape) if weight.shape != x.shape else weight
     except RuntimeError:
@@ -607,7 +611,7 @@ cdef object distance(EachLoss loss, object input, object target, object weight, 
     x, t = pair(input, target, function)
     if weight is None:
         return loss.call(x, t, None, None, constant, code)
-    w = as_tensor(weight, x)
+    w = as_tensor(weight, x, "weight")
     if w.dt == F64 and w.nd and (<Tensor>x).dt == F32:
         x, t = cast(x, w.dtype), cast(t, w.dtype)
     w = expanded(w, input, x.dtype, function, "weight", ValueError)

@@ -110,7 +110,7 @@ def tensors(function, **named):
 
 def integers(value, function, name="target"):
     """Integers of any dtype as an int64 tensor, contiguous, without history."""
-    t = as_tensor(value)
+    t = as_tensor(value, None, name)
     if t.is_floating_point():
         raise RuntimeError(f"{function}: {name} must hold integers, got {t.dtype!r}")
     return contiguous(cast(t.detach(), int64))
@@ -169,7 +169,7 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
             f"for input {list(x.shape)}"
         )
     if weight is not None:
-        given, weight = weight, as_tensor(weight, x)
+        given, weight = weight, as_tensor(weight, x, "weight")
         weight = weight if isinstance(given, Tensor) else cast(weight, x.dtype)
         if weight.ndim != 1:
             raise ValueError(f"weight must be one-dimensional, got shape {list(weight.shape)}")
@@ -231,7 +231,7 @@ def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, r
             f"comparing every row with every other; use target.{'un' * (x.ndim == 2)}squeeze(1)"
         )
     if weight is not None:
-        weight = as_tensor(weight, x)
+        weight = as_tensor(weight, x, "weight")
     dtype = result_type(x, target)
     dtype = dtype if weight is None else result_type(empty((1,), dtype), weight)
     x, target = cast(x, dtype), cast(target, dtype)
