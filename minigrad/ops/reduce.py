@@ -21,8 +21,8 @@ from .._engine import _cast as cast
 from .._storage import bool_, float64, int64, uint8
 from . import pointwise as p
 from ._warn import warn_user
+from .direct import mean_all, rows, sum_all
 from .shape import cat, flip, narrow, permute, reshape, select, stack, wrap_dim
-from .total import mean_all, sum_all
 
 BLOCK = 32768  # elements a unit of work reduces when a long run is cut
 TILE = 512  # columns a unit of the _columns kernels, see kernels/reduce.py
@@ -700,6 +700,9 @@ def _moved_back(x, dim):
 
 def _by_rows(kernel, dim, *inputs):
     """Run a kernel on rows along ``dim``: an output of the inputs' shape, not recorded."""
+    y = rows(kernel, dim, *inputs)
+    if y is not None:
+        return y
     dims = (dim,) if inputs[0].ndim else ()
     inputs = tuple([_moved(x, dims) for x in inputs])
     x = inputs[0]

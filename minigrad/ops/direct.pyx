@@ -1,13 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""sum() and mean() over everything: what small losses end with, without the planning that reductions need in general.
+"""Reductions of a plain layout, without the planning that the others need: for small tensors it would be most of them.
 
 DESIGN
-a. One unit of the same kernel that ``reduce.py`` would call, so the bits are the same; anything larger than a unit,
-   not floating or not contiguous is left to it (``None``).
-b. The gradient is a broadcast view of one number; when backward is recorded, ``Tensor.expand``, which is.
+a. The same kernels in the same units as ``reduce.py`` would call, so the bits are the same; what is not contiguous, and
+   a sum of more than one unit, is left to it (``None``).
+b. The gradient of ``sum()`` is a broadcast view of one number; when backward is recorded, ``Tensor.expand``, which is.
 """
 
-from .._engine cimport Kernel, Op, Tensor, grad_enabled, needs_grad, new_tensor, record, shape_tuple, strided_view
+from .._engine cimport (
+    Kernel, Op, Tensor, grad_enabled, needs_grad, new_like, new_tensor, record, same_shape, shape_tuple, strided_view,
+)
 from .._launch cimport launch
 from .._storage cimport CATEGORY, F32
 
@@ -74,6 +76,22 @@ def dmean_all(Tensor dy, tuple shape, Py_ssize_t n):
         (<double *>g.ptr)[0] = (<double *>dy.ptr)[0]
     divide(g, n)
     return dsum_all(g, shape, n)
+
+
+def rows(Kernel kernel not None, Py_ssize_t dim, Tensor a not None, Tensor b=None):
+    """y = kernel(a[, b]) for each row, y (..., n) as the inputs, or None unless ``dim`` is the last of contiguous ones."""
+    cdef Tensor y
+    cdef void *bufs[3]
+    cdef Py_ssize_t n
+    if not a.contiguous or a.nd == 0 or dim != a.nd - 1 or a.count == 0 or CATEGORY[a.dt] != 2:
+        return None
+    if b is not None and (not b.contiguous or b.dt != a.dt or not same_shape(a, b)):
+        return None
+    n = a.shape_[a.nd - 1]
+    y = new_like(a, a.dt)
+    bufs[0], bufs[1], bufs[2] = y.ptr, a.ptr, NULL if b is None else b.ptr
+    launch(kernel.find(a.dt, a.dt), bufs, &n, NULL, a.count // n, a.count * kernel.cost)
+    return y
 
 
 cdef Op TOTAL = Op("Sum", dsum_all), MEAN = Op("Mean", dmean_all)
