@@ -57,6 +57,7 @@ def warm(run, seconds=0.5):
 class Timed(ABC):
     """Times the cases of a family: a graph a case, a line a framework. Subclasses bring ``cases`` and ``make``."""
 
+    ways = FRAMEWORKS  # those for which the family has code
     param_names = ("framework", "case")
     timeout = 300
     rounds = 1
@@ -65,7 +66,7 @@ class Timed(ABC):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        cls.params = (list(FRAMEWORKS), list(cls.cases))
+        cls.params = (list(cls.ways), list(cls.cases))
 
     @staticmethod
     @abstractmethod
@@ -97,7 +98,7 @@ class Speedup(ABC):
         """The cases of the family."""
 
     def track_speedup(self, case):
-        times = compare(type(self).__module__, case, ("minigrad", "torch", "torch fused"))
+        times = compare(type(self).__module__, case, ("minigrad", *TORCH))
         median = {name: statistics.median(t) for name, t in times.items()}
         ours = median.pop("minigrad")
         if not median:

@@ -11,12 +11,13 @@ CASES = {
     **{f"{f}, {n}": Case({"torch": goal}, bytes=20 * s[0] * s[1]) for f in BOTH for n, (s, goal) in SIZES.items()},
     **{f"{f} of rows, {n}": Case(bytes=4 * s[0] * s[1]) for f in FORWARD for n, (s, _) in SIZES.items()},
 }
+WAYS = ("minigrad", "torch", "jax")
 
 
 def make(framework, case):
     import numpy as np
 
-    m = load(framework, ("minigrad", "torch", "jax"))
+    m = load(framework, WAYS)
     name, size = case.split(", ", 1)
     shape = SIZES[size][0]
     x = np.random.default_rng(0).standard_normal(shape, np.float32)
@@ -50,7 +51,7 @@ def make_jax(jax, name, x):
 
 
 class Elementwise(Timed):
-    cases, make = CASES, staticmethod(make)
+    cases, ways, make = CASES, WAYS, staticmethod(make)
 
 
 class ElementwiseSpeedup(Speedup):

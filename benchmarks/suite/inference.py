@@ -4,10 +4,11 @@ from .common import Case, Speedup, Timed, load
 
 NETS = {"64-64-4": ((64, 64, 4), 12), "784-128-10": ((784, 128, 10), 3.5)}
 CASES = {name: Case({"torch": goal}) for name, (_, goal) in NETS.items()}
+WAYS = ("minigrad", "torch", "torch.compile", "jax")
 
 
 def make(framework, case):
-    m = load(framework, ("minigrad", "torch", "torch.compile", "jax"))
+    m = load(framework, WAYS)
     sizes = NETS[case][0]
     if framework == "jax":
         return make_jax(m, sizes)
@@ -41,7 +42,7 @@ def make_jax(jax, sizes):
 
 
 class Inference(Timed):
-    cases, make = CASES, staticmethod(make)
+    cases, ways, make = CASES, WAYS, staticmethod(make)
 
 
 class InferenceSpeedup(Speedup):

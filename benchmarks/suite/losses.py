@@ -15,6 +15,7 @@ WORK = [  # kind, shape, goal
     ("MSE", (10_000_000,), 4),
 ]
 SIZES = {f"{kind}, {' x '.join(f'{n:,}' for n in shape)}": (kind, shape) for kind, shape, _ in WORK}
+WAYS = ("minigrad", "torch", "torch.compile", "jax")
 
 
 def traffic(kind, shape):
@@ -28,7 +29,7 @@ CASES = {name: Case({"torch": goal}, bytes=traffic(kind, shape)) for name, (kind
 def make(framework, case):
     import numpy as np
 
-    m = load(framework, ("minigrad", "torch", "torch.compile", "jax"))
+    m = load(framework, WAYS)
     kind, shape = SIZES[case]
     rng = np.random.default_rng(0)
     x = rng.standard_normal(shape, np.float32)
@@ -64,9 +65,8 @@ def make_jax(jax, kind, x, t):
 
 
 class Loss(Timed):
-    cases, make = CASES, staticmethod(make)
+    cases, ways, make = CASES, WAYS, staticmethod(make)
 
 
 class LossSpeedup(Speedup):
     cases = CASES
-    peers = ("minigrad", "torch", "torch.compile")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from . import steps
-from .common import FRAMEWORKS, load
+from .common import load
 
 BATCH = 2_048
 
@@ -16,7 +16,7 @@ def resident(field):
 
 def megabytes(framework, case, count=5):
     """The high-water mark of ``count`` steps above the resident set before them, in MB; for a fresh process."""
-    m = load(framework, ("minigrad", "torch", "torch fused"))
+    m = load(framework)
     sizes = steps.NETS[case][0]
     step = steps.make_torch(m, framework, *steps.data(sizes, BATCH))
     before = resident("VmRSS")
@@ -26,7 +26,7 @@ def megabytes(framework, case, count=5):
 
 
 class Memory:
-    params = (list(FRAMEWORKS), list(steps.NETS))
+    params = (["minigrad", "torch", "torch fused"], list(steps.NETS))
     param_names = ("framework", "network")
     unit = "MB"
     timeout = 300

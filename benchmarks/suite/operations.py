@@ -8,10 +8,11 @@ CASES = {
     "(a + b).sum().backward()": Case({"torch": 25}),
     "20 products, backward": Case({"torch": 18}),
 }
+WAYS = ("minigrad", "torch")
 
 
 def make(framework, case):
-    m = load(framework, ("minigrad", "torch"))
+    m = load(framework, WAYS)
     a, b, p = m.ones(10), m.ones(10), m.ones(10, requires_grad=True)
 
     def backward():
@@ -29,7 +30,7 @@ def make(framework, case):
 
 
 class Operation(Timed):
-    cases, make = CASES, staticmethod(make)
+    cases, ways, make = CASES, WAYS, staticmethod(make)
 
 
 class OperationSpeedup(Speedup):

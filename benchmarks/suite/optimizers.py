@@ -17,10 +17,11 @@ CASES = {  # parameter and two moments are read and written, the gradient is rea
     for name in ("Adam", "AdamW")
     for size, (shapes, goal) in SHAPES.items()
 }
+WAYS = ("minigrad", "torch", "torch fused", "jax")
 
 
 def make(framework, case):
-    m = load(framework, ("minigrad", "torch", "torch fused", "jax"))
+    m = load(framework, WAYS)
     name, size = case.split(", ", 1)
     shapes = SHAPES[size][0]
     if framework == "jax":
@@ -58,7 +59,7 @@ def make_jax(jax, name, shapes):
 
 
 class Step(Timed):
-    cases, make = CASES, staticmethod(make)
+    cases, ways, make = CASES, WAYS, staticmethod(make)
 
 
 class StepSpeedup(Speedup):

@@ -8,12 +8,13 @@ import importlib
 from .common import Case, Speedup, Timed, load
 
 CASES = {"MNIST, 10 epochs": Case({"torch": 4.5})}
+WAYS = ("minigrad", "torch", "torch fused")
 
 
 def make(framework, case):
     import numpy as np
 
-    m = load(framework, ("minigrad", "torch", "torch fused"))
+    m = load(framework, WAYS)
     data = importlib.import_module(f"{m.__name__}.utils.data")
     rng = np.random.default_rng(0)
     x, y = m.from_numpy(rng.random((8_000, 784), np.float32)), m.from_numpy(rng.integers(0, 10, 8_000))
@@ -35,7 +36,7 @@ def make(framework, case):
 
 
 class Training(Timed):
-    cases, make = CASES, staticmethod(make)
+    cases, ways, make = CASES, WAYS, staticmethod(make)
 
 
 class TrainingSpeedup(Speedup):
