@@ -38,9 +38,11 @@ ASV := env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE PATH="$(CURDIR)/$(BIN):$$PAT
 bench: $(VENV)/asv
 	cd benchmarks && $(ASV) run --show-stderr $(ARGS) "$(COMMITS)"
 
-# Once over it in a few minutes, minigrad and PyTorch only: for a look, nothing is kept.
+# Every time once, minigrad's and eager PyTorch's, and the speed-ups of steps and operations: for a look in a few minutes,
+# nothing is kept.
 bench-quick: $(VENV)/asv
-	cd benchmarks && MINIGRAD_BENCH=quick $(ASV) run --quick --dry-run $(ARGS) "HEAD^!"
+	cd benchmarks && MINIGRAD_BENCH=quick $(ASV) run --quick --dry-run -b "time_work|(steps|operations).*speedup" $(ARGS) \
+	  "HEAD^!"
 
 # All frameworks in turns in one run, which is what the ratios in README.md are: benchmarks/results/*.json. On an
 # otherwise idle machine; with the MNIST run too: make report DATA=folder-with-the-IDX-files
