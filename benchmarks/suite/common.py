@@ -21,7 +21,7 @@ class Case:
     """A piece of work: how many times faster than a peer it is to be, and what it needs at least of the machine."""
 
     goal: dict = field(default_factory=dict)  # "torch" is the best of PyTorch's ways
-    bytes: float = 0  # compulsory memory traffic
+    bytes: float = 0  # compulsory memory traffic; what is written without being read counts twice, see limits.py
     flops: float = 0
 
 

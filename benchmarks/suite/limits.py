@@ -5,8 +5,11 @@ import time
 import numpy as np
 
 
-def triad(n=20_000_000, times=10):
-    """GB/s of a = b + s c in float32 on arrays far larger than the caches; 12 bytes an element, best of ``times``."""
+def triad(n=20_000_000, times=30):
+    """GB/s of a = b + s c in float32 on arrays far larger than the caches, best of ``times``.
+
+    16 bytes an element: a line that is written is read first (STREAM itself counts 12).
+    """
     import numba
 
     numba.set_num_threads(min(2, numba.config.NUMBA_NUM_THREADS))
@@ -17,17 +20,21 @@ def triad(n=20_000_000, times=10):
             a[i] = b[i] + s * c[i]
 
     a, b, c = (np.ones(n, np.float32) for _ in range(3))
-    return 12e-9 * n / best(lambda: run(a, b, c, np.float32(3)), times)
+    return 16e-9 * n / best(lambda: run(a, b, c, np.float32(3)), times)
 
 
-def gemm(n=2_000, times=10):
-    """GFLOP/s of a float32 product of two (n, n) matrices by minigrad, best of ``times``."""
+def gemm(sizes=(500, 1_000, 2_000), times=20):
+    """GFLOP/s of a float32 product of two (n, n) matrices by minigrad: the best of ``times`` and of all sizes."""
     import minigrad as m
 
     m.set_num_threads(2)
     m.start_threads()
-    a = m.randn(n, n)
-    return 2e-9 * n**3 / best(lambda: a @ a, times)
+
+    def rate(n):
+        a = m.randn(n, n)
+        return 2e-9 * n**3 / best(lambda: a @ a, times)
+
+    return max(rate(n) for n in sizes)
 
 
 def best(run, times):
