@@ -1,7 +1,6 @@
 """Losses as modules: each keeps its options and calls the function in ``nn.functional``; class weights are buffers."""
 
 from ..ops import losses as ops
-from ..ops._warn import warn_user
 from ..ops.gaussian_nll import gaussian_nll_loss
 from .module import Module
 
@@ -11,10 +10,7 @@ class _Loss(Module):
 
     def __init__(self, size_average=None, reduce=None, reduction="mean"):
         super().__init__()
-        if size_average is not None or reduce is not None:
-            mean = size_average is None or size_average
-            reduction = "none" if reduce is not None and not reduce else "mean" if mean else "sum"
-            warn_user(f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.")
+        reduction = ops.reduction_name(reduction, size_average, reduce)
         if reduction not in self._reductions:  # here, so that a typo shows where it was made
             known = ", ".join(map(repr, self._reductions[:-1]))
             raise ValueError(f"{reduction} is not a valid value for reduction: use {known} or {self._reductions[-1]!r}")

@@ -46,12 +46,19 @@ cpdef enum:
     BATCH = 3  # kl_div's 'batchmean': the sum divided by the first size
 
 
+cpdef object reduction_name(object reduction, object size_average=None, object reduce=None):
+    """``reduction``, or what PyTorch makes of the deprecated ``size_average`` and ``reduce``, with its warning."""
+    if size_average is None and reduce is None:
+        return reduction
+    average, reduced = [True if v is None else v for v in (size_average, reduce)]
+    reduction = "none" if not reduced else "mean" if average else "sum"
+    warn_user(f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.")
+    return reduction
+
+
 cpdef int reduction_of(object reduction, object size_average=None, object reduce=None) except -1:
-    """The reduction's code; the deprecated ``size_average`` and ``reduce`` as PyTorch translates them."""
-    if size_average is not None or reduce is not None:
-        average, reduced = [True if v is None else v for v in (size_average, reduce)]
-        reduction = "none" if not reduced else "mean" if average else "sum"
-        warn_user(f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.")
+    """The reduction's code."""
+    reduction = reduction_name(reduction, size_average, reduce)
     if reduction == "mean":
         return MEAN
     if reduction == "sum":
