@@ -65,6 +65,9 @@ cdef class Node:
     cdef object context
 
 
+ctypedef int (*backward_t)(Tensor y, object gradient, bint retain, bint recorded) except -1
+
+cdef int set_backward(backward_t f) noexcept
 cdef bint grad_enabled() noexcept
 cdef Tensor new_tensor(int dt, int ndim, Py_ssize_t *shape)
 cdef Tensor new_like(Tensor x, int dt)

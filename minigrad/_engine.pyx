@@ -1464,8 +1464,11 @@ cdef class Tensor:
                 raise RuntimeError("'inputs' argument to backward cannot be empty.")
         if gradient is not None and not isinstance(gradient, Tensor):
             gradient = hook_as_tensor(gradient)
-        hook_backward((self,), (gradient,), create_graph if retain_graph is None else retain_graph, create_graph,
-                      inputs, False, False)
+        if inputs is None:
+            walk_back(self, gradient, create_graph if retain_graph is None else retain_graph, create_graph)
+        else:
+            hook_backward((self,), (gradient,), create_graph if retain_graph is None else retain_graph, create_graph,
+                          inputs, False, False)
 
     def retain_grad(self):
         """Keep the gradient of this non-leaf in ``.grad`` too."""
@@ -1783,6 +1786,16 @@ cdef dict dunder = {}
 cdef object hook_as_tensor, hook_backward, hook_expand, hook_slice_write, hook_any, hook_legacy, hook_device
 cdef object hook_size = tuple, hook_warn_nonleaf, hook_decorate, hook_is_array
 cdef Op hook_as_strided_op
+
+
+cdef backward_t walk_back = NULL
+
+
+cdef int set_backward(backward_t f) noexcept:
+    """Plug in backward of one output, see _walk.pyx."""
+    global walk_back
+    walk_back = f
+    return 0
 
 
 def install(**functions):

@@ -2,11 +2,12 @@
 """The backward walk: from outputs to leaves, by descending sequence number.
 
 DESIGN
-a. ``collect`` finds the reachable nodes with a stack of its own and sorts them; nothing recurses, so depth is no limit.
-   A walk's state lives in the walk; nodes and leaves only note their place in it (``walk``, ``slot``), and a walk whose
-   notes another one has overwritten (nested, or in another thread) looks places up in a dict.
-b. Gradients are handed on without copies where possible: a leaf takes its first gradient over, and sums are made in
-   place, when reference counts prove that nobody else can see the memory.
+a. ``collect`` finds the reachable nodes breadth first and sorts them; nothing recurses, so depth is no limit. A walk's
+   state lives in the walk, in C arrays (lists and their items were most of the cost of a short walk); nodes and leaves
+   only note their place in it (``walk``, ``slot``), and a walk whose notes another one has overwritten (nested, or in
+   another thread) looks places up in a dict.
+b. Gradients are handed on without copies where possible: a leaf takes its first gradient over, and sums and the last
+   elementwise rule of a node are computed in place, when reference counts prove that nobody else can see the memory.
 c. With requested inputs only the nodes that lead to one run.
 d. What a node saved is released as soon as its rules have their values, unless the graph is retained.
 """
@@ -15,13 +16,14 @@ cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc, qsort, realloc
+from libc.stdlib cimport free, qsort, realloc
+from libc.string cimport memcpy
 
 import warnings
 
 from ._engine cimport (
     ADD, FREED, MUL, Node, Op, Tensor, alias, anomaly, apply_binary, apply_unary, cast, clone, edge_of, full, grad_enabled,
-    hook_sum_to, needs_grad, origins, retain_gradient, same_shape, set_grad_off, shape_tuple, to_contiguous, unpack,
+    hook_sum_to, needs_grad, origins, retain_gradient, same_shape, set_backward, set_grad_off, shape_tuple, to_contiguous, unpack,
 )
 from ._launch cimport kernel_t, launch
 from ._storage cimport CATEGORY, DTYPES, F32
@@ -30,33 +32,82 @@ from ._engine import install
 
 cdef extern from *:
     """
+    static inline PyObject *mg_steal(PyObject *o) { return o; }
     static PyObject *mg_vectorcall(PyObject *f, PyObject **a, size_t n) { return PyObject_Vectorcall(f, a, n, NULL); }
     """
     object mg_vectorcall(object f, PyObject **a, size_t n)
+    object steal "mg_steal"(PyObject *o)
+    PyObject *item_of "PyTuple_GET_ITEM"(object t, Py_ssize_t i)
+    void incref "Py_INCREF"(object o)
+    void xdecref "Py_XDECREF"(PyObject *o)
     Py_ssize_t Py_REFCNT(PyObject *o)
 
 cdef int64_t walks = 0
 
-cdef struct Order:
-    int64_t seq
-    PyObject *node
+cdef struct Item:
+    PyObject *target       # a Node or a leaf; owned
+    PyObject *grad         # what has reached it, or NULL; owned
+    int64_t note           # of a node: its sequence number; of a leaf: how many gradients are still to come
+
+cdef enum:
+    FEW = 12
+
+cdef struct Items:
+    Item *at
+    Py_ssize_t count, room
+    Item[FEW] few          # where most walks find room enough
+
+
+cdef int append(Items *items, object target, int64_t note) except -1:
+    cdef Item *grown
+    if items.at == NULL:
+        items.at, items.room = items.few, FEW
+    if items.count == items.room:
+        grown = <Item *>realloc(NULL if items.at == items.few else items.at, 4 * items.room * sizeof(Item))
+        if grown == NULL:
+            raise MemoryError("backward: too many nodes")
+        if items.at == items.few:
+            memcpy(grown, items.few, sizeof(items.few))
+        items.at, items.room = grown, 4 * items.room
+    incref(target)
+    items.at[items.count].target, items.at[items.count].grad = <PyObject *>target, NULL
+    items.at[items.count].note = note
+    items.count += 1
+    return 0
+
+
+cdef int clear(Items *items) noexcept:
+    cdef Py_ssize_t i
+    for i in range(items.count):
+        xdecref(items.at[i].grad)
+        xdecref(items.at[i].target)
+    if items.at != items.few:
+        free(items.at)
+    return 0
+
+
+cdef inline object take(Item *item):
+    """The gradient that has reached ``item``, or None; it keeps none."""
+    cdef PyObject *g = item.grad
+    if g == NULL:
+        return None
+    item.grad = NULL
+    return steal(g)
 
 
 cdef int later_first(const void *a, const void *b) noexcept nogil:
-    return 1 if (<Order *>a).seq < (<Order *>b).seq else -1 if (<Order *>a).seq > (<Order *>b).seq else 0
+    return 1 if (<Item *>a).note < (<Item *>b).note else -1 if (<Item *>a).note > (<Item *>b).note else 0
 
 
 @cython.final
+@cython.no_gc
 @cython.freelist(4)
 cdef class Walk:
     """One run of backward: nodes by descending sequence number, and the gradients that have reached them."""
     cdef int64_t id
-    cdef list nodes
-    cdef list grads
-    cdef list leaves
-    cdef list leaf_grads
-    cdef int *pending      # of each leaf: how many gradients are still to come
-    cdef Py_ssize_t room   # length of ``pending``
+    cdef Items roots       # outputs' nodes or leaves, with the gradients that they start from
+    cdef Items nodes
+    cdef Items leaves
     cdef dict places       # node or leaf -> place, once another walk has taken over a node's own note of it
     cdef set targets       # the requested inputs, or None
     cdef set wanted        # nodes whose rules must run to reach a target, or None for all
@@ -65,85 +116,74 @@ cdef class Walk:
     cdef bint recorded
 
     def __dealloc__(self):
-        free(self.pending)
+        clear(&self.roots)
+        clear(&self.nodes)
+        clear(&self.leaves)
 
-    cdef int place(self, object item) except -1:
-        if isinstance(item, Node):
+    cdef Py_ssize_t place(self, object item) except -1:
+        cdef Py_ssize_t i
+        if type(item) is Node:
             if (<Node>item).walk == self.id:
                 return (<Node>item).slot
         elif (<Tensor>item).walk == self.id:
             return (<Tensor>item).slot
         if self.places is None:
-            self.places = {id(n): i for i, n in enumerate(self.nodes)}
-            self.places.update({id(t): i for i, t in enumerate(self.leaves)})
-        return self.places[id(item)]
+            self.places = {}
+            for i in range(self.nodes.count):
+                self.places[<size_t>self.nodes.at[i].target] = i
+            for i in range(self.leaves.count):
+                self.places[<size_t>self.leaves.at[i].target] = i
+        return self.places[<size_t><PyObject *>item]
 
-    cdef int collect(self, list roots) except -1:
-        """Find the nodes and leaves below ``roots`` and order the nodes."""
-        cdef list stack = list(roots), found = []
-        cdef Node n
-        cdef Py_ssize_t i, count = 0
-        cdef int64_t seq = 0
-        cdef Order *order
-        cdef bint ordered = True
-        self.leaves, self.leaf_grads = [], []
-        for item in roots:
-            if isinstance(item, Tensor):
-                self.add_leaf(<Tensor>item)
-        while stack:
-            item = stack.pop()
-            if not isinstance(item, Node):
-                continue
-            n = <Node>item
-            if n.walk == self.id:
-                continue
-            n.walk, n.slot = self.id, <int>count
-            if count and seq < n.seq:
-                ordered = False
-            seq = n.seq
-            count += 1
-            found.append(n)
-            for edge in n.edges:
-                if edge is None:
-                    continue
-                if isinstance(edge, Node):
-                    if (<Node>edge).walk != self.id:
-                        stack.append(edge)
-                else:
-                    self.add_leaf(<Tensor>edge)
-        if not ordered:
-            order = <Order *>malloc(count * sizeof(Order))
-            if order == NULL:
-                raise MemoryError("backward: too many nodes")
-            for i in range(count):
-                n = <Node>found[i]
-                order[i].seq, order[i].node = n.seq, <PyObject *>n
-            qsort(order, count, sizeof(Order), later_first)
-            stack = found  # keeps them alive
-            found = [<object>order[i].node for i in range(count)]
-            free(order)
-            for i in range(count):
-                n = <Node>found[i]
-                if n.walk == self.id:  # else another walk, in a finalizer or thread, has passed here since
-                    n.slot = <int>i
-        self.nodes, self.grads = found, [None] * count
+    cdef int add_root(self, Tensor y, object gradient, Py_ssize_t i) except -1:
+        if not needs_grad(y):
+            raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
+        gradient = initial_gradient(y, gradient, i)
+        append(&self.roots, edge_of(y), 0)
+        incref(gradient)
+        self.roots.at[self.roots.count - 1].grad = <PyObject *>gradient
         return 0
 
-    cdef int add_leaf(self, Tensor leaf) except -1:
-        """Note one more gradient on its way to ``leaf``."""
-        cdef Py_ssize_t count
-        if leaf.walk != self.id:
-            count = len(self.leaves)
-            if count == self.room:
-                self.room = 2 * count + 8
-                self.pending = <int *>realloc(self.pending, self.room * sizeof(int))
-                if self.pending == NULL:
-                    raise MemoryError("backward: too many leaves")
-            leaf.walk, leaf.slot = self.id, <int>count
-            self.pending[count] = 0
-            self.leaves.append(leaf)
-            self.leaf_grads.append(None)
-        self.pending[leaf.slot] += 1
+    cdef int collect(self) except -1:
+        """Find the nodes and leaves below the roots, breadth first, and order the nodes."""
+        cdef Node n
+        cdef Py_ssize_t i, k
+        cdef bint ordered = True
+        for i in range(self.roots.count):
+            self.add_edge(self.roots.at[i].target)
+        i = 0
+        while i < self.nodes.count:
+            n = <Node>self.nodes.at[i].target
+            if i and n.seq > self.nodes.at[i - 1].note:
+                ordered = False
+            for k in range(len(n.edges)):
+                self.add_edge(item_of(n.edges, k))
+            i += 1
+        if not ordered:
+            qsort(self.nodes.at, self.nodes.count, sizeof(Item), later_first)
+            for i in range(self.nodes.count):
+                n = <Node>self.nodes.at[i].target
+                if n.walk == self.id:  # else another walk, in another thread, has passed here since
+                    n.slot = <int>i
+        return 0
+
+    cdef int add_edge(self, PyObject *edge) except -1:
+        """Note a node that may be new, or one more gradient on its way to a leaf."""
+        cdef Node n
+        cdef Tensor leaf
+        if <object>edge is None:
+            return 0
+        if type(<object>edge) is Node:
+            n = <Node>edge
+            if n.walk != self.id:
+                n.walk, n.slot = self.id, <int>self.nodes.count
+                append(&self.nodes, n, n.seq)
+        else:
+            leaf = <Tensor>edge
+            if leaf.walk != self.id:
+                leaf.walk, leaf.slot = self.id, <int>self.leaves.count
+                append(&self.leaves, leaf, 0)
+            self.leaves.at[leaf.slot].note += 1
         return 0
 
     cdef int prune(self) except -1:
@@ -151,35 +191,35 @@ cdef class Walk:
         cdef Node n
         cdef Py_ssize_t i
         self.wanted = set()
-        for i in range(len(self.nodes) - 1, -1, -1):
-            n = <Node>self.nodes[i]
+        for i in range(self.nodes.count - 1, -1, -1):
+            n = <Node>self.nodes.at[i].target
             for edge in n.edges:
                 if edge is not None and self.wants(edge):
                     self.wanted.add(n)
                     break
         return 0
 
-    cdef bint wants(self, object edge):
+    cdef inline bint wants(self, object edge) except -1:
         return self.wanted is None or edge in self.wanted or edge in self.targets
 
     cdef int deliver(self, object edge, object g) except -1:
         """Add gradient ``g`` (or None) to what has reached ``edge``; a leaf that got its last one is finished."""
-        cdef int i = self.place(edge)
+        cdef Item *item
         cdef object total
-        if isinstance(edge, Node):
+        if type(edge) is Node:
             if g is not None:
-                add_to(self.grads, i, g, self.recorded)
+                add_to(&self.nodes.at[self.place(edge)].grad, g, self.recorded)
             return 0
-        self.pending[i] -= 1
-        if self.pending[i] == 0 and self.leaf_grads[i] is None:
+        item = &self.leaves.at[self.place(edge)]
+        item.note -= 1
+        if item.note == 0 and item.grad == NULL:
             if g is not None:
                 self.finish_leaf(<Tensor>edge, g)
             return 0
         if g is not None:
-            add_to(self.leaf_grads, i, g, self.recorded)
-        if self.pending[i] == 0:
-            total = self.leaf_grads[i]
-            self.leaf_grads[i] = None
+            add_to(&item.grad, g, self.recorded)
+        if item.note == 0 and item.grad != NULL:
+            total = take(item)
             self.finish_leaf(<Tensor>edge, total)
         return 0
 
@@ -204,41 +244,58 @@ cdef class Walk:
 
     cdef int run(self) except -1:
         cdef Node n
+        cdef Item *item
         cdef Py_ssize_t i
         cdef object g
-        for i in range(len(self.nodes)):
-            n = <Node>self.nodes[i]
+        for i in range(self.roots.count):
+            g = take(&self.roots.at[i])
+            self.deliver(<object>self.roots.at[i].target, g)
+            g = None
+        for i in range(self.nodes.count):
+            item = &self.nodes.at[i]
+            n = <Node>item.target
             if not i & 1023:
                 PyErr_CheckSignals()  # rules need not be Python code, which would notice Ctrl-C
-            if self.grads[i] is None or not self.wants(n):
-                self.grads[i] = None
+            if item.grad == NULL or not self.wants(n):
+                take(item)
                 self.skip(n)
                 continue
             if n.hooks is not None:
-                self.grads[i] = run_hooks(n.hooks, self.grads[i])
+                g = take(item)
+                g = run_hooks(n.hooks, g)
+                add_to(&item.grad, g, self.recorded)
+                g = None
             if n.retained is not None or (self.targets is not None and n in self.targets):
-                self.keep(n, self.grads[i])
+                g = <object>item.grad
+                self.keep(n, g)
+                g = None
                 if self.wanted is not None and n not in self.wanted:
-                    self.grads[i] = None
+                    take(item)
                     self.skip(n)
                     continue
             if n.outputs == -1:  # a Slot
-                g, self.grads[i] = self.grads[i], None
+                g = take(item)
                 if self.wants(n.edges[0]):
                     self.deliver_slot(<Node>n.edges[0], n.output, g)
+                g = None
                 continue
             if n.freed:
                 raise RuntimeError(FREED)
             if anomaly:
-                self.apply_watched(n, i)
+                self.apply_watched(n, item)
+            elif n.op.backward is not None:
+                self.apply_whole(n, item)
             else:
-                self.apply(n, i)
+                self.apply(n, item)
         return 0
 
-    cdef int apply_watched(self, Node n, Py_ssize_t place) except -1:
+    cdef int apply_watched(self, Node n, Item *item) except -1:
         """``apply``; an error is preceded by a warning that shows where the operation was recorded."""
         try:
-            self.apply(n, place)
+            if n.op.backward is not None:
+                self.apply_whole(n, item)
+            else:
+                self.apply(n, item)
         except Exception:
             warnings.warn(
                 f"Error detected in {n.op.name}Backward0. "
@@ -263,71 +320,93 @@ cdef class Walk:
 
     cdef int skip(self, Node n) except -1:
         for edge in n.edges:
-            if edge is not None and not isinstance(edge, Node):
+            if edge is not None and type(edge) is not Node:
                 self.deliver(edge, None)
         return 0
 
     cdef int deliver_slot(self, Node parent, int output, object g) except -1:
-        cdef int i = self.place(parent)
-        cdef list parts = <list>self.grads[i]
-        if parts is None:
-            parts = self.grads[i] = [None] * parent.outputs
-        add_to(parts, output, g, self.recorded)
+        """Gradients of one of several outputs wait in a list."""
+        cdef Item *item = &self.nodes.at[self.place(parent)]
+        cdef list parts
+        cdef PyObject *part
+        if item.grad == NULL:
+            parts = [None] * parent.outputs
+            incref(parts)
+            item.grad = <PyObject *>parts
+        parts = <list>item.grad
+        if parts[output] is None:
+            parts[output] = g
+            return 0
+        incref(parts[output])
+        part = <PyObject *>parts[output]
+        parts[output] = None
+        try:
+            add_to(&part, g, self.recorded)
+        finally:
+            parts[output] = steal(part)
         return 0
 
-    cdef int apply(self, Node n, Py_ssize_t place) except -1:
+    cdef int apply_whole(self, Node n, Item *item) except -1:
+        """Run the one rule that returns the gradients of all inputs and deliver them; release what was saved."""
+        cdef tuple edges = n.edges
+        cdef Py_ssize_t i
+        cdef list values
+        cdef object edge, r, g = take(item)
+        r = n.op.backward(n, g)
+        g = None
+        if not self.retain:
+            release(n)
+        values = list(r) if isinstance(r, (tuple, list)) else [r]
+        r = None
+        if len(values) < len(edges):
+            raise RuntimeError(f"function {n.op.name}Backward0 returned an incorrect number of gradients (expected "
+                               f"{len(edges)}, got {len(values)})")
+        for i in range(len(edges)):
+            edge = edges[i]
+            if edge is not None:
+                r, values[i] = values[i], None  # r may be the only reference now
+                if anomaly:
+                    refuse_nan(n, i, r)
+                self.deliver(edge, r if self.wants(edge) else None)
+                r = None
+        return 0
+
+    cdef int apply(self, Node n, Item *item) except -1:
         """Run the rules of ``n`` and deliver what they return; release what it saved."""
         cdef tuple edges = n.edges, saved = n.saved
         cdef Py_ssize_t i, count = len(saved), last = len(edges) - 1
         cdef PyObject *arguments[24]
-        cdef list values = None
-        cdef object edge, rule, r, result, g = self.grads[place]
-        self.grads[place] = None
-        if n.op.backward is not None:
-            result = n.op.backward(n, g)
-            g = None
-            saved = None
-            if not self.retain:
-                release(n)
-            values = list(result) if isinstance(result, (tuple, list)) else [result]
-            result = None
-            if len(values) <= last:
-                raise RuntimeError(f"function {n.op.name}Backward0 returned an incorrect number of gradients (expected "
-                                   f"{last + 1}, got {len(values)})")
-            for i in range(last + 1):
-                edge = edges[i]
-                if edge is not None:
-                    r, values[i] = values[i], None  # r may be the only reference now
-                    if anomaly:
-                        refuse_nan(n, i, r)
-                    self.deliver(edge, r if self.wants(edge) else None)
-                    r = None
-            return 0
-        while last >= 0 and edges[last] is None:
+        cdef PyObject *edge
+        cdef object rule, r, g = take(item)
+        while last >= 0 and <object>item_of(edges, last) is None:
             last -= 1
         if count:
             if count > 22:
                 raise ValueError(f"{n.op.name}: too many saved values")
-            values = [unpack(n, item, grad_enabled()) for item in saved]
+            if self.recorded:
+                saved = tuple([unpack(n, value, True) for value in saved])
+            else:
+                for i in range(count):
+                    unpack(n, <object>item_of(saved, i), False)
             for i in range(count):
-                arguments[i + 1] = <PyObject *>values[i]
-            saved = None
+                arguments[i + 1] = item_of(saved, i)
             if not self.retain:
                 release(n)
         for i in range(last + 1):
-            edge = edges[i]
-            if edge is None:
+            edge = item_of(edges, i)
+            if <object>edge is None:
                 continue
-            if not self.wants(edge):
-                if not isinstance(edge, Node):
-                    self.deliver(edge, None)
+            if not self.wants(<object>edge):
+                if type(<object>edge) is not Node:
+                    self.deliver(<object>edge, None)
                 continue
             arguments[0] = <PyObject *>g
-            rule = (<tuple>n.op.rules)[i]
+            rule = <object>item_of(n.op.rules, i)
             if type(rule) is Op:  # an elementwise op is its own native rule: op(dy) or op(dy, saved)
-                r = apply_binary(<Op>rule, <Tensor>g, <Tensor>values[0]) if count else apply_unary(<Op>rule, <Tensor>g)
+                r = self.native(<Op>rule, <Tensor>g, <Tensor>arguments[1] if count else None, i == last)
             elif type(rule) is int:  # dy, or dy times a saved tensor
-                r = g if <Py_ssize_t>rule < 0 else apply_binary(MUL, <Tensor>g, <Tensor>values[<Py_ssize_t>rule])
+                r = g if <Py_ssize_t>rule < 0 else self.native(MUL, <Tensor>g, <Tensor>arguments[1 + <Py_ssize_t>rule],
+                                                               i == last)
             else:
                 r = mg_vectorcall(rule, arguments, count + 1)
             if n.shapes is not None and n.shapes[i] is not None and r is not None:
@@ -335,10 +414,22 @@ cdef class Walk:
             if anomaly:
                 refuse_nan(n, i, r)
             if i == last:
-                g = values = None  # the last rule has run: r may be the only reference now
-            self.deliver(edge, r)
+                g = saved = None  # the last rule has run: r may be the only reference now
+            self.deliver(<object>edge, r)
             r = None
         return 0
+
+    cdef Tensor native(self, Op op, Tensor g, Tensor x, bint last):
+        """op(g) or op(g, x), in g's memory if the caller's was the last use of it."""
+        cdef void *bufs[3]
+        cdef Py_ssize_t[1] dims
+        if last and not self.recorded and Py_REFCNT(<PyObject *>g) == 1 and op.kind == 0 and exclusive(g) and (
+                x is None or (x.contiguous and x.dt == g.dt and same_shape(x, g))):
+            bufs[0], bufs[1], bufs[2], dims[0] = g.ptr, g.ptr, x.ptr if x is not None else NULL, 3
+            launch(op.flat.find(g.dt, g.dt), bufs, dims, NULL, g.count, g.count * op.flat.cost)
+            g.storage.version += 1
+            return g
+        return apply_unary(op, g) if x is None else apply_binary(op, g, x)
 
 
 cdef int release(Node n) except -1:
@@ -351,21 +442,26 @@ cdef int release(Node n) except -1:
     return 0
 
 
-cdef int add_to(list grads, Py_ssize_t i, object g, bint recorded) except -1:
-    """grads[i] += g, in place only when nobody else can see the sum so far."""
+cdef int add_to(PyObject **total, object g, bint recorded) except -1:
+    """total += g, in place only when nobody else can see the sum so far."""
     cdef Tensor old
+    cdef PyObject *before = total[0]
     if not isinstance(g, Tensor):
         raise TypeError(f"a backward rule must return tensors or None, got {type(g).__name__}")
-    if grads[i] is None:
-        grads[i] = g
+    if before == NULL:
+        incref(g)
+        total[0] = <PyObject *>g
         return 0
-    old = <Tensor>grads[i]
-    # references: the list, `old`; the storage: `old`
-    if not recorded and Py_REFCNT(<PyObject *>old) == 2 and exclusive(old) and same_shape(old, <Tensor>g) and (
+    old = <Tensor>before
+    # references: the walk, `old`; the storage: `old`
+    if not recorded and Py_REFCNT(before) == 2 and exclusive(old) and same_shape(old, <Tensor>g) and (
             old.dt == (<Tensor>g).dt):
         add_inplace(old, to_contiguous(<Tensor>g), False)
     else:
-        grads[i] = apply_binary(ADD, old, <Tensor>g)
+        g = apply_binary(ADD, old, <Tensor>g)
+        incref(g)
+        total[0] = <PyObject *>g
+        xdecref(before)
     return 0
 
 
@@ -440,7 +536,7 @@ cdef int accumulate(Tensor leaf, Tensor g, bint recorded) except -1:
                     not old.storage.readonly) and old.storage is not new.storage:
                 add_inplace(old, new, True)
                 break
-            total = clone(g) if old is None else apply_binary(ADD, old, g)
+            total = apply_binary(ADD, old, g) if old is not None else new if new is not g and not recorded else clone(g)
             if leaf.gradient is old:  # else another thread came first: add to what it left
                 leaf.gradient = total
                 break
@@ -473,40 +569,49 @@ cdef Tensor initial_gradient(Tensor y, object gradient, Py_ssize_t i):
 def run_backward(tuple outputs, tuple gradients, bint retain_graph, bint create_graph, tuple inputs=None,
                  bint capture=False, bint allow_unused=False):
     """Differentiate ``outputs``; into ``.grad`` of leaves, or (``capture``) return the gradients of ``inputs``."""
-    global walks
-    cdef Walk walk = <Walk>Walk.__new__(Walk)
-    cdef list roots = [], first = [], keys = None
-    cdef Tensor y
-    cdef Py_ssize_t i, count = len(outputs)
-    cdef bint before = not grad_enabled()
-    if len(gradients) != count:
-        raise RuntimeError(f"got {count} tensors and {len(gradients)} gradients")
-    walks += 1
-    walk.id, walk.retain, walk.recorded = walks, retain_graph, create_graph
-    for i in range(count):
-        y = <Tensor?>outputs[i]
-        if not needs_grad(y):
-            raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
-        roots.append(edge_of(y))
-        first.append(initial_gradient(y, gradients[i], i))
+    cdef Walk walk = new_walk(retain_graph, create_graph)
+    cdef list keys = None
+    cdef Py_ssize_t i
+    if len(gradients) != len(outputs):
+        raise RuntimeError(f"got {len(outputs)} tensors and {len(gradients)} gradients")
+    for i in range(len(outputs)):
+        walk.add_root(<Tensor?>outputs[i], gradients[i], i)
     if inputs is not None:
         keys = keys_of(inputs, capture)
         walk.targets = set(keys)
         if capture:
             walk.captured = {}
-    walk.collect(roots)
-    if inputs is not None:
+    start(walk)
+    return collect_captured(walk, keys, gradients, allow_unused) if capture else None
+
+
+cdef Walk new_walk(bint retain, bint recorded):
+    global walks
+    cdef Walk walk = <Walk>Walk.__new__(Walk)
+    walks += 1
+    walk.id, walk.retain, walk.recorded = walks, retain, recorded
+    return walk
+
+
+cdef int start(Walk walk) except -1:
+    cdef bint before = not grad_enabled()
+    walk.collect()
+    if walk.targets is not None:
         walk.prune()
-    set_grad_off(not create_graph)
+    set_grad_off(not walk.recorded)
     try:
-        for i in range(count):
-            g, first[i] = first[i], None
-            walk.deliver(roots[i], g)
-            g = None
         walk.run()
-        return collect_captured(walk, keys, gradients, allow_unused) if capture else None
     finally:
         set_grad_off(before)
+    return 0
+
+
+cdef int backward(Tensor y, object gradient, bint retain, bint recorded) except -1:
+    """``run_backward`` of one output into ``.grad`` of all leaves."""
+    cdef Walk walk = new_walk(retain, recorded)
+    walk.add_root(y, gradient, 0)
+    start(walk)
+    return 0
 
 
 cdef list keys_of(tuple inputs, bint capture):
@@ -566,3 +671,4 @@ cdef int refuse_nan(Node n, Py_ssize_t output, object g) except -1:
 
 
 install(backward=run_backward)
+set_backward(backward)
