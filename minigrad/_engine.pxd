@@ -77,6 +77,7 @@ cdef int check_expanded(Tensor x) except -1
 cdef Tensor strided_view(Tensor x, int ndim, Py_ssize_t *shape, Py_ssize_t *stride, Py_ssize_t offset)
 cdef bint needs_grad(Tensor x) except -1
 cdef bint made_by(Tensor x, Op op) noexcept
+cdef int push(Op op, Tensor y, tuple edges, tuple saved, tuple shapes) except -1
 cdef Tensor record(Op op, Tensor y, tuple inputs, tuple saved)
 cdef Tensor save_output(Tensor y)
 cdef Tensor full(int dt, int nd, Py_ssize_t *shape, object value)

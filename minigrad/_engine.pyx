@@ -19,6 +19,8 @@ f. Kernels run through ``launch`` (_launch.pyx), which decides about threads.
 
 cimport cython
 from cpython.object cimport PyObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 
@@ -179,7 +181,18 @@ cdef inline int check_writable(Tensor x) except -1:
 
 
 cdef tuple shape_tuple(Tensor x):
-    return tuple([x.shape_[i] for i in range(x.nd)])
+    cdef tuple t = PyTuple_New(x.nd)
+    cdef int i
+    for i in range(x.nd):
+        set_item(t, i, <Py_ssize_t>x.shape_[i])
+    return t
+
+
+cdef inline int set_item(tuple t, Py_ssize_t i, object value) except -1:
+    """t[i] = value in a tuple that is being made."""
+    Py_INCREF(value)
+    PyTuple_SET_ITEM(t, i, value)
+    return 0
 
 
 cdef bint same_shape(Tensor a, Tensor b) noexcept:
@@ -278,6 +291,15 @@ cdef Kernel COPY = Kernel("elementwise.copy", 0.1), COPY_STRIDED = Kernel("eleme
 cdef Kernel FILL = Kernel("elementwise.fill", 0.05)
 
 
+cdef bint is_one(Tensor x) noexcept:
+    """Whether all elements of x are one and the same."""
+    cdef int i
+    for i in range(x.nd):
+        if x.shape_[i] != 1 and x.stride_[i] != 0:
+            return False
+    return True
+
+
 cdef int copy_memory(Tensor y, Tensor x) except -1:
     """y[...] = x, with broadcasting and conversion; y and x do not overlap unless they are the same."""
     cdef void *bufs[2]
@@ -295,6 +317,9 @@ cdef int copy_memory(Tensor y, Tensor x) except -1:
         k = COPY
         dims[0] = 0
         launch(k.find(x.dt, y.dt), bufs, dims, NULL, y.count, y.count * k.cost)
+        return 0
+    if y.contiguous and y.dt == x.dt and is_one(x):
+        launch(FILL.find(y.dt, y.dt), bufs, NULL, NULL, y.count, y.count * FILL.cost)
         return 0
     k = COPY_STRIDED
     ops[0], ops[1] = <PyObject *>y, <PyObject *>x
@@ -369,7 +394,9 @@ cdef int fill(Tensor t, object value) except -1:
     cdef void *bufs[2]
     cdef Tensor one
     store(<char *>&word, t.dt, value)
-    if t.contiguous:
+    if t.count == 1:
+        memcpy(t.ptr, &word, ITEMSIZE[t.dt])
+    elif t.contiguous:
         bufs[0], bufs[1] = t.ptr, &word
         launch(FILL.find(t.dt, t.dt), bufs, NULL, NULL, t.count, t.count * FILL.cost)
     else:
@@ -828,22 +855,27 @@ cdef int push(Op op, Tensor y, tuple edges, tuple saved, tuple shapes) except -1
 
 cdef tuple edges_of(tuple inputs):
     cdef bint some = False
-    edges = []
-    for item in inputs:
-        if isinstance(item, Tensor) and needs_grad(<Tensor>item):
-            edges.append(edge_of(<Tensor>item))
+    cdef Py_ssize_t i
+    cdef tuple edges = PyTuple_New(len(inputs))
+    cdef object item
+    for i in range(len(inputs)):
+        item = inputs[i]
+        if item is not None and isinstance(item, Tensor) and needs_grad(<Tensor>item):
+            set_item(edges, i, edge_of(<Tensor>item))
             some = True
         else:
-            edges.append(None)
-    return tuple(edges) if some else None
+            set_item(edges, i, None)
+    return edges if some else None
 
 
 cdef tuple pack(tuple saved, tuple outputs):
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, k
     cdef Tensor t
-    packed = []
-    for item in saved:
-        if isinstance(item, Tensor):
+    cdef tuple packed = PyTuple_New(len(saved)) if saved else ()
+    cdef object item
+    for k in range(len(saved)):
+        item = saved[k]
+        if item is not None and isinstance(item, Tensor):
             for i in range(len(outputs)):
                 if item is outputs[i]:
                     t = save_output(<Tensor>item)
@@ -851,10 +883,10 @@ cdef tuple pack(tuple saved, tuple outputs):
                     break
             else:
                 t = save(<Tensor>item)
-            packed.append(t)
+            set_item(packed, k, t)
         else:
-            packed.append(item)
-    return tuple(packed)
+            set_item(packed, k, item)
+    return packed
 
 
 cdef Tensor record(Op op, Tensor y, tuple inputs, tuple saved):

@@ -3,12 +3,13 @@
 
 DESIGN
 a. The same kernels in the same units as ``reduce.py`` would call, so the bits are the same; what is not contiguous, and
-   a sum of more than one unit, is left to it (``None``).
+   a sum of more than one unit, is left to it. ``sum`` and ``mean`` stand here whole, because a Python function in
+   front costs as much as they do; ``reduce.py`` plugs in what does the rest.
 b. The gradient of ``sum()`` is a broadcast view of one number; when backward is recorded, ``Tensor.expand``, which is.
 """
 
 from .._engine cimport (
-    Kernel, Op, Tensor, grad_enabled, needs_grad, new_like, new_tensor, record, same_shape, shape_tuple, strided_view,
+    Kernel, Op, Tensor, edge_of, grad_enabled, needs_grad, new_like, new_tensor, push, same_shape, shape_tuple, strided_view,
 )
 from .._launch cimport launch
 from .._storage cimport CATEGORY, F32
@@ -30,7 +31,7 @@ cdef object run(Tensor x, bint mean):
     if mean:
         divide(y, x.count)
     if grad_enabled() and needs_grad(x):
-        record(MEAN if mean else TOTAL, y, (x,), (shape_tuple(x), x.count))
+        push(MEAN if mean else TOTAL, y, (edge_of(x),), (shape_tuple(x), x.count), None)
     return y
 
 
@@ -42,14 +43,44 @@ cdef int divide(Tensor y, Py_ssize_t n) noexcept:
     return 0
 
 
-def sum_all(Tensor x not None):
-    """The sum of all elements, or None where ``reduce.sum`` must do it."""
-    return run(x, False)
+cdef object general_sum, general_mean
 
 
-def mean_all(Tensor x not None):
-    """The mean of all elements, or None where ``reduce.mean`` must do it."""
-    return run(x, True)
+def plug(sum, mean):
+    """Set what computes the sums and means that are not of everything in one unit: ``f(input, dim, keepdim, dtype)``."""
+    global general_sum, general_mean
+    general_sum, general_mean = sum, mean
+
+
+def sum(input, dim=None, keepdim=False, *, dtype=None):
+    """The sum over ``dim`` (an int, a tuple, or None for all dimensions).
+
+    Integers and bools are summed in int64 unless ``dtype`` says otherwise; the sum of nothing is 0. Long float32 sums
+    are added up in float64 from parts of 1024 elements.
+
+    >>> import minigrad as mg
+    >>> mg.sum(mg.tensor([[1., 2.], [3., 4.]]), 1)
+    tensor([3., 7.])
+    """
+    if dim is None and dtype is None and not keepdim and isinstance(input, Tensor):
+        y = run(<Tensor>input, False)
+        if y is not None:
+            return y
+    return general_sum(input, dim, keepdim, dtype)
+
+
+def mean(input, dim=None, keepdim=False, *, dtype=None):
+    """The mean over ``dim`` (an int, a tuple, or None for all dimensions); of nothing it is nan.
+
+    >>> import minigrad as mg
+    >>> mg.mean(mg.tensor([[1., 2.], [3., 4.]]), 0)
+    tensor([2., 3.])
+    """
+    if dim is None and dtype is None and not keepdim and isinstance(input, Tensor):
+        y = run(<Tensor>input, True)
+        if y is not None:
+            return y
+    return general_mean(input, dim, keepdim, dtype)
 
 
 def dsum_all(Tensor dy, tuple shape, Py_ssize_t n):

@@ -21,7 +21,7 @@ from .._engine import _cast as cast
 from .._storage import bool_, float64, int64, uint8
 from . import pointwise as p
 from ._warn import warn_user
-from .direct import mean_all, rows, sum_all
+from .direct import mean, plug, rows, sum
 from .shape import cat, flip, narrow, permute, reshape, select, stack, wrap_dim
 
 BLOCK = 32768  # elements a unit of work reduces when a long run is cut
@@ -209,21 +209,8 @@ def sum_to(g, shape):
     return _sum.record(_SUM(g, shape, steps, g.dtype), g, saved=(full, axes))
 
 
-def sum(input, dim=None, keepdim=False, *, dtype=None):
-    """The sum over ``dim`` (an int, a tuple, or None for all dimensions).
-
-    Integers and bools are summed in int64 unless ``dtype`` says otherwise; the sum of nothing is 0. Long float32 sums
-    are added up in float64 from parts of 1024 elements.
-
-    >>> import minigrad as mg
-    >>> mg.sum(mg.tensor([[1., 2.], [3., 4.]]), 1)
-    tensor([3., 7.])
-    """
+def _general_sum(input, dim, keepdim, dtype):
     _check(input, "sum")
-    if dim is None and dtype is None and not keepdim:
-        y = sum_all(input)
-        if y is not None:
-            return y
     full = input.shape
     shape, axes, steps, _ = _layout(full, _key(dim), keepdim)
     if dtype is not None:
@@ -238,18 +225,8 @@ def sum(input, dim=None, keepdim=False, *, dtype=None):
 _mean = Op("Mean", lambda dy, shape, axes, n: _spread(dy / n, shape, axes))
 
 
-def mean(input, dim=None, keepdim=False, *, dtype=None):
-    """The mean over ``dim`` (an int, a tuple, or None for all dimensions); of nothing it is nan.
-
-    >>> import minigrad as mg
-    >>> mg.mean(mg.tensor([[1., 2.], [3., 4.]]), 0)
-    tensor([2., 3.])
-    """
+def _general_mean(input, dim, keepdim, dtype):
     _check(input, "mean")
-    if dim is None and dtype is None and not keepdim:
-        y = mean_all(input)
-        if y is not None:
-            return y
     if dtype is not None:
         input = cast(input, dtype)
     if not input.is_floating_point():
@@ -261,6 +238,9 @@ def mean(input, dim=None, keepdim=False, *, dtype=None):
     shape, axes, steps, n = _layout(full, _key(dim), keepdim)
     y = p.div(_SUM(input, shape, steps, input.dtype), n)
     return _mean.record(y, input, saved=(full, axes, n))
+
+
+plug(sum=_general_sum, mean=_general_mean)
 
 
 def count_nonzero(input, dim=None):
