@@ -2,6 +2,7 @@
 
 from ..ops import pointwise
 from . import functional as F
+from ._call import elementwise_forward
 from .module import Module
 
 
@@ -17,8 +18,7 @@ class ReLU(Module):
         super().__init__()
         self.inplace = inplace
 
-    def forward(self, input):
-        return pointwise.relu.inplace(input) if self.inplace else pointwise.relu(input)
+    forward = elementwise_forward(pointwise.relu)
 
     def extra_repr(self):
         return "inplace=True" if self.inplace else ""
@@ -27,15 +27,13 @@ class ReLU(Module):
 class Sigmoid(Module):
     """1 / (1 + exp(-x)), of any shape."""
 
-    def forward(self, input):
-        return pointwise.sigmoid(input)
+    forward = elementwise_forward(pointwise.sigmoid)
 
 
 class Tanh(Module):
     """The hyperbolic tangent, of any shape."""
 
-    def forward(self, input):
-        return pointwise.tanh(input)
+    forward = elementwise_forward(pointwise.tanh)
 
 
 class LeakyReLU(Module):

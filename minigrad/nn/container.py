@@ -4,6 +4,7 @@ import operator
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
+from ._call import sequential_forward
 from .module import Module, _indent
 
 
@@ -103,11 +104,7 @@ class Sequential(_Numbered):
         for name, module in args[0].items() if named else enumerate(args):
             self.add_module(str(name), module)
 
-    def forward(self, input):
-        own = self.__dict__
-        for name in own["_module_names"]:
-            input = own[name](input)
-        return input
+    forward = sequential_forward
 
     def __getitem__(self, index):
         if isinstance(index, slice):

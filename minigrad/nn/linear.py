@@ -3,8 +3,8 @@
 import math
 
 from .. import creation
-from ..ops.linear import linear
 from . import init
+from ._call import linear_forward
 from .module import Module
 from .parameter import Parameter
 
@@ -39,8 +39,7 @@ class Linear(Module):
             bound = 1 / math.sqrt(self.in_features) if self.in_features else 0
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, input):
-        return linear(input, self.weight, self.bias)
+    forward = linear_forward
 
     def extra_repr(self):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
