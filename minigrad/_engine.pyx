@@ -56,6 +56,7 @@ DTYPE_NAMES = contract.DTYPES
 
 # --- calling kernels --------------------------------------------------------------------------------------------------
 
+@cython.final
 cdef class Kernel:
     """A compiled kernel: C entry points by dtype, and an estimated cost in nanoseconds a unit of work."""
 
@@ -146,8 +147,9 @@ cdef Tensor alias(Tensor x):
     cdef Tensor t = <Tensor>Tensor.__new__(Tensor)
     t.storage, t.ptr, t.dt, t.nd = x.storage, x.ptr, x.dt, x.nd
     t.count, t.contiguous = x.count, x.contiguous
-    memcpy(t.shape_, x.shape_, x.nd * sizeof(Py_ssize_t))
-    memcpy(t.stride_, x.stride_, x.nd * sizeof(Py_ssize_t))
+    cdef int i
+    for i in range(x.nd):
+        t.shape_[i], t.stride_[i] = x.shape_[i], x.stride_[i]
     return t
 
 
@@ -1745,18 +1747,25 @@ def is_grad_enabled():
 cdef class GradMode:
     """Base of ``no_grad``, ``enable_grad`` and ``set_grad_enabled``: context manager and decorator."""
     cdef readonly int off
-    cdef list before
+    cdef int before       # the mode outside, and those further out if this object was entered several times
+    cdef list further
+    cdef bint entered
     cdef object function  # what it decorates, wrapped: each call enters a mode of its own
 
     def __enter__(self):
-        if self.before is None:
-            self.before = []
-        self.before.append(mg_grad_off)
+        if self.entered:
+            self.further = self.further or []
+            self.further.append(self.before)
+        self.before, self.entered = mg_grad_off, True
         set_grad_off(self.off)
         return self
 
     def __exit__(self, kind, value, trace):
-        set_grad_off(self.before.pop())
+        set_grad_off(self.before)
+        if self.further:
+            self.before = self.further.pop()
+        else:
+            self.entered = False
 
     def __call__(self, *args, **kwargs):
         if self.function is None:  # @no_grad()
@@ -1796,8 +1805,7 @@ cdef class set_grad_enabled(GradMode):
     def __init__(self, mode):
         if not isinstance(mode, bool):
             raise TypeError(f"set_grad_enabled: mode must be bool, got {type(mode).__name__}")
-        self.off = not mode
-        self.before = [mg_grad_off]
+        self.off, self.before = not mode, mg_grad_off
         set_grad_off(self.off)
 
     def __enter__(self):
@@ -1805,10 +1813,10 @@ cdef class set_grad_enabled(GradMode):
         return self
 
     def __exit__(self, kind, value, trace):
-        set_grad_off(self.before[0])
+        set_grad_off(self.before)
 
     def __call__(self, function):
-        set_grad_off(self.before[0])
+        set_grad_off(self.before)
         return hook_decorate(self, function)
 
 
