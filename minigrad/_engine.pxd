@@ -1,7 +1,12 @@
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t
 
 from ._launch cimport kernel_t
 from ._storage cimport Storage, dtype
+
+
+cdef extern from "Python.h":
+    PyObject *item_of "PyTuple_GET_ITEM"(object t, Py_ssize_t i)
 
 
 cdef class Kernel:
@@ -57,8 +62,9 @@ cdef class Node:
     cdef int outputs           # more than one: gradients arrive through Slot nodes
     cdef int output            # of a Slot: which output of its parent
     cdef bint freed
-    cdef tuple edges
-    cdef tuple saved
+    cdef int inputs, kept      # how many edges and saved values; the first two of each lie here, the others in a tuple
+    cdef object edge0, edge1, kept0, kept1
+    cdef tuple more_edges, more_kept
     cdef tuple shapes          # of inputs that were broadcast, else None
     cdef list hooks
     cdef object retained       # weak reference to a tensor that wants its .grad
@@ -68,6 +74,16 @@ cdef class Node:
 ctypedef int (*backward_t)(Tensor y, object gradient, bint retain, bint recorded) except -1
 
 cdef int set_backward(backward_t f) noexcept
+cdef inline PyObject *edge_at(Node n, Py_ssize_t i) noexcept:
+    """Where the gradient of input ``i`` goes: a node, a leaf or None; borrowed."""
+    return <PyObject *>n.edge0 if i == 0 else <PyObject *>n.edge1 if i == 1 else item_of(n.more_edges, i - 2)
+
+
+cdef inline PyObject *kept_at(Node n, Py_ssize_t i) noexcept:
+    """Saved value ``i``, borrowed."""
+    return <PyObject *>n.kept0 if i == 0 else <PyObject *>n.kept1 if i == 1 else item_of(n.more_kept, i - 2)
+
+
 cdef bint grad_enabled() noexcept
 cdef Tensor new_tensor(int dt, int ndim, Py_ssize_t *shape)
 cdef Tensor new_like(Tensor x, int dt)
@@ -77,7 +93,7 @@ cdef int check_expanded(Tensor x) except -1
 cdef Tensor strided_view(Tensor x, int ndim, Py_ssize_t *shape, Py_ssize_t *stride, Py_ssize_t offset)
 cdef bint needs_grad(Tensor x) except -1
 cdef bint made_by(Tensor x, Op op) noexcept
-cdef int push(Op op, Tensor y, tuple edges, tuple saved, tuple shapes) except -1
+cdef Node push(Op op, Tensor y, object edge0)
 cdef Tensor record(Op op, Tensor y, tuple inputs, tuple saved)
 cdef Tensor save_output(Tensor y)
 cdef Tensor full(int dt, int nd, Py_ssize_t *shape, object value)

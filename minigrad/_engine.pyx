@@ -6,8 +6,8 @@ DESIGN
 a. A ``Tensor`` is dtype, shape and strides over a ``Storage``; its operators are C slots that allocate an output, call
    one kernel by pointer and, when recording, add one ``Node``. Everything slower than that lives in ``ops/`` and
    ``tensor.py`` and is attached to the class by ``add_methods``.
-b. A ``Node`` holds where gradients go (``edges``: a leaf tensor, a node or None an input), what the rule needs
-   (``saved``) and a sequence number. Saved tensors are aliases: they share storage but are not the tensors the user
+b. A ``Node`` holds where gradients go (edges: a leaf tensor, a node or None an input), what the rule needs (kept) and
+   a sequence number; two of each in fields of their own, since two tuples cost as much as a small operation. Saved tensors are aliases: they share storage but are not the tensors the user
    holds, so no reference cycle can arise; each remembers the storage version that it expects.
 c. A rule is a Python callable ``rule(dy, *saved)``, one per input, called only if that input needs a gradient. It is
    written with the same ops, so ``create_graph`` records it. Gradients of broadcast inputs are summed here.
@@ -610,7 +610,7 @@ cdef Tensor apply_unary(Op op, Tensor x):
     if op.kind & NOTED:
         note(op, y)
     if mg_grad_off == 0 and op.rules and needs_grad(x):
-        push(op, y, (edge_of(x),), saved_of(op, op.saves0, x, None, y), None)
+        keep(push(op, y, edge_of(x)), op.saves0, op.saves0, x, None, y)
     return y
 
 
@@ -625,6 +625,7 @@ cdef Tensor apply_binary(Op op, Tensor a, Tensor b):
     cdef Py_ssize_t units
     cdef int to, ndim, mode = -1
     cdef bint ga, gb
+    cdef Node node
     if a.dt != b.dt or op.kind != 0:
         dt = compute_dtype(op, result_dtype(a, b))
         if a.dt != dt:
@@ -655,10 +656,13 @@ cdef Tensor apply_binary(Op op, Tensor a, Tensor b):
     if mg_grad_off == 0 and op.rules:
         ga, gb = needs_grad(a), needs_grad(b)
         if ga or gb:
-            push(op, y, (edge_of(a) if ga else None, edge_of(b) if gb else None),
-                 saved_of(op, (op.saves0 if ga else 0) | (op.saves1 if gb else 0), a, b, y),
-                 None if mode == 0 else (None if same_shape(a, y) else shape_tuple(a),
-                                         None if same_shape(b, y) else shape_tuple(b)))
+            node = push(op, y, edge_of(a) if ga else None)
+            node.inputs = 2
+            if gb:
+                node.edge1 = edge_of(b)
+            keep(node, op.saves0 | op.saves1, (op.saves0 if ga else 0) | (op.saves1 if gb else 0), a, b, y)
+            if mode != 0:
+                node.shapes = (None if same_shape(a, y) else shape_tuple(a), None if same_shape(b, y) else shape_tuple(b))
     return y
 
 
@@ -684,9 +688,11 @@ cdef Tensor cast(Tensor x, int dt):
     if x.dt == dt:
         return x
     cdef Tensor y = new_like(x, dt)
+    cdef Node node
     copy_memory(y, x)
     if mg_grad_off == 0 and CATEGORY[dt] == 2 and needs_grad(x):
-        push(CAST_OP, y, (edge_of(x),), (x.dt,), None)
+        node = push(CAST_OP, y, edge_of(x))
+        node.kept, node.kept0 = 1, x.dt
     return y
 
 
@@ -757,25 +763,25 @@ cdef class Node:
     @property
     def next_functions(self):
         """Where gradients go: a tuple of (node or leaf tensor or None, output number)."""
-        return tuple([((<Node>e).edges[0], (<Node>e).output) if isinstance(e, Node) and (<Node>e).outputs < 0 else (e, 0)
-                      for e in self.edges])
+        return tuple([((<Node>e).edge0, (<Node>e).output) if isinstance(e, Node) and (<Node>e).outputs < 0 else (e, 0)
+                      for e in edges_of(self)])
 
     @property
     def needs_input_grad(self):
-        return tuple([e is not None for e in self.edges])
+        return tuple([e is not None for e in edges_of(self)])
 
     @property
     def saved_tensors(self):
         """The tensors that the operation saved, with their history; version-checked, RuntimeError after it was freed."""
         if self.freed:
             raise RuntimeError(FREED)
-        return tuple([unpack(self, item, True) for item in self.saved])
+        return saved_of(self, True)
 
     def saved_values(self):
         """What the operation saved, for its rule; version-checked, RuntimeError after it was freed."""
         if self.freed:
             raise RuntimeError(FREED)
-        return tuple([unpack(self, item, mg_grad_off == 0) for item in self.saved])
+        return saved_of(self, mg_grad_off == 0)
 
     @property
     def ctx(self):
@@ -822,85 +828,119 @@ cdef Tensor save_output(Tensor y):
     return t
 
 
-cdef tuple saved_of(Op op, int mask, Tensor a, Tensor b, Tensor y):
-    """What the rules of an elementwise op get: of a, b and y those that any rule needs, None where not needed now."""
-    cdef int all = op.saves0 | op.saves1
-    cdef object sa, sb
-    if all == 0:
-        return ()
-    if all == 1:
-        return (save(a),)
-    if all == 4:
-        return (save_output(y),)
-    sa = save(a) if mask & 1 else None
-    sb = save(b) if mask & 2 else None
-    if all == 3:
-        return (sa, sb)
-    if all == 2:
-        return (sb,)
-    if all == 7:
-        return (sa, sb, save_output(y))
-    return (sa, save_output(y)) if all == 5 else (sb, save_output(y))
+cdef int keep(Node n, int all, int mask, Tensor a, Tensor b, Tensor y) except -1:
+    """Save what the rules of an elementwise op get: ``all`` of a, b and y that any rule needs, None but for ``mask``."""
+    if all & 1:
+        keep_next(n, save(a) if mask & 1 else None)
+    if all & 2:
+        keep_next(n, save(b) if mask & 2 else None)
+    if all & 4:
+        keep_next(n, save_output(y))
+    return 0
 
 
-cdef int push(Op op, Tensor y, tuple edges, tuple saved, tuple shapes) except -1:
-    """Make ``y`` the output of a new node."""
+cdef inline int keep_next(Node n, object value) except -1:
+    if n.kept == 0:
+        n.kept0 = value
+    elif n.kept == 1:
+        n.kept1 = value
+    else:
+        n.more_kept = (value,) if n.more_kept is None else n.more_kept + (value,)
+    n.kept += 1
+    return 0
+
+
+cdef tuple saved_of(Node n, bint linked):
+    """What ``n`` saved, for its rule."""
+    cdef Py_ssize_t i
+    return tuple([unpack(n, <object>kept_at(n, i), linked) for i in range(n.kept)])
+
+
+cdef tuple edges_of(Node n):
+    cdef Py_ssize_t i
+    return tuple([<object>edge_at(n, i) for i in range(n.inputs)])
+
+
+cdef int number(Node n) except -1:
+    """Give a new node its place in the order; after all nodes that it refers to."""
     global sequence
-    cdef Node n = <Node>Node.__new__(Node)
-    n.op, n.edges, n.saved, n.shapes, n.seq, n.outputs = op, edges, saved, shapes, sequence, 1
+    n.seq = sequence
     sequence += 1
-    y.node, y.requires = n, True
     if anomaly:
         note_origin(n)
     return 0
 
 
-cdef tuple edges_of(tuple inputs):
-    cdef bint some = False
-    cdef Py_ssize_t i
-    cdef tuple edges = PyTuple_New(len(inputs))
-    cdef object item
-    for i in range(len(inputs)):
-        item = inputs[i]
-        if item is not None and isinstance(item, Tensor) and needs_grad(<Tensor>item):
-            set_item(edges, i, edge_of(<Tensor>item))
-            some = True
-        else:
-            set_item(edges, i, None)
-    return edges if some else None
+cdef Node push(Op op, Tensor y, object edge0):
+    """Make ``y`` the output of a new node of one input."""
+    cdef Node n = <Node>Node.__new__(Node)
+    n.op, n.outputs, n.inputs, n.edge0 = op, 1, 1, edge0
+    number(n)
+    y.node, y.requires = n, True
+    return n
 
 
-cdef tuple pack(tuple saved, tuple outputs):
-    cdef Py_ssize_t i, k
+cdef Node node_of(Op op, tuple inputs, tuple saved, tuple outputs):
+    """A new node of ``inputs``, which may be anything; None where none of them needs a gradient."""
+    cdef Node n = None
     cdef Tensor t
-    cdef tuple packed = PyTuple_New(len(saved)) if saved else ()
+    cdef Py_ssize_t i, k, count = len(inputs)
     cdef object item
-    for k in range(len(saved)):
-        item = saved[k]
+    for i in range(count):
+        item = <object>item_of(inputs, i)
+        item = edge_of(<Tensor>item) if item is not None and isinstance(item, Tensor) and needs_grad(<Tensor>item) else None
+        if n is None:
+            if item is None:
+                continue
+            n = <Node>Node.__new__(Node)
+            n.op, n.outputs, n.inputs = op, 1, <int>count
+            if count > 2:
+                n.more_edges = PyTuple_New(count - 2)
+                for k in range(i - 2):
+                    set_item(n.more_edges, k, None)
+        if i == 0:
+            n.edge0 = item
+        elif i == 1:
+            n.edge1 = item
+        else:
+            set_item(n.more_edges, i - 2, item)
+    if n is None:
+        return None
+    if len(saved) > 2:
+        n.more_kept = PyTuple_New(len(saved) - 2)
+    n.kept = <int>len(saved)
+    for k in range(n.kept):
+        item = <object>item_of(saved, k)
         if item is not None and isinstance(item, Tensor):
             for i in range(len(outputs)):
-                if item is outputs[i]:
+                if item is <object>item_of(outputs, i):
                     t = save_output(<Tensor>item)
                     t.slot = <int>i
                     break
             else:
                 t = save(<Tensor>item)
-            set_item(packed, k, t)
+            item = t
+        if k == 0:
+            n.kept0 = item
+        elif k == 1:
+            n.kept1 = item
         else:
-            set_item(packed, k, item)
-    return packed
+            set_item(n.more_kept, k - 2, item)
+    number(n)  # now: a view among the inputs may have got a new node just before
+    return n
 
 
 cdef Tensor record(Op op, Tensor y, tuple inputs, tuple saved):
+    cdef Node node
     if op.kind & NOTED:
         note(op, y)
     if mg_grad_off or CATEGORY[y.dt] != 2:
         return y
-    edges = edges_of(inputs)
-    if edges is not None:
+    node = node_of(op, inputs, saved, (y,))
+    if node is not None:
         if len(inputs) > len(op.rules) and op.backward is None:
             raise RuntimeError(f"{op.name} has {len(op.rules)} rules but {len(inputs)} inputs")
-        push(op, y, edges, pack(saved, (y,)), None)
+        y.node, y.requires = node, True
     return y
 
 
@@ -909,21 +949,15 @@ SLOT = Op("Slot")
 
 cdef object record_outputs(Op op, tuple outputs, tuple inputs, tuple saved, object context):
     """One node for several outputs; a Slot node per output collects its gradient."""
-    global sequence
     cdef Node parent
     cdef Tensor y
     cdef int i
     if mg_grad_off:
         return None
-    edges = edges_of(inputs)
-    if edges is None:
+    parent = node_of(op, inputs, saved, outputs)
+    if parent is None:
         return None
-    parent = <Node>Node.__new__(Node)
-    parent.op, parent.edges, parent.saved, parent.context = op, edges, pack(saved, outputs), context
-    parent.seq, parent.outputs = sequence, len(outputs) if len(outputs) > 1 else 1
-    sequence += 1
-    if anomaly:
-        note_origin(parent)
+    parent.context, parent.outputs = context, len(outputs) if len(outputs) > 1 else 1
     for i in range(len(outputs)):
         if not isinstance(outputs[i], Tensor):
             continue  # None: an output that is not differentiable
@@ -942,7 +976,7 @@ cdef Node slot_of(Node parent, int output):
     """A node that stands for one of several outputs of ``parent``."""
     global sequence
     cdef Node n = <Node>Node.__new__(Node)
-    n.op, n.edges, n.saved, n.seq, n.outputs, n.output = SLOT, (parent,), (), sequence, -1, output
+    n.op, n.inputs, n.edge0, n.seq, n.outputs, n.output = SLOT, 1, parent, sequence, -1, output
     sequence += 1
     return n
 
@@ -970,7 +1004,7 @@ cdef object unpack(Node node, object item, bint linked):
     elif same_layout(<Tensor>t.link, t):
         return t.link
     else:  # a leaf whose .data was exchanged since: the saved values, the leaf's gradient
-        push(IDENTITY, u, (t.link,), (), None)
+        push(IDENTITY, u, t.link)
     return u
 
 
@@ -1027,7 +1061,7 @@ cdef Tensor clone(Tensor x):
     """A contiguous copy, recorded."""
     cdef Tensor y = detached_clone(x)
     if mg_grad_off == 0 and needs_grad(x):
-        push(IDENTITY, y, (edge_of(x),), (), None)
+        push(IDENTITY, y, edge_of(x))
     return y
 
 
@@ -1212,10 +1246,10 @@ cdef int refresh_view(Tensor x) except -1:
     if not base.requires:
         return adopt(x, None, False)
     y = alias(x)
-    push(hook_as_strided_op, y, (edge_of(base),),
-         (shape_tuple(x), x.stride(), (x.ptr - base.ptr) // ITEMSIZE[base.dt], shape_tuple(base),
-          None if base.contiguous else base.stride()), None)
-    return adopt(x, y.node, True)
+    node = push(hook_as_strided_op, y, edge_of(base))
+    for value in region_of(x, base):
+        keep_next(node, value)
+    return adopt(x, node, True)
 
 
 def view(Tensor x not None, shape, strides, Py_ssize_t offset=0):
@@ -1236,7 +1270,7 @@ def copy_(Tensor x not None, Tensor y not None):
             y = clone(y)
         else:  # a node of its own: gradients that reach x and those that reach y are different things
             u = alias(y)
-            push(IDENTITY, u, (edge_of(y),), (), None)
+            push(IDENTITY, u, edge_of(y))
             y = u
     return write_back(x, y)
 
@@ -1441,7 +1475,7 @@ cdef class Tensor:
     def grad_fn(self):
         """The node that computed it, or None."""
         needs_grad(self)
-        return self.node if self.node is None or self.node.outputs >= 0 else self.node.edges[0]
+        return self.node if self.node is None or self.node.outputs >= 0 else self.node.edge0
 
     @property
     def output_nr(self):

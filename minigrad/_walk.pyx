@@ -22,8 +22,9 @@ from libc.string cimport memcpy
 import warnings
 
 from ._engine cimport (
-    ADD, FREED, MUL, Node, Op, Tensor, alias, anomaly, apply_binary, apply_unary, cast, clone, edge_of, full, grad_enabled,
-    hook_sum_to, needs_grad, origins, retain_gradient, same_shape, set_backward, set_grad_off, shape_tuple, to_contiguous, unpack,
+    ADD, FREED, MUL, Node, Op, Tensor, alias, anomaly, apply_binary, apply_unary, cast, clone, edge_at, edge_of, full,
+    grad_enabled, hook_sum_to, item_of, kept_at, needs_grad, origins, retain_gradient, same_shape, set_backward,
+    set_grad_off, shape_tuple, to_contiguous, unpack,
 )
 from ._launch cimport kernel_t, launch
 from ._storage cimport CATEGORY, DTYPES, F32
@@ -37,7 +38,6 @@ cdef extern from *:
     """
     object mg_vectorcall(object f, PyObject **a, size_t n)
     object steal "mg_steal"(PyObject *o)
-    PyObject *item_of "PyTuple_GET_ITEM"(object t, Py_ssize_t i)
     void incref "Py_INCREF"(object o)
     void xdecref "Py_XDECREF"(PyObject *o)
     Py_ssize_t Py_REFCNT(PyObject *o)
@@ -156,8 +156,8 @@ cdef class Walk:
             n = <Node>self.nodes.at[i].target
             if i and n.seq > self.nodes.at[i - 1].note:
                 ordered = False
-            for k in range(len(n.edges)):
-                self.add_edge(item_of(n.edges, k))
+            for k in range(n.inputs):
+                self.add_edge(edge_at(n, k))
             i += 1
         if not ordered:
             qsort(self.nodes.at, self.nodes.count, sizeof(Item), later_first)
@@ -189,11 +189,12 @@ cdef class Walk:
     cdef int prune(self) except -1:
         """Keep only the nodes that lead to a target; a target itself runs only if it leads to another one."""
         cdef Node n
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, k
         self.wanted = set()
         for i in range(self.nodes.count - 1, -1, -1):
             n = <Node>self.nodes.at[i].target
-            for edge in n.edges:
+            for k in range(n.inputs):
+                edge = <object>edge_at(n, k)
                 if edge is not None and self.wants(edge):
                     self.wanted.add(n)
                     break
@@ -275,8 +276,8 @@ cdef class Walk:
                     continue
             if n.outputs == -1:  # a Slot
                 g = take(item)
-                if self.wants(n.edges[0]):
-                    self.deliver_slot(<Node>n.edges[0], n.output, g)
+                if self.wants(n.edge0):
+                    self.deliver_slot(<Node>n.edge0, n.output, g)
                 g = None
                 continue
             if n.freed:
@@ -319,7 +320,9 @@ cdef class Walk:
         return 0
 
     cdef int skip(self, Node n) except -1:
-        for edge in n.edges:
+        cdef Py_ssize_t i
+        for i in range(n.inputs):
+            edge = <object>edge_at(n, i)
             if edge is not None and type(edge) is not Node:
                 self.deliver(edge, None)
         return 0
@@ -348,7 +351,6 @@ cdef class Walk:
 
     cdef int apply_whole(self, Node n, Item *item) except -1:
         """Run the one rule that returns the gradients of all inputs and deliver them; release what was saved."""
-        cdef tuple edges = n.edges
         cdef Py_ssize_t i
         cdef list values
         cdef object edge, r, g = take(item)
@@ -358,11 +360,11 @@ cdef class Walk:
             release(n)
         values = list(r) if isinstance(r, (tuple, list)) else [r]
         r = None
-        if len(values) < len(edges):
+        if len(values) < n.inputs:
             raise RuntimeError(f"function {n.op.name}Backward0 returned an incorrect number of gradients (expected "
-                               f"{len(edges)}, got {len(values)})")
-        for i in range(len(edges)):
-            edge = edges[i]
+                               f"{n.inputs}, got {len(values)})")
+        for i in range(n.inputs):
+            edge = <object>edge_at(n, i)
             if edge is not None:
                 r, values[i] = values[i], None  # r may be the only reference now
                 if anomaly:
@@ -373,27 +375,29 @@ cdef class Walk:
 
     cdef int apply(self, Node n, Item *item) except -1:
         """Run the rules of ``n`` and deliver what they return; release what it saved."""
-        cdef tuple edges = n.edges, saved = n.saved
-        cdef Py_ssize_t i, count = len(saved), last = len(edges) - 1
+        cdef Py_ssize_t i, count = n.kept, last = n.inputs - 1
         cdef PyObject *arguments[24]
         cdef PyObject *edge
-        cdef object rule, r, g = take(item)
-        while last >= 0 and <object>item_of(edges, last) is None:
+        cdef object rule, r, g = take(item), kept0 = None, kept1 = None
+        cdef tuple more = None
+        while last >= 0 and <object>edge_at(n, last) is None:
             last -= 1
         if count:
             if count > 22:
                 raise ValueError(f"{n.op.name}: too many saved values")
-            if self.recorded:
-                saved = tuple([unpack(n, value, True) for value in saved])
-            else:
-                for i in range(count):
-                    unpack(n, <object>item_of(saved, i), False)
-            for i in range(count):
-                arguments[i + 1] = item_of(saved, i)
+            kept0 = unpack(n, n.kept0, self.recorded)
+            arguments[1] = <PyObject *>kept0
+            if count > 1:
+                kept1 = unpack(n, n.kept1, self.recorded)
+                arguments[2] = <PyObject *>kept1
+            if count > 2:
+                more = tuple([unpack(n, value, self.recorded) for value in n.more_kept])
+                for i in range(2, count):
+                    arguments[i + 1] = item_of(more, i - 2)
             if not self.retain:
                 release(n)
         for i in range(last + 1):
-            edge = item_of(edges, i)
+            edge = edge_at(n, i)
             if <object>edge is None:
                 continue
             if not self.wants(<object>edge):
@@ -414,7 +418,7 @@ cdef class Walk:
             if anomaly:
                 refuse_nan(n, i, r)
             if i == last:
-                g = saved = None  # the last rule has run: r may be the only reference now
+                g = kept0 = kept1 = more = None  # the last rule has run: r may be the only reference now
             self.deliver(<object>edge, r)
             r = None
         return 0
@@ -434,10 +438,10 @@ cdef class Walk:
 
 cdef int release(Node n) except -1:
     """Let go of the saved tensors; a node without any can run again."""
-    for item in n.saved:
-        if isinstance(item, Tensor):
-            n.saved = ()
-            n.freed = True
+    cdef Py_ssize_t i
+    for i in range(n.kept):
+        if isinstance(<object>kept_at(n, i), Tensor):
+            n.kept, n.kept0, n.kept1, n.more_kept, n.freed = 0, None, None, None, True
             break
     return 0
 

@@ -9,7 +9,8 @@ b. The gradient of ``sum()`` is a broadcast view of one number; when backward is
 """
 
 from .._engine cimport (
-    Kernel, Op, Tensor, edge_of, grad_enabled, needs_grad, new_like, new_tensor, push, same_shape, shape_tuple, strided_view,
+    Kernel, Node, Op, Tensor, edge_of, grad_enabled, needs_grad, new_like, new_tensor, push, same_shape, shape_tuple,
+    strided_view,
 )
 from .._launch cimport launch
 from .._storage cimport CATEGORY, F32
@@ -20,6 +21,7 @@ cdef Py_ssize_t BLOCK = 32768  # reduce.BLOCK
 
 cdef object run(Tensor x, bint mean):
     cdef Tensor y
+    cdef Node node
     cdef void *bufs[2]
     cdef Py_ssize_t[4] dims
     if CATEGORY[x.dt] != 2 or not x.contiguous or x.count == 0 or x.count > BLOCK:
@@ -31,7 +33,8 @@ cdef object run(Tensor x, bint mean):
     if mean:
         divide(y, x.count)
     if grad_enabled() and needs_grad(x):
-        push(MEAN if mean else TOTAL, y, (edge_of(x),), (shape_tuple(x), x.count), None)
+        node = push(MEAN if mean else TOTAL, y, edge_of(x))
+        node.kept, node.kept0, node.kept1 = 2, shape_tuple(x), x.count
     return y
 
 
