@@ -7,8 +7,9 @@ a. A ``Tensor`` is dtype, shape and strides over a ``Storage``; its operators ar
    one kernel by pointer and, when recording, add one ``Node``. Everything slower than that lives in ``ops/`` and
    ``tensor.py`` and is attached to the class by ``add_methods``.
 b. A ``Node`` holds where gradients go (edges: a leaf tensor, a node or None an input), what the rule needs (kept) and
-   a sequence number; two of each in fields of their own, since two tuples cost as much as a small operation. Saved tensors are aliases: they share storage but are not the tensors the user
-   holds, so no reference cycle can arise; each remembers the storage version that it expects.
+   a sequence number; two of each in fields of their own, since two tuples cost as much as a small operation. Saved
+   tensors are aliases: they share storage but are not the tensors the user holds, so no reference cycle can arise;
+   each remembers the storage version that it expects.
 c. A rule is a Python callable ``rule(dy, *saved)``, one per input, called only if that input needs a gradient. It is
    written with the same ops, so ``create_graph`` records it. Gradients of broadcast inputs are summed here.
 d. The backward walk has a file of its own, _walk.pyx; it plugs itself in as ``Tensor.backward``.

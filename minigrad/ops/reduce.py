@@ -21,6 +21,7 @@ from .._engine import _cast as cast
 from .._storage import bool_, float64, int64, uint8
 from . import pointwise as p
 from ._warn import warn_user
+from .direct import mean as mean
 from .direct import plug, rows, sum
 from .shape import cat, flip, narrow, permute, reshape, select, stack, wrap_dim
 
