@@ -22,7 +22,6 @@ from cpython.object cimport PyObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 
-import traceback
 import weakref
 from types import MethodType
 
@@ -973,6 +972,8 @@ def get_anomaly():
 
 
 cdef int note_origin(Node n) except -1:
+    import traceback
+
     origins[n.seq] = "".join(traceback.format_stack())
     return 0
 
