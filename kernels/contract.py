@@ -288,7 +288,8 @@ def _module(key):
     fn = FunctionType(spec.fn.__code__, scope, spec.fn.__name__, None, spec.fn.__closure__)
     arguments, entry = _arguments(spec, t, u)
     dispatcher = jit(fastmath=spec.fastmath)(fn)
-    dispatcher.compile((*arguments, types.intp, types.intp))
+    with _without_machine_code():
+        dispatcher.compile((*arguments, types.intp, types.intp))
     (result,) = dispatcher.overloads.values()
     text = result.library.get_llvm_str() + entry.format(symbol=_symbol(key), fn=result.fndesc.llvm_func_name)
     module = llvm.parse_assembly(text)
@@ -300,6 +301,30 @@ def _module(key):
     passes.add_global_dead_code_eliminate_pass()
     passes.run(module, builder)
     return module
+
+
+@contextlib.contextmanager
+def _without_machine_code():
+    """Numba without its last step, a fourth of its time: machine code of each function, which only our module needs.
+
+    These methods are not Numba's public interface; without one of them everything takes as long as it does.
+    """
+    from numba.core import codegen
+    from numba.core.compiler_lock import global_compiler_lock
+
+    library, generator = getattr(codegen, "JITCodeLibrary", None), getattr(codegen, "JITCPUCodegen", None)
+    steps = ((library, "_finalize_specific"), (generator, "_add_module"), (generator, "set_env"))
+    kept = [getattr(owner, name, None) for owner, name in steps]
+    with global_compiler_lock:  # other threads compile before or after
+        try:
+            if all(kept):
+                for owner, name in steps:
+                    setattr(owner, name, lambda *_: None)
+            yield
+        finally:
+            if all(kept):
+                for (owner, name), step in zip(steps, kept):
+                    setattr(owner, name, step)
 
 
 def jit(fn=None, **options):
