@@ -29,13 +29,16 @@ def families():
 
 
 def times(entry):
-    """{framework: seconds} of a row."""
+    """{framework: seconds} of a row, or megabytes."""
+    if "MB" in entry:
+        return entry["MB"]
     return {k: v * 1e-6 for k, v in entry["us"].items()} if "us" in entry else entry["seconds"]
 
 
 def cells(entry, names, extra):
     found = times(entry)
-    line = [entry["work"], *(duration(found[name]) if name in found else "" for name in names)]
+    text = "{} MB".format if "MB" in entry else duration
+    line = [entry["work"], *(text(found[name]) if name in found else "" for name in names)]
     goal = entry.get("goal") or {}
     line += ratio(entry, [name for name in found if name.startswith("torch")], goal.get("torch"))
     if "jax" in names:

@@ -17,22 +17,27 @@ b. The author writes a plain function whose annotations say where each argument 
    integer array from there on. Buffers are pointers: ``x[i]`` is one load, without bounds or negative indices.
    In the body ``T`` is the dtype itself: ``T(0.5)``, because a bare ``0.5`` would promote a float32 loop to float64.
 c. Object code is kept in our own cache and loaded through llvmlite, so that a warm process never imports Numba
-   (0.2 s). Numba's file cache is not used for kernels: it misses edits in another file and closures over helpers.
-   The cache folder is named by a hash of every kernel source, the Numba version and the CPU, hence never stale.
+   (0.2 s) nor NumPy (0.07 s). Numba's file cache is not used for kernels: it misses edits in another file and closures
+   over helpers. The cache folder is named by a hash of every kernel source, the versions of Python, Numba and llvmlite
+   and the CPU, hence never stale.
 d. A cache that cannot be read or written costs a recompile and one warning, never an error.
+e. What the cache holds is run. So the folder is made for its owner alone, and a folder or file that somebody else (but
+   root) owns or may write is not used.
 """
 
+import contextlib
 import functools
 import hashlib
-import importlib
+import importlib.util
 import os
+import stat
 import sys
-import tempfile
 import threading
 import warnings
 from pathlib import Path
 from types import FunctionType
 
+import llvmlite
 import llvmlite.binding as llvm
 
 DTYPES = ("float32", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -40,7 +45,7 @@ DTYPES = ("float32", "float64", "int64", "int32", "int16", "int8", "uint8", "boo
 # Annotation markers; see DESIGN b.
 T, U, f8, i8, i4, u1, dim, dims, scalar, f8s = "T", "U", "f8", "i8", "i4", "u1", "dim", "dims", "scalar", "f8s"
 _FIXED = {"f8": "float64", "i8": "int64", "i4": "int32", "u1": "uint8"}
-_MAGIC = b"minigrad-object-2"
+_MAGIC = b"minigrad-object-3"
 # Without the wrappers for Python callers, which would be a fourth of the time spent compiling: what ``jit`` returns may
 # be called from compiled code only.
 JIT = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -52,7 +57,7 @@ _lock = threading.RLock()
 if hasattr(os, "register_at_fork"):  # a child must not wait for a thread of its parent that was compiling
     os.register_at_fork(after_in_child=lambda: globals().update(_lock=threading.RLock()))
 
-_state: dict = {"engine": None, "machine": None, "folder": None, "noticed": False, "warned": False}
+_state: dict = {"engine": None, "machine": None, "folder": None, "usable": None, "noticed": False, "warned": False}
 
 
 class Kernel:
@@ -99,8 +104,7 @@ def cache_folder() -> Path:
     """Where object code lies: ``$MINIGRAD_CACHE_DIR`` or the user's cache, then a folder named by content."""
     if _state["folder"] is None:
         chosen = os.environ.get("MINIGRAD_CACHE_DIR")
-        home = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        _state["folder"] = (Path(chosen) if chosen else Path(home) / "minigrad") / _fingerprint()
+        _state["folder"] = (Path(chosen).absolute() if chosen else _user_cache()) / _fingerprint()
     return _state["folder"]
 
 
@@ -115,50 +119,116 @@ def registered() -> list[str]:
 # --- object code: cache, compiler, loader -----------------------------------------------------------------------
 
 
-def _fingerprint() -> str:
-    from importlib.metadata import version
+def _user_cache() -> Path:
+    for place in (os.environ.get("LOCALAPPDATA"), os.environ.get("XDG_CACHE_HOME"), os.path.expanduser("~/.cache")):
+        if place and os.path.isabs(place):  # a "~" stays where the user has no home
+            return Path(place, "minigrad")
+    import tempfile
 
+    return Path(tempfile.gettempdir(), f"minigrad-{os.getuid()}")
+
+
+def _fingerprint() -> str:
     digest = hashlib.sha256(_MAGIC)
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     features = llvm.get_host_cpu_features().flatten()
-    for word in (version("numba"), version("llvmlite"), llvm.get_host_cpu_name(), features, sys.platform):
+    python = sys.implementation.cache_tag
+    for word in (python, _numba_version(), llvmlite.__version__, llvm.get_host_cpu_name(), features, sys.platform):
         digest.update(word.encode() + b"\0")
     return digest.hexdigest()[:20]
+
+
+def _numba_version() -> str:
+    """What tells one Numba from another, without importing it, nor importlib.metadata, which takes 20 ms."""
+    spec = importlib.util.find_spec("numba")
+    if spec is None or spec.origin is None:
+        raise ImportError("minigrad needs the package numba")
+    try:
+        return Path(spec.origin).with_name("_version.py").read_text(encoding="utf-8")
+    except OSError:
+        from importlib.metadata import version
+
+        return version("numba")
+
+
+def _trusted(status: os.stat_result) -> bool:
+    """Whether nobody but this user and root may have written a folder or file."""
+    if not hasattr(os, "geteuid"):
+        return True
+    return status.st_uid in (os.geteuid(), 0) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _warn(problem):
+    if not _state["warned"]:
+        _state["warned"] = True
+        warnings.warn(
+            f"minigrad: kernel cache {cache_folder()} {problem}; kernels are compiled in every run. The environment "
+            "variable MINIGRAD_CACHE_DIR names another place",
+            stacklevel=2,
+        )
+
+
+def _usable() -> bool:
+    """Whether the cache folder, if there is one, may be used; a warning if not."""
+    if _state["usable"] is None:
+        try:
+            _state["usable"] = _trusted(cache_folder().stat())
+        except FileNotFoundError:
+            return True  # until it has been made
+        except OSError as error:
+            _state["usable"] = False
+            _warn(f"cannot be read ({error})")
+        else:
+            if not _state["usable"]:
+                _warn("is not used: another user owns it or may write to it")
+    return _state["usable"]
 
 
 def _file(key) -> Path:
     return cache_folder() / (".".join(part for part in key if part) + ".o")
 
 
+def _check(key, code: bytes) -> bytes:
+    return _MAGIC + hashlib.sha256(_symbol(key).encode() + code).digest()
+
+
 def _read(key) -> bytes | None:
+    if not _usable():
+        return None
     try:
-        blob = _file(key).read_bytes()
+        with _file(key).open("rb") as f:
+            blob = f.read() if _trusted(os.fstat(f.fileno())) else b""
     except OSError:
         return None
-    magic, check, code = blob[: len(_MAGIC)], blob[len(_MAGIC) : len(_MAGIC) + 32], blob[len(_MAGIC) + 32 :]
-    if magic == _MAGIC and check == hashlib.sha256(code).digest():
-        return code
-    return None  # truncated or corrupt: compiled and written again
+    size = len(_check(key, b""))
+    code = blob[size:]
+    # truncated, corrupt or another kernel's: compiled and written again
+    return code if blob[:size] == _check(key, code) else None
 
 
 def _write(key, code: bytes) -> bytes:
-    path = _file(key)
-    temporary = None
+    if not _usable():
+        return code
+    import tempfile
+
+    path, temporary = _file(key), None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not _usable():  # somebody else was faster
+            return code
+        handle, temporary = tempfile.mkstemp(dir=path.parent)  # for this user only
         with os.fdopen(handle, "wb") as f:
-            f.write(_MAGIC + hashlib.sha256(code).digest() + code)
+            f.write(_check(key, code) + code)
         os.replace(temporary, path)  # atomic: two processes may compile the same kernel at once
+        temporary = None
     except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-        if not _state["warned"]:
-            _state["warned"] = True
-            warnings.warn(
-                f"minigrad: kernel cache {path.parent} is not writable ({error}); compiling every run", stacklevel=2
-            )
+        _warn(f"cannot be written ({error})")
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
     return code
 
 
@@ -218,7 +288,8 @@ def _module(key):
     fn = FunctionType(spec.fn.__code__, scope, spec.fn.__name__, None, spec.fn.__closure__)
     arguments, entry = _arguments(spec, t, u)
     dispatcher = jit(fastmath=spec.fastmath)(fn)
-    dispatcher.compile((*arguments, types.intp, types.intp))
+    with _without_machine_code():
+        dispatcher.compile((*arguments, types.intp, types.intp))
     (result,) = dispatcher.overloads.values()
     text = result.library.get_llvm_str() + entry.format(symbol=_symbol(key), fn=result.fndesc.llvm_func_name)
     module = llvm.parse_assembly(text)
@@ -230,6 +301,30 @@ def _module(key):
     passes.add_global_dead_code_eliminate_pass()
     passes.run(module, builder)
     return module
+
+
+@contextlib.contextmanager
+def _without_machine_code():
+    """Numba without its last step, a fourth of its time: machine code of each function, which only our module needs.
+
+    These methods are not Numba's public interface; without one of them everything takes as long as it does.
+    """
+    from numba.core import codegen
+    from numba.core.compiler_lock import global_compiler_lock
+
+    library, generator = getattr(codegen, "JITCodeLibrary", None), getattr(codegen, "JITCPUCodegen", None)
+    steps = ((library, "_finalize_specific"), (generator, "_add_module"), (generator, "set_env"))
+    kept = [getattr(owner, name, None) for owner, name in steps]
+    with global_compiler_lock:  # other threads compile before or after
+        try:
+            if all(kept):
+                for owner, name in steps:
+                    setattr(owner, name, lambda *_: None)
+            yield
+        finally:
+            if all(kept):
+                for (owner, name), step in zip(steps, kept):
+                    setattr(owner, name, step)
 
 
 def jit(fn=None, **options):

@@ -31,18 +31,26 @@ def _call(typing, kernel, bufs, dims, scalars, lo, hi):
     return types.void(kernel, bufs, dims, scalars, lo, hi), generate
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def _run(kernel, bufs, dims, scalars, units, chunks):
+def _chunks(kernel, bufs, dims, scalars, units, chunks):
     for c in prange(chunks):
         _call(kernel, bufs, dims, scalars, units * c // chunks, units * (c + 1) // chunks)
 
 
-numba.get_num_threads()
-
-
-@cfunc(_signature, nopython=True, cache=True, error_model="numpy")
-def _driver(kernel, bufs, dims, scalars, units, chunks):
+def _enter(kernel, bufs, dims, scalars, units, chunks):
     _run(kernel, bufs, dims, scalars, units, chunks)
+
+
+def _compile(cache):
+    global _run
+    _run = njit(parallel=True, nogil=True, cache=cache, error_model="numpy")(_chunks)
+    return cfunc(_signature, nopython=True, cache=cache, error_model="numpy")(_enter)
+
+
+numba.get_num_threads()
+try:
+    _driver = _compile(cache=True)
+except Exception:  # of Numba's cache: no folder that it may write, a full disk, a damaged file
+    _driver = _compile(cache=False)
 
 
 def address() -> int:

@@ -25,7 +25,6 @@ from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 
-import traceback
 import weakref
 from types import MethodType
 
@@ -1042,6 +1041,8 @@ def get_anomaly():
 
 
 cdef int note_origin(Node n) except -1:
+    import traceback
+
     origins[n.seq] = "".join(traceback.format_stack())
     return 0
 

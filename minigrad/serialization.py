@@ -11,7 +11,6 @@ c. A file is written beside its destination and moved there when it is complete:
 
 import json
 import os
-import secrets
 
 from ._engine import Tensor
 from .creation import tensor as _tensor
@@ -44,7 +43,7 @@ def save(obj, f):
         return
     path = os.path.realpath(os.fsdecode(f))
     special = os.path.exists(path) and not os.path.isfile(path)  # a device or a pipe, which must not be replaced
-    beside = path if special else f"{path}.{secrets.token_hex(4)}.tmp"
+    beside = path if special else f"{path}.{os.urandom(4).hex()}.tmp"
     try:
         with open(beside, "wb") as file:
             file.write(data)

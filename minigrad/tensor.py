@@ -4,7 +4,6 @@ The engine attaches what stands in the tables below; what an operation does is w
 """
 
 import functools
-import inspect
 
 from . import creation, printing, random
 from ._engine import (
@@ -41,6 +40,8 @@ def _any(x, condition):
 
 def _decorate(mode, function):
     """``function`` run under a grad mode; each step of a generator function too. A mode of its own for each call."""
+    import inspect
+
     enter = enable_grad if not mode.off else no_grad
     if inspect.isgeneratorfunction(function):
 

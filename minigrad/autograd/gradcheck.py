@@ -11,11 +11,10 @@ c. Everything is float64 NumPy outside ``func``; random numbers come from a gene
 
 import warnings
 
-import numpy as np
-
 from .._engine import Tensor
 from .._storage import float64
 from ..creation import tensor
+from ..ops._late import np
 from .differentiate import grad
 
 

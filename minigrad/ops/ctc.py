@@ -2,11 +2,10 @@
 
 import math
 
-import numpy as np
-
 from .._engine import Kernel, Op, Tensor, empty, filled, is_grad_enabled
 from .._engine import _cast as cast
 from .._storage import float64
+from ._late import np
 from .indexing import _from_numpy, _numpy
 from .losses import MEAN, NONE, reduction_of
 from .reduce import sum as total

@@ -17,13 +17,12 @@ e. ``x[index] = v`` with no history to keep writes straight into memory; else it
 import math
 import operator
 
-import numpy as np
-
 from .._engine import Kernel, Op, Tensor, bump, copy_, empty, filled, from_buffer, is_grad_enabled, operand
 from .._engine import _cast as cast
 from .._engine import view as _view
 from .._storage import bool_, float32, float64, int8, int16, int32, int64, uint8
 from . import pointwise
+from ._late import np
 from .shape import (
     broadcast_shapes,
     contiguous,

@@ -11,12 +11,11 @@ c. Integers go to NumPy: exact, wrapping as PyTorch's, and not worth a kernel.
 import functools
 import math
 
-import numpy as np
-
 from .._engine import Op, Tensor, empty, filled, from_buffer, is_grad_enabled, view
 from .._storage import bool_
 from . import pointwise as p
 from ._gemm import gemm, gemm_batched
+from ._late import np
 from .reduce import sum_to
 from .shape import reshape, row_major, unsqueeze
 

@@ -23,7 +23,6 @@ from .._engine cimport (
 from .._launch cimport launch
 from .._storage cimport CATEGORY, DTYPES, F32, F64, I64
 
-import numpy as np
 
 from .._engine import _cast as cast
 from .._engine import enable_grad, operand, result_type
@@ -84,7 +83,9 @@ cpdef Tensor as_tensor(object value, Tensor x=None, str name="target"):
     try:
         if not isinstance(value, (list, tuple, float)):
             return operand(value)
-        found = operand(np.asarray(value))
+        import numpy
+
+        found = operand(numpy.asarray(value))
     except (TypeError, ValueError) as problem:
         raise type(problem)(f"{name} is no tensor: {problem}") from None
     if found.count == 0:

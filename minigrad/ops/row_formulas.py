@@ -3,8 +3,7 @@
 Arguments: the inputs, what else the kernel reads, the constants, and the reduction (0 none, 1 mean, 2 sum).
 """
 
-import numpy as np
-
+from ._late import np
 from .distance import pairwise_distance
 from .indexing import _from_numpy, gather
 from .loss_formulas import _reduce

@@ -12,14 +12,13 @@ d. Everything is validated here; labels may be of any integer dtype, arrays or l
 import math
 from functools import partial
 
-import numpy as np
-
 from .._engine import Kernel, Op, Tensor, empty, enable_grad, is_grad_enabled, result_type
 from .._engine import _cast as cast
 from .._engine import get_default_dtype as default_dtype
 from .._storage import bool_, int64, uint8
 from .._walk import run_backward
 from . import row_formulas as formulas
+from ._late import np
 from .indexing import _numpy
 from .losses import MEAN, as_tensor, floating, reduced, reduction_of, warn_of_probabilities
 from .shape import broadcast_named, view_as
