@@ -246,24 +246,38 @@ def truth(typing, y, v):
     return result(y, v), generate
 
 
-def _extreme(sign):
+def _extreme(sign, nan):
     @intrinsic
     def choose(typing, a, b):
         def generate(context, builder, signature, arguments):
             x, y, element = *arguments, _element(a)
-            if isinstance(element, types.Float):
-                best = builder.select(builder.fcmp_ordered(sign, y, x), y, x)  # one instruction of x86
-                return builder.select(builder.fcmp_unordered("uno", y, y), y, best)
-            signed = isinstance(element, types.Integer) and element.signed
-            compare = builder.icmp_signed if signed else builder.icmp_unsigned
-            return builder.select(compare(sign, y, x), y, x)
+            if not isinstance(element, types.Float):
+                signed = isinstance(element, types.Integer) and element.signed
+                compare = builder.icmp_signed if signed else builder.icmp_unsigned
+                return builder.select(compare(sign, y, x), y, x)
+            best = builder.select(builder.fcmp_ordered(sign, y, x), y, x)
+            return builder.select(builder.fcmp_unordered("uno", y, y), y, best) if nan else best
 
         return (a(a, b), generate) if a == b else None
 
     return choose
 
 
-higher, lower = _extreme(">"), _extreme("<")  # of two numbers or Lanes; nan if one of them is
+# Of two numbers or Lanes; nan if one of them is. The others lose a nan, and are one instruction.
+higher, lower, higher_number, lower_number = _extreme(">", 1), _extreme("<", 1), _extreme(">", 0), _extreme("<", 0)
+
+
+@intrinsic
+def unordered(typing, a, b):
+    """An integer that is not 0 if any lane of a or b is nan."""
+
+    def generate(context, builder, signature, arguments):
+        if not isinstance(a.element, types.Float):
+            return ir.IntType(64)(0)
+        hit = builder.fcmp_unordered("uno", *arguments)
+        return builder.zext(builder.bitcast(hit, ir.IntType(LANES)), ir.IntType(64))
+
+    return types.int64(a, b), generate
 
 
 @intrinsic

@@ -22,7 +22,10 @@ from numba.extending import intrinsic, overload
 
 from . import math as km
 from .contract import JIT, T, U, dim, i8, jit, kernel, u1
-from .lanes import LANES, bound, convert, first, higher, load, lower, lowest_bit, match, rotated, splat, truth
+from .lanes import (
+    LANES, bound, convert, first, higher, higher_number, load, lower, lower_number, lowest_bit, match, rotated, splat,
+    truth, unordered,
+)  # fmt: skip
 
 CHUNK = 1024  # elements of a row that are added in their own type
 TILE = 512  # columns reduced at a time, and a unit of the _columns kernels
@@ -71,6 +74,8 @@ def _row_of(identity, term, combine):
     ``y`` gives the type in which CHUNK elements are combined; the result is wide.
     """
 
+    across = _across(combine)
+
     @jit
     def row(y, x, w, at, count):
         total = _wide(identity(y))
@@ -92,12 +97,47 @@ def _row_of(identity, term, combine):
                 j += LANES
             if j < stop:
                 a = combine(a, term(y, x, w, j, stop - j))
-            a = combine(a, rotated(a, 8))
-            a = combine(a, rotated(a, 4))
-            a = combine(a, rotated(a, 2))
-            a = combine(a, rotated(a, 1))
-            total = combine(total, _wide(first(a)))
+            total = combine(total, _wide(across(a)))
         return total
+
+    return row
+
+
+def _across(combine):
+    """``across(a)``: the lanes of a combined, in halves."""
+
+    @jit(forceinline=True)
+    def across(a):
+        a = combine(a, rotated(a, 8))
+        a = combine(a, rotated(a, 4))
+        a = combine(a, rotated(a, 2))
+        return first(combine(a, rotated(a, 1)))
+
+    return across
+
+
+def _extreme_row(identity, combine):
+    """``row(y, x, w, at, count)``: the extreme of a row; nan is looked for beside, which costs less than to carry it."""
+    identity, combine = jit(identity), jit(forceinline=True)(combine)
+    across = _across(combine)
+
+    @jit
+    def row(y, x, w, at, count):
+        a = b = c = d = splat(identity(x))
+        odd, j, stop = 0, at, at + count
+        while j + 4 * LANES <= stop:
+            p, q = load(x, j, LANES, identity(x)), load(x, j + LANES, LANES, identity(x))
+            r, s = load(x, j + 2 * LANES, LANES, identity(x)), load(x, j + 3 * LANES, LANES, identity(x))
+            a, b, c, d = combine(a, p), combine(b, q), combine(c, r), combine(d, s)
+            odd |= unordered(p, q) | unordered(r, s)
+            j += 4 * LANES
+        a = combine(combine(a, b), combine(c, d))
+        while j < stop:
+            p = load(x, j, stop - j, identity(x))
+            a = combine(a, p)
+            odd |= unordered(p, p)
+            j += LANES
+        return across(a) if odd == 0 else convert(x, np.nan)
 
     return row
 
@@ -110,13 +150,13 @@ def _declare(name, fn, reference, doc):
     kernel(fn, name=name, fastmath=_FAST).reference(reference)
 
 
-def _fold(name, out, identity, prepare, combine, numpy_fold, formula):
+def _fold(name, out, identity, prepare, combine, numpy_fold, formula, row=None):
     """Declare ``name`` and ``name_columns``: fold prepare(y, x) by combine, starting from identity. Its row function."""
     identity = jit(identity)
     prepare = jit(fastmath=_FAST, forceinline=True)(prepare)
     combine = jit(fastmath=_FAST, forceinline=True)(combine)
     term = jit(forceinline=True)(lambda y, x, w, j, n: prepare(y, load(x, j, n, identity(x))))
-    row = _row_of(identity, term, combine)
+    row = row or _row_of(identity, term, combine)
 
     @jit(fastmath=_FAST)
     def tree(y, x, at, rows, stride, width):
@@ -231,8 +271,10 @@ _fold(
 )
 _fold("all", u1, _one, lambda y, v: truth(y, v), lambda a, b: lower(a, b), lambda x: x.all(0), "all(x != 0)")
 _fold("any", u1, _zero, lambda y, v: truth(y, v), lambda a, b: higher(a, b), lambda x: x.any(0), "any(x != 0)")
-_max_row = _fold("max", T, _least, lambda y, v: v, lambda a, b: higher(a, b), lambda x: x.max(0), "max(x)")
-_min_row = _fold("min", T, _most, lambda y, v: v, lambda a, b: lower(a, b), lambda x: x.min(0), "min(x)")
+_max_row = _extreme_row(_least, lambda a, b: higher_number(a, b))
+_min_row = _extreme_row(_most, lambda a, b: lower_number(a, b))
+_fold("max", T, _least, lambda y, v: v, lambda a, b: higher(a, b), lambda x: x.max(0), "max(x)", _max_row)
+_fold("min", T, _most, lambda y, v: v, lambda a, b: lower(a, b), lambda x: x.min(0), "min(x)", _min_row)
 
 
 # --- max and min with their positions ---------------------------------------------------------------------------------
@@ -246,7 +288,7 @@ def _extreme(name, word, row, sign, numpy_arg):
     @jit
     def place(x, at, count):
         """Position of the first extreme of x[at : at + count]."""
-        best = convert(x, row(x, x, 0, at, count))
+        best = row(x, x, 0, at, count)
         for j in range(0, count, LANES):
             bits = match(load(x, at + j, count - j, best), best)
             if bits != 0:
@@ -353,7 +395,7 @@ _dot_row = _row_of(jit(_zero), _dot_term, jit(_add))
 
 @jit
 def _row_max(x, at, n):
-    return convert(x, _max_row(x, x, 0, at, n))
+    return _max_row(x, x, 0, at, n)
 
 
 @jit
