@@ -410,7 +410,7 @@ def _row_sum_exp(e, x, m, at, n):
     for start in range(at, at + n, PACK):
         count = PACK if start + PACK < at + n else at + n - start
         for j in range(count):
-            e[j] = km.exp(x[start + j] - m)
+            e[j] = km.exp_down(x[start + j] - m)
         total += np.float64(_row_sum(e, 0, count))
     return convert(x, total)
 
@@ -426,7 +426,7 @@ def softmax(y: T, x: T, n: dim, lo, hi):
             for j in range(r * n, r * n + n):
                 y[j] = x[j] - m
         for j in range(start * n, stop * n):
-            y[j] = km.exp(y[j])
+            y[j] = km.exp_down(y[j])
         for r in range(start, stop):
             scale = T(1) / _row_sum(y, r * n, n)
             for j in range(r * n, r * n + n):
@@ -454,7 +454,7 @@ def log_softmax(y: T, x: T, n: dim, lo, hi):
                 y[j] = x[j] - m
         if n <= PACK:
             for j in range((stop - start) * n):
-                e[j] = km.exp(y[start * n + j])
+                e[j] = km.exp_down(y[start * n + j])
             for r in range(stop - start):
                 logs[r] = _row_sum(e, r * n, n)
         else:
@@ -476,7 +476,7 @@ def _log_softmax(y, x, n):
 
 @kernel
 def logsumexp(y: T, x: T, n: dim, lo, hi):
-    """y = max + log(sum(exp(x - max))) over rows; y (N,), x (N, n); unit = row. max = +-inf is the result itself."""
+    """y = max + log(sum(exp(x - max))) over rows; y (N,), x (N, n); unit = row. An infinite max is the result."""
     e = stack(T(0), PACK)
     top = stack(T(0), PACK)
     step = PACK // n if 0 < n < PACK else 1
@@ -484,8 +484,8 @@ def logsumexp(y: T, x: T, n: dim, lo, hi):
         stop = start + step if start + step < hi else hi
         for r in range(start, stop):
             m = _row_max(x, r * n, n)
-            m = T(0) if (m == T(np.inf)) | (m == T(-np.inf)) else m  # then exp(x) itself says -inf, inf or nan
             top[r - start] = m
+            m = T(0) if m == T(-np.inf) else m
             if n <= PACK:
                 for j in range(n):
                     e[(r - start) * n + j] = x[r * n + j] - m
@@ -493,11 +493,11 @@ def logsumexp(y: T, x: T, n: dim, lo, hi):
                 y[r] = _row_sum_exp(e, x, m, r * n, n)
         if n <= PACK:
             for j in range((stop - start) * n):
-                e[j] = km.exp(e[j])
+                e[j] = km.exp_down(e[j])
             for r in range(start, stop):
                 y[r] = _row_sum(e, (r - start) * n, n)
         for r in range(start, stop):
-            y[r] = km.log(y[r]) + top[r - start]
+            y[r] = top[r - start] if top[r - start] == T(np.inf) else km.log(y[r]) + top[r - start]
 
 
 @logsumexp.reference
@@ -530,7 +530,7 @@ def dlog_softmax(dx: T, dy: T, y: T, n: dim, lo, hi):
     for start in range(lo, hi, step):
         stop = start + step if start + step < hi else hi
         for j in range(start * n, stop * n):
-            dx[j] = km.exp(y[j])
+            dx[j] = km.exp_down(y[j])
         for r in range(start, stop):
             s = _row_sum(dy, r * n, n)
             for j in range(r * n, r * n + n):
