@@ -3,14 +3,15 @@
 DESIGN
 a. ``Lanes`` of an element type is a vector of LANES elements; LLVM splits it where registers are narrower. A bool is a
    byte. ``load`` reads fewer than LANES with a mask, so that a row needs no scalar tail.
-b. ``+`` and ``*`` work on Lanes, ``convert``, ``truth``, ``higher`` and ``lower`` on Lanes and on numbers alike, so that
-   one formula serves rows and columns. ``rotated`` and ``first`` fold a vector in an order that the CPU has no say in.
+b. ``+`` and ``*`` work on Lanes, ``convert``, ``truth``, ``higher`` and ``lower`` on Lanes and on numbers, so that one
+   formula serves rows and columns. ``rotated`` and ``first`` fold a vector in an order that the CPU has no say in.
 """
 
 import operator
 
 from llvmlite import ir
 from numba import types
+from numba.core.cgutils import alloca_once
 from numba.core.datamodel import models
 from numba.extending import intrinsic, overload, register_model
 
@@ -56,6 +57,21 @@ def _shuffle(builder, a, b, order):
 
 
 @intrinsic
+def stack(typing, like, count):
+    """A buffer on the stack of ``count`` (a literal) elements of the type of ``like``; call it in the kernel itself."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+    pointer = types.CPointer(like)
+
+    def generate(context, builder, signature, arguments):
+        slot = alloca_once(builder, context.get_data_type(like), size=count.literal_value)
+        slot.align = 64
+        return slot
+
+    return pointer(like, count), generate
+
+
+@intrinsic
 def splat(typing, value):
     """LANES times value."""
 
@@ -76,7 +92,8 @@ def load(typing, x, at, count, other):
         numbers = ir.Constant(ir.VectorType(word, LANES), list(range(LANES)))
         mask = builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(n, word)))
         p = builder.gep(p, [i])
-        name = f"llvm.masked.load.v{LANES}{'if'[isinstance(_element(x.dtype), types.Float)]}{8 * _size(context, x.dtype)}.p0"
+        kind = f"{'f' if isinstance(x.dtype, types.Float) else 'i'}{8 * _size(context, x.dtype)}"
+        name = f"llvm.masked.load.v{LANES}{kind}.p0"
         signature = ir.FunctionType(rest.type, [p.type, word, mask.type, rest.type])
         function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
         return builder.call(function, [p, word(_size(context, x.dtype)), mask, rest])
@@ -125,6 +142,22 @@ def turn(typing, y, to, sy, x, at, sx):
 
 
 @intrinsic
+def fetch(typing, x, at):
+    """Ask for x[at] to be in the cache soon; it need not exist."""
+
+    def generate(context, builder, signature, arguments):
+        p, word = builder.gep(*[arguments[0], [arguments[1]]]), ir.IntType(32)
+        name = "llvm.prefetch.p0"
+        function = builder.module.globals.get(name) or ir.Function(
+            builder.module, ir.FunctionType(ir.VoidType(), [p.type, word, word, word]), name
+        )
+        builder.call(function, [p, word(0), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(x, at), generate
+
+
+@intrinsic
 def same(typing, x, y):
     """Whether two pointers are equal."""
 
@@ -148,6 +181,16 @@ def rotated(typing, v, by):
         return _shuffle(builder, arguments[0], arguments[0], order)
 
     return v(v, by), generate
+
+
+@intrinsic
+def evens(typing, a, b):
+    """Lanes 0, 2, 4, ... of a, then of b."""
+
+    def generate(context, builder, signature, arguments):
+        return _shuffle(builder, *arguments, list(range(0, 2 * LANES, 2)))
+
+    return a(a, b), generate
 
 
 @intrinsic

@@ -17,14 +17,27 @@ f. ``max`` and ``min`` are folds like ``sum``; ``maxdim`` and ``mindim`` also sa
 
 import numpy as np
 from numba import types
-from numba.core.cgutils import alloca_once
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
 from . import math as km
 from .contract import JIT, T, U, dim, i8, jit, kernel, u1
 from .lanes import (
-    LANES, bound, convert, first, higher, higher_number, load, lower, lower_number, lowest_bit, match, rotated, splat,
-    truth, unordered,
+    LANES,
+    bound,
+    convert,
+    first,
+    higher,
+    higher_number,
+    load,
+    lower,
+    lower_number,
+    lowest_bit,
+    match,
+    rotated,
+    splat,
+    stack,
+    truth,
+    unordered,
 )  # fmt: skip
 
 CHUNK = 1024  # elements of a row that are added in their own type
@@ -37,21 +50,6 @@ _FAST = {"reassoc", "contract"}
 
 
 # --- helpers: typed accumulators ------------------------------------------------------------------------------------
-
-
-@intrinsic
-def stack(typing, like, count):
-    """A buffer on the stack of ``count`` (a literal) elements of the type of ``like``; call it in the kernel itself."""
-    if not isinstance(count, types.IntegerLiteral):
-        return None
-    pointer = types.CPointer(like)
-
-    def generate(context, builder, signature, arguments):
-        slot = alloca_once(builder, context.get_data_type(like), size=count.literal_value)
-        slot.align = 64
-        return slot
-
-    return pointer(like, count), generate
 
 
 def _wide(v):
@@ -117,7 +115,7 @@ def _across(combine):
 
 
 def _extreme_row(identity, combine):
-    """``row(y, x, w, at, count)``: the extreme of a row; nan is looked for beside, which costs less than to carry it."""
+    """``row(y, x, w, at, count)``: an extreme of a row; nan is looked for beside, cheaper than to carry it."""
     identity, combine = jit(identity), jit(forceinline=True)(combine)
     across = _across(combine)
 
@@ -151,7 +149,7 @@ def _declare(name, fn, reference, doc):
 
 
 def _fold(name, out, identity, prepare, combine, numpy_fold, formula, row=None):
-    """Declare ``name`` and ``name_columns``: fold prepare(y, x) by combine, starting from identity. Its row function."""
+    """Declare ``name`` and ``name_columns``: fold prepare(y, x) by combine, starting from identity."""
     identity = jit(identity)
     prepare = jit(fastmath=_FAST, forceinline=True)(prepare)
     combine = jit(fastmath=_FAST, forceinline=True)(combine)
