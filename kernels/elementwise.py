@@ -3,6 +3,9 @@
 DESIGN
 a. ``add`` is the flat loop, over elements ``[lo, hi)`` of contiguous operands; ``add_strided`` the general one, over
    rows: the innermost dimension is a loop, the others are unravelled from the row number. Both inline the scalar.
+   Strided operands are first brought into a buffer on the stack, PIECE elements of several rows at a time: ``pack``.
+   The engine puts the dimension along which such an operand runs, if there is one, last of the outer ones; a tile of
+   that and of the innermost dimension is then transposed in registers. Loops of the scalar only see unit strides.
 b. LLVM guards a loop by an alias check and falls to scalar code where it fails, hence ``mode``: 0 distinct operands,
    1 and 2 the first or second is one number, 3 and 4 the same in place (y is a).
 c. The tables at the end say everything: name, scalar function, whether the result is bool.
@@ -14,6 +17,46 @@ import numpy as np
 
 from . import math as km
 from .contract import T, U, dim, dims, f8s, jit, kernel, u1
+from .lanes import BLOCK, LANES, evens, load, same, splat, stack, store, turn
+
+PIECE = 4096  # elements of an operand in the stack buffer
+ROOM = PIECE + LANES
+TILE = 128  # columns of a tile that is transposed
+NARROW = 64  # rows up to this length are computed together where the output lies side by side
+
+
+@jit
+def pack(to, x, at, rows, width, step, stride):
+    """to[r * width + c] = x[at + r * step + c * stride]; to has room for LANES more."""
+    if stride == 0:
+        for r in range(rows):
+            v = splat(x[at + r * step])
+            for c in range(r * width, r * width + width, LANES):
+                store(to, c, v)  # what is too much is overwritten by the next row
+    elif rows > 1 and 0 < step < stride:  # x runs along the rows
+        high, wide = rows // BLOCK * BLOCK if step == 1 else 0, width // BLOCK * BLOCK
+        for c in range(0, wide, BLOCK):
+            for r in range(0, high, BLOCK):
+                turn(to, r * width + c, width, x, at + r + c * stride, stride)
+        for c in range(wide, width):
+            for r in range(high):
+                to[r * width + c] = x[at + r + c * stride]
+        for c in range(width):
+            for r in range(high, rows):
+                to[r * width + c] = x[at + r * step + c * stride]
+    else:
+        for r in range(rows):
+            p, q = at + r * step, r * width
+            if stride == 1:
+                for c in range(width):
+                    to[q + c] = x[p + c]
+            elif stride == 2:
+                for c in range(0, width, LANES):  # what is too much is overwritten by the next row
+                    rest = 2 * (width - c) - 1
+                    store(to, q + c, evens(load(x, p + 2 * c, rest, x[p]), load(x, p + 2 * c + LANES, rest - LANES, x[p])))
+            else:
+                for c in range(width):
+                    to[q + c] = x[p + c * stride]
 
 
 def _unary(name, function, reference, to_bool=False):
@@ -32,20 +75,43 @@ def _unary(name, function, reference, to_bool=False):
             y[i] = f(x[i])
 
     def strided(y: U, x: T, k: dim, n: dim, sy: dim, sx: dim, outer: dims, lo, hi):
-        for r in range(lo, hi):
-            oy, ox, t = 0, 0, r
+        packed, out = stack(T(0), ROOM), stack(U(0), PIECE)
+        last = 3 * (k - 1)
+        run, ty, tx = (outer[last], outer[last + 1], outer[last + 2]) if k > 0 else (1, 0, 0)
+        flat = n <= NARROW and sy == 1 and ty == n
+        packs = sx != 1 or same(y, x) or (flat and tx != n)
+        width = min(n, TILE if packs and 0 < tx < sx and run >= BLOCK else PIECE)
+        depth = PIECE // width if packs or sy != 1 else hi
+        r = lo
+        while r < hi:
+            oy, ox, t, j = 0, 0, r, 0
             for d in range(k - 1, -1, -1):
                 q = t // outer[3 * d]
-                j = t - q * outer[3 * d]
+                i = t - q * outer[3 * d]
                 t = q
-                oy += j * outer[3 * d + 1]
-                ox += j * outer[3 * d + 2]
-            if sy == 1 and sx == 1:
-                for i in range(n):
-                    y[oy + i] = f(x[ox + i])
-            else:
-                for i in range(n):
-                    y[oy + i * sy] = f(x[ox + i * sx])
+                oy += i * outer[3 * d + 1]
+                ox += i * outer[3 * d + 2]
+                j = i if d == k - 1 else j
+            rows = min(depth, run - j, hi - r)
+            for c in range(0, n, width):
+                w = min(width, n - c)
+                if packs:
+                    pack(packed, x, ox + c * sx, rows, w, tx, sx)
+                a, at, step = (packed, 0, w) if packs else (x, ox + c, tx)
+                if flat:
+                    for i in range(rows * n):
+                        y[oy + i] = f(a[at + i])
+                else:
+                    for i in range(rows):
+                        if sy == 1:
+                            for e in range(w):
+                                y[oy + i * ty + c + e] = f(a[at + i * step + e])
+                        else:
+                            for e in range(w):
+                                out[e] = f(a[at + i * step + e])
+                            for e in range(w):
+                                y[oy + i * ty + (c + e) * sy] = out[e]
+            r += rows
 
     _declare(name, flat_to if to_bool else flat, strided, reference)
 
@@ -108,30 +174,64 @@ def _binary(name, function, reference, to_bool=False):
             for i in range(lo, hi):
                 y[i] = f(a[i], s)
 
+    @jit
+    def row(y, oy, a, oa, sa, b, ob, sb, n):
+        if sb == 0:
+            s = b[ob]
+            for i in range(n):
+                y[oy + i] = f(a[oa + i], s)
+        elif sa == 0:
+            s = a[oa]
+            for i in range(n):
+                y[oy + i] = f(s, b[ob + i])
+        else:
+            for i in range(n):
+                y[oy + i] = f(a[oa + i], b[ob + i])
+
     def strided(y: U, a: T, b: T, k: dim, n: dim, sy: dim, sa: dim, sb: dim, outer: dims, lo, hi):
-        for r in range(lo, hi):
-            oy, oa, ob, t = 0, 0, 0, r
+        packed_a, packed_b, out = stack(T(0), ROOM), stack(T(0), ROOM), stack(U(0), PIECE)
+        last = 4 * (k - 1)
+        run, ty, ta, tb = (outer[last], outer[last + 1], outer[last + 2], outer[last + 3]) if k > 0 else (1, 0, 0, 0)
+        flat = n <= NARROW and sy == 1 and ty == n
+        packs_a = sa > 1 or same(y, a) or (sa == 0 and sb == 0) or (flat and (ta != n or sa == 0))
+        packs_b = sb > 1 or (flat and (tb != n or sb == 0))
+        turned = ((packs_a and 0 < ta < sa) or (packs_b and 0 < tb < sb)) and run >= BLOCK
+        width = min(n, TILE if turned else PIECE)
+        depth = PIECE // width if packs_a or packs_b or sy != 1 else hi
+        kept_a, kept_b = -1, -1  # where a buffer that serves all rows of the run was filled from
+        r = lo
+        while r < hi:
+            oy, oa, ob, t, j = 0, 0, 0, r, 0
             for d in range(k - 1, -1, -1):
                 q = t // outer[4 * d]
-                j = t - q * outer[4 * d]
+                i = t - q * outer[4 * d]
                 t = q
-                oy += j * outer[4 * d + 1]
-                oa += j * outer[4 * d + 2]
-                ob += j * outer[4 * d + 3]
-            if sy == 1 and sa == 1 and sb == 1:
-                for i in range(n):
-                    y[oy + i] = f(a[oa + i], b[ob + i])
-            elif sy == 1 and sa == 1 and sb == 0:
-                s = b[ob]
-                for i in range(n):
-                    y[oy + i] = f(a[oa + i], s)
-            elif sy == 1 and sa == 0 and sb == 1:
-                s = a[oa]
-                for i in range(n):
-                    y[oy + i] = f(s, b[ob + i])
-            else:
-                for i in range(n):
-                    y[oy + i * sy] = f(a[oa + i * sa], b[ob + i * sb])
+                oy += i * outer[4 * d + 1]
+                oa += i * outer[4 * d + 2]
+                ob += i * outer[4 * d + 3]
+                j = i if d == k - 1 else j
+            rows = min(depth, run - j, hi - r)
+            for c in range(0, n, width):
+                w = min(width, n - c)
+                if packs_a and kept_a != oa + c * sa:
+                    pack(packed_a, a, oa + c * sa, min(depth, run) if ta == 0 else rows, w, ta, sa)
+                    kept_a = oa + c * sa if ta == 0 else -1
+                if packs_b and kept_b != ob + c * sb:
+                    pack(packed_b, b, ob + c * sb, min(depth, run) if tb == 0 else rows, w, tb, sb)
+                    kept_b = ob + c * sb if tb == 0 else -1
+                pa, qa, ra, ia = (packed_a, 0, w, 1) if packs_a else (a, oa + c * sa, ta, sa)
+                pb, qb, rb, ib = (packed_b, 0, w, 1) if packs_b else (b, ob + c * sb, tb, sb)
+                if flat:
+                    row(y, oy, pa, qa, ia, pb, qb, ib, rows * n)
+                else:
+                    for i in range(rows):
+                        if sy == 1:
+                            row(y, oy + i * ty + c, pa, qa + i * ra, ia, pb, qb + i * rb, ib, w)
+                        else:
+                            row(out, 0, pa, qa + i * ra, ia, pb, qb + i * rb, ib, w)
+                            for e in range(w):
+                                y[oy + i * ty + (c + e) * sy] = out[e]
+            r += rows
 
     _declare(name, flat_to if to_bool else flat, strided, reference)
 

@@ -13,7 +13,7 @@ d. Kernels that only move data take any dtype; the caller may pass a same-sized 
 import numpy as np
 
 from .contract import T, dim, i8, kernel, u1
-from .reduce import stack
+from .lanes import stack
 
 TILE = 64  # columns a unit of the kernels that write to repeated places
 BLOCK = 32  # rows of y a unit of transpose

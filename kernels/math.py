@@ -186,6 +186,7 @@ class _Consts(NamedTuple):
     bit0: object
     bit1: object
     to_sign: object  # shift from bit 1 to the sign bit
+    least: object  # exp of it is the last normal power
     softplus: tuple  # as log, for f up to 1
     exp: tuple  # (exp(r) - 1 - r) / r**2
     log: tuple  # (log(1 + f) - 2s) / s**3 in s**2, s = f/(2+f)
@@ -236,6 +237,7 @@ _F32 = _table(
     tiny=2.0**-30, ln2_hi=0.693359375, ln2_lo=-0.00021219444005469057, exp_min=-103.98, exp_max=88.72284,
     expm1_min=-18.0, log1p_big=2.0**26, tanh_max=10.0, sin_max=1e6, erf_max=4.0,
     exp=(0.0013941575, 0.008367097, 0.041666348, 0.16666539, 0.5),
+    least=-87.0,
     softplus=(0.24289843, 0.214306, 0.2861662, 0.39998886, 0.66666675),
     log=(0.2357844, 0.28537548, 0.4000033, 0.6666667),
     tanh=(0.002169958, -0.008209976, 0.021715516, -0.05394988, 0.13333236, -0.3333333),
@@ -257,6 +259,7 @@ _F64 = _table(
         0.16993932205370915, 0.08353985045329922, 0.12102754486984842, 0.13301417492990017, 0.15386524056690717,
         0.1818174572631574, 0.22222223914363629, 0.2857142854883637, 0.400000000001484, 0.6666666666666633,
     ),
+    least=-708.0,
     log=(
         0.14787798052001958, 0.153149390446694, 0.18183526050977825, 0.22222199396976394, 0.28571428733209703,
         0.39999999999463537, 0.6666666666666725,
@@ -328,6 +331,19 @@ def exp(x):
     y = (k.one + (r + _mad(r * r, _poly(r, k.exp), c))) * first * second
     y = k.inf if x > k.exp_max else y
     return k.zero if x < k.exp_min else y
+
+
+@_jit
+def exp_down(x):
+    """e**x for x <= 0; 0 where that is no normal number. At most 1 ulp wrong, and half the work of exp."""
+    k = _consts(x)
+    y = k.least if x < k.least else x
+    t = _mad(y, k.log2e, k.magic)
+    n = t - k.magic
+    r = _mad(n, -k.ln2_lo, _mad(n, -k.ln2_hi, y))
+    power = _float(_shl(_add(_bits(t), k.bias), k.mantissa))
+    y = _mad(_mad(r * r, _poly(r, k.exp), r), power, power)
+    return k.zero if x < k.least else y
 
 
 @_jit

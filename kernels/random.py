@@ -21,7 +21,7 @@ from numba.extending import overload
 
 from . import math as km
 from .contract import JIT, T, dim, f8s, i8, jit, kernel, scalar, u1
-from .reduce import stack
+from .lanes import stack
 
 WORDS = 512  # words in a block
 

@@ -7,47 +7,49 @@ b. A long n is cut into ``blocks`` of ``block`` rows: unit = o * blocks + b redu
    y[unit, :], and a second call with (n = blocks, blocks = 1) reduces those partials in order. A wide inner is cut
    instead by the ``_columns`` twin: unit = o * ceil(inner / TILE) + t reduces the columns [t*TILE, (t+1)*TILE).
    The caller chooses by shape alone, so the bits never depend on the number of threads.
-c. Accuracy. Rows: vector lanes over CHUNK elements, chunks added up in float64. Columns: trees of 8 rows, added up
+c. Accuracy. Rows: 4 vectors over CHUNK elements, chunks added up in float64. Columns: trees of 8 rows, added up
    over a GROUP of rows, then the groups; a narrow inner lays rows side by side in WIDTH lanes, folded in halves.
-d. Only sums and products may be reassociated (``_FAST``): nan and inf survive that. max and min compare integer keys.
-e. A row shorter than a few vectors would leave exp to a scalar loop. ``softmax`` and its relatives therefore take exp
-   of many short rows at once, in the output or packed into a buffer on the stack.
+d. Only sums and products of columns may be reassociated (``_FAST``): nan and inf survive that.
+e. A row that is no multiple of a vector would leave some of its exp to scalar code. ``softmax`` and its relatives
+   therefore take exp of PACK elements of many rows at once, in the output or packed into a buffer on the stack.
+f. ``max`` and ``min`` are folds like ``sum``; ``maxdim`` and ``mindim`` also say where, by a second look at the row.
 """
 
 import numpy as np
 from numba import types
-from numba.core.cgutils import alloca_once
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
 from . import math as km
 from .contract import JIT, T, U, dim, i8, jit, kernel, u1
+from .lanes import (
+    LANES,
+    bound,
+    convert,
+    first,
+    higher,
+    higher_number,
+    load,
+    lower,
+    lower_number,
+    lowest_bit,
+    match,
+    rotated,
+    splat,
+    stack,
+    truth,
+    unordered,
+)  # fmt: skip
 
 CHUNK = 1024  # elements of a row that are added in their own type
 TILE = 512  # columns reduced at a time, and a unit of the _columns kernels
 GROUP = 512  # rows whose sum is added to the total
 WIDTH = 256  # lanes of a narrow column reduction
-PACK = 512  # elements in the stack buffer that packs short rows
-SHORT = 64  # rows shorter than this are taken together
+PACK = 2048  # elements of short rows that are taken together
 
 _FAST = {"reassoc", "contract"}
 
 
 # --- helpers: typed accumulators ------------------------------------------------------------------------------------
-
-
-@intrinsic
-def stack(typing, like, count):
-    """A buffer on the stack of ``count`` (a literal) elements of the type of ``like``; call it in the kernel itself."""
-    if not isinstance(count, types.IntegerLiteral):
-        return None
-    pointer = types.CPointer(like)
-
-    def generate(context, builder, signature, arguments):
-        slot = alloca_once(builder, context.get_data_type(like), size=count.literal_value)
-        slot.align = 64
-        return slot
-
-    return pointer(like, count), generate
 
 
 def _wide(v):
@@ -61,65 +63,84 @@ def _wide_overload(v):
     return lambda v: v
 
 
-@intrinsic
-def _as(typing, y, v):
-    """v converted to the element type of pointer y."""
-
-    def generate(context, builder, signature, arguments):
-        return context.cast(builder, arguments[1], v, y.dtype)
-
-    return y.dtype(y, v), generate
+# --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def _key_of(nan_last):
-    """``key(x)``: x as an integer in the same order, nan above all (or below all), -0 equal to 0.
+def _row_of(identity, term, combine):
+    """``row(y, x, w, at, count)``: term(y, x, w, j, n), Lanes from j on of which n count, combined over a row.
 
-    LLVM makes no vector reduction of a float max that must say what nan does; of an integer max it does.
+    ``y`` gives the type in which CHUNK elements are combined; the result is wide.
     """
 
-    @intrinsic
-    def of_float(typing, x):
-        key = types.int32 if x == types.float32 else types.int64
+    across = _across(combine)
 
-        def generate(context, builder, signature, arguments):
-            word, value = context.get_value_type(key), arguments[0]
-            top = (1 << (key.bitwidth - 1)) - 1
-            bits = builder.bitcast(builder.fadd(value, value.type(0.0)), word)  # -0 + 0 = 0
-            flip = builder.and_(builder.ashr(bits, word(key.bitwidth - 1)), word(top))
-            isnan = builder.fcmp_unordered("uno", value, value)
-            return builder.select(isnan, word(top if nan_last else -top - 1), builder.xor(bits, flip))
+    @jit
+    def row(y, x, w, at, count):
+        total = _wide(identity(y))
+        for start in range(at, at + count, CHUNK):
+            stop = start + CHUNK if start + CHUNK < at + count else at + count
+            a = splat(identity(y))
+            j = start
+            if j + 4 * LANES <= stop:
+                b = c = d = a
+                while j + 4 * LANES <= stop:
+                    a = combine(a, term(y, x, w, j, LANES))
+                    b = combine(b, term(y, x, w, j + LANES, LANES))
+                    c = combine(c, term(y, x, w, j + 2 * LANES, LANES))
+                    d = combine(d, term(y, x, w, j + 3 * LANES, LANES))
+                    j += 4 * LANES
+                a = combine(combine(a, b), combine(c, d))
+            while j + LANES <= stop:
+                a = combine(a, term(y, x, w, j, LANES))
+                j += LANES
+            if j < stop:
+                a = combine(a, term(y, x, w, j, stop - j))
+            total = combine(total, _wide(across(a)))
+        return total
 
-        return (key(x), generate) if isinstance(x, types.Float) else None
-
-    def key(x):
-        pass
-
-    @overload(key, jit_options=JIT)
-    def key_overload(x):
-        if isinstance(x, types.Float):
-            return lambda x: of_float(x)
-        return (lambda x: np.uint8(x)) if x == types.boolean else (lambda x: x)
-
-    return key
-
-
-_high_key, _low_key = _key_of(True), _key_of(False)
-
-
-@intrinsic
-def _from_key(typing, like, key):
-    """The float of the type of ``like`` whose ``_high_key`` is key."""
-
-    def generate(context, builder, signature, arguments):
-        bits = arguments[1]
-        flip = builder.ashr(bits, bits.type(key.bitwidth - 1))
-        flip = builder.and_(flip, bits.type((1 << (key.bitwidth - 1)) - 1))
-        return builder.bitcast(builder.xor(bits, flip), context.get_value_type(like))
-
-    return like(like, key), generate
+    return row
 
 
-# --- sum, sum of squares, prod, all, any ----------------------------------------------------------------------------
+def _across(combine):
+    """``across(a)``: the lanes of a combined, in halves."""
+
+    @jit(forceinline=True)
+    def across(a):
+        a = combine(a, rotated(a, 8))
+        a = combine(a, rotated(a, 4))
+        a = combine(a, rotated(a, 2))
+        return first(combine(a, rotated(a, 1)))
+
+    return across
+
+
+def _extreme_row(identity, combine):
+    """``row(y, x, w, at, count)``: an extreme of a row; nan is looked for beside, cheaper than to carry it."""
+    identity, combine = jit(identity), jit(forceinline=True)(combine)
+    across = _across(combine)
+
+    @jit
+    def row(y, x, w, at, count):
+        a = b = c = d = splat(identity(x))
+        odd, j, stop = 0, at, at + count
+        while j + 4 * LANES <= stop:
+            p, q = load(x, j, LANES, identity(x)), load(x, j + LANES, LANES, identity(x))
+            r, s = load(x, j + 2 * LANES, LANES, identity(x)), load(x, j + 3 * LANES, LANES, identity(x))
+            a, b, c, d = combine(a, p), combine(b, q), combine(c, r), combine(d, s)
+            odd |= unordered(p, q) | unordered(r, s)
+            j += 4 * LANES
+        a = combine(combine(a, b), combine(c, d))
+        while j < stop:
+            p = load(x, j, stop - j, identity(x))
+            a = combine(a, p)
+            odd |= unordered(p, p)
+            j += LANES
+        return across(a) if odd == 0 else convert(x, np.nan)
+
+    return row
+
+
+# --- sum, sum of squares, prod, all, any, max, min --------------------------------------------------------------------
 
 
 def _declare(name, fn, reference, doc):
@@ -127,27 +148,19 @@ def _declare(name, fn, reference, doc):
     kernel(fn, name=name, fastmath=_FAST).reference(reference)
 
 
-def _fold(name, out, identity, prepare, combine, numpy_fold, formula):
-    """Declare ``name`` and ``name_columns``: fold prepare(x) by combine, starting from identity."""
+def _fold(name, out, identity, prepare, combine, numpy_fold, formula, row=None):
+    """Declare ``name`` and ``name_columns``: fold prepare(y, x) by combine, starting from identity."""
+    identity = jit(identity)
     prepare = jit(fastmath=_FAST, forceinline=True)(prepare)
     combine = jit(fastmath=_FAST, forceinline=True)(combine)
-
-    @jit(fastmath=_FAST)
-    def row(y, x, at, count):
-        total = _wide(_as(y, identity))
-        for start in range(0, count, CHUNK):
-            stop = start + CHUNK if start + CHUNK < count else count
-            part = _as(y, identity)
-            for j in range(at + start, at + stop):
-                part = combine(part, prepare(y, x[j]))
-            total = combine(total, _wide(part))
-        return total
+    term = jit(forceinline=True)(lambda y, x, w, j, n: prepare(y, load(x, j, n, identity(x))))
+    row = row or _row_of(identity, term, combine)
 
     @jit(fastmath=_FAST)
     def tree(y, x, at, rows, stride, width):
         # y[:width] = fold over rows of x[at + row * stride + column], eight rows at once
         for c in range(width):
-            y[c] = _as(y, identity)
+            y[c] = identity(y)
         first = rows % 8
         for j in range(first):
             a = at + j * stride
@@ -171,7 +184,7 @@ def _fold(name, out, identity, prepare, combine, numpy_fold, formula):
         while width == inner and 2 * m * inner <= WIDTH and 2 * m <= rows:
             m *= 2
         for c in range(width):
-            y[to + c] = _as(y, identity)
+            y[to + c] = identity(y)
         for start in range(0, rows, GROUP * m):
             count = GROUP * m if start + GROUP * m < rows else rows - start
             tree(lanes, x, at + start * inner, count // m, m * inner, m * width)
@@ -187,21 +200,24 @@ def _fold(name, out, identity, prepare, combine, numpy_fold, formula):
                 y[to + c] = combine(y[to + c], lanes[c])
 
     def blocks_kernel(y: out, x: T, n: dim, inner: dim, block: dim, blocks: dim, lo, hi):
-        lanes = stack(_as(y, identity), TILE)
+        lanes = stack(identity(y), TILE)
+        o, b = lo // blocks, lo % blocks
         for unit in range(lo, hi):
-            o = unit // blocks
-            first = (unit - o * blocks) * block
+            first = b * block
             rows = block if first + block < n else n - first
             at = (o * n + first) * inner
             if inner == 1:
-                y[unit] = _as(y, row(y, x, at, rows))
+                y[unit] = convert(y, row(y, x, 0, at, rows))
             else:
                 for start in range(0, inner, TILE):
                     width = TILE if start + TILE < inner else inner - start
                     columns(y, unit * inner + start, lanes, x, at + start, rows, inner, width)
+            b += 1
+            if b == blocks:  # a division would take as long as a short row
+                o, b = o + 1, 0
 
     def columns_kernel(y: out, x: T, n: dim, inner: dim, lo, hi):
-        lanes = stack(_as(y, identity), TILE)
+        lanes = stack(identity(y), TILE)
         tiles = (inner + TILE - 1) // TILE
         for unit in range(lo, hi):
             o = unit // tiles
@@ -224,101 +240,127 @@ def _fold(name, out, identity, prepare, combine, numpy_fold, formula):
     _declare(name, blocks_kernel, blocks_reference, f"y = {formula} over blocks of n: {where}")
     where = "y (outer, inner), x (outer, n, inner); unit = o * ceil(inner / TILE) + tile of columns."
     _declare(f"{name}_columns", columns_kernel, columns_reference, f"y = {formula} over n: {where}")
+    return row
 
 
 def _wide64(x):
     return x.astype(np.float64 if x.dtype.kind == "f" else np.int64)
 
 
+_zero, _one = (lambda like: convert(like, 0)), (lambda like: convert(like, 1))
+_least, _most = (lambda like: bound(like, 0)), (lambda like: bound(like, 1))
+
+
+def _add(a, b):
+    return a + b
+
+
 # name, output, identity, what enters (y gives the type), how two combine, NumPy over axis 0, formula
-_fold("sum", U, 0, lambda y, v: _as(y, v), lambda a, b: a + b, lambda x: _wide64(x).sum(0), "sum(x)")
-_fold("prod", U, 1, lambda y, v: _as(y, v), lambda a, b: a * b, lambda x: _wide64(x).prod(0), "prod(x)")
+_sum_row = _fold("sum", U, _zero, lambda y, v: convert(y, v), _add, lambda x: _wide64(x).sum(0), "sum(x)")
+_fold("prod", U, _one, lambda y, v: convert(y, v), lambda a, b: a * b, lambda x: _wide64(x).prod(0), "prod(x)")
 _fold(
     "sum_squares",
     U,
-    0,
-    lambda y, v: _as(y, v) * _as(y, v),
-    lambda a, b: a + b,
+    _zero,
+    lambda y, v: convert(y, v) * convert(y, v),
+    _add,
     lambda x: (_wide64(x) ** 2).sum(0),
     "sum(x * x)",
 )
-_fold(
-    "all", u1, 1, lambda y, v: _as(y, v != type(v)(0)), lambda a, b: type(a)(a & b), lambda x: x.all(0), "all(x != 0)"
-)
-_fold(
-    "any", u1, 0, lambda y, v: _as(y, v != type(v)(0)), lambda a, b: type(a)(a | b), lambda x: x.any(0), "any(x != 0)"
-)
+_fold("all", u1, _one, lambda y, v: truth(y, v), lambda a, b: lower(a, b), lambda x: x.all(0), "all(x != 0)")
+_fold("any", u1, _zero, lambda y, v: truth(y, v), lambda a, b: higher(a, b), lambda x: x.any(0), "any(x != 0)")
+_max_row = _extreme_row(_least, lambda a, b: higher_number(a, b))
+_min_row = _extreme_row(_most, lambda a, b: lower_number(a, b))
+_fold("max", T, _least, lambda y, v: v, lambda a, b: higher(a, b), lambda x: x.max(0), "max(x)", _max_row)
+_fold("min", T, _most, lambda y, v: v, lambda a, b: lower(a, b), lambda x: x.min(0), "min(x)", _min_row)
 
 
-# --- max and min ----------------------------------------------------------------------------------------------------
+# --- max and min with their positions ---------------------------------------------------------------------------------
 
 
-def _extreme(name, word, key, better, numpy_arg):
+def _extreme(name, word, row, sign, numpy_arg):
     """Declare ``name`` and ``name_columns``: value and index of the first extreme; the first nan wins."""
-    better = jit(forceinline=True)(better)
+    before = jit(forceinline=True)(sign)  # whether a comes before b; one may be nan
+    better = jit(forceinline=True)(lambda a, b: before(a, b) | ((a != a) & (b == b)))
 
     @jit
-    def row(x, at, count):
+    def place(x, at, count):
         """Position of the first extreme of x[at : at + count]."""
-        best, k = key(x[at]), 0
-        if count < SHORT:
-            for j in range(1, count):
-                v = key(x[at + j])
-                take = better(v, best)
-                best, k = (v if take else best), (j if take else k)
-            return k
-        for j in range(at + 1, at + count):
-            v = key(x[j])
-            best = v if better(v, best) else best
-        for start in range(at, at + count, 128):  # 128 at once whether it is here, then where
-            stop = start + 128 if start + 128 < at + count else at + count
-            found = False
-            for j in range(start, stop):
-                found |= key(x[j]) == best
-            if found:
-                k = start
-                while key(x[k]) != best:
-                    k += 1
-                return k - at
+        best = row(x, x, 0, at, count)
+        for j in range(0, count, LANES):
+            bits = match(load(x, at + j, count - j, best), best)
+            if bits != 0:
+                return j + lowest_bit(bits)
         return 0
 
     @jit
-    def columns(y, index, to, x, at, first, rows, stride, width):
-        for c in range(width):
-            y[to + c] = x[at + c]
-            index[to + c] = first
-        for j in range(1, rows):
-            a = at + j * stride
+    def columns(y, index, to, best, where, x, at, first, rows, stride, width):
+        """y[to : to + width], index = first extremes of rows of x[at + row * stride + column], ``first`` + row."""
+        for start in range(0, rows, GROUP):
+            stop = start + GROUP if start + GROUP < rows else rows
             for c in range(width):
-                take = better(key(x[a + c]), key(y[to + c]))
-                y[to + c] = x[a + c] if take else y[to + c]
-                index[to + c] = first + j if take else index[to + c]
+                best[c], where[c] = x[at + start * stride + c], 0
+            whole = start + (stop - start) // 4 * 4
+            for j in range(start, whole, 4):
+                a, k = at + j * stride, np.int32(j - start)
+                for c in range(width):
+                    b, i = best[c], where[c]
+                    v = x[a + c]
+                    take = better(v, b)
+                    b, i = (v if take else b), (k if take else i)
+                    v = x[a + stride + c]
+                    take = better(v, b)
+                    b, i = (v if take else b), (np.int32(k + 1) if take else i)
+                    v = x[a + 2 * stride + c]
+                    take = better(v, b)
+                    b, i = (v if take else b), (np.int32(k + 2) if take else i)
+                    v = x[a + 3 * stride + c]
+                    take = better(v, b)
+                    best[c], where[c] = (v if take else b), (np.int32(k + 3) if take else i)
+            for j in range(whole, stop):
+                a, k = at + j * stride, np.int32(j - start)
+                for c in range(width):
+                    v = x[a + c]
+                    take = better(v, best[c])
+                    best[c], where[c] = (v if take else best[c]), (k if take else where[c])
+            for c in range(width):
+                take = start == 0 or better(best[c], y[to + c])
+                if take:
+                    y[to + c], index[to + c] = best[c], first + start + where[c]
 
     def blocks_kernel(
         y: T, index: i8, x: T, index_in: i8, n: dim, inner: dim, block: dim, blocks: dim, has_index: dim, lo, hi
     ):
+        best, where = stack(bound(x, 0), TILE), stack(np.int32(0), TILE)
+        o, b = lo // blocks, lo % blocks
         for unit in range(lo, hi):
-            o = unit // blocks
-            first = (unit - o * blocks) * block
+            first = b * block
             rows = block if first + block < n else n - first
             at = (o * n + first) * inner
             if inner == 1:
-                k = row(x, at, rows)
+                k = place(x, at, rows)
                 y[unit] = x[at + k]
                 index[unit] = first + k
             else:
-                columns(y, index, unit * inner, x, at, first, rows, inner, inner)
+                for start in range(0, inner, TILE):
+                    width = TILE if start + TILE < inner else inner - start
+                    to = unit * inner + start
+                    columns(y, index, to, best, where, x, at + start, first, rows, inner, width)
             if has_index != 0:
                 for c in range(inner):
                     index[unit * inner + c] = index_in[(o * n + index[unit * inner + c]) * inner + c]
+            b += 1
+            if b == blocks:
+                o, b = o + 1, 0
 
     def columns_kernel(y: T, index: i8, x: T, n: dim, inner: dim, lo, hi):
+        best, where = stack(bound(x, 0), TILE), stack(np.int32(0), TILE)
         tiles = (inner + TILE - 1) // TILE
         for unit in range(lo, hi):
             o = unit // tiles
             first = (unit - o * tiles) * TILE
             width = TILE if first + TILE < inner else inner - first
-            columns(y, index, o * inner + first, x, o * n * inner + first, 0, n, inner, width)
+            columns(y, index, o * inner + first, best, where, x, o * n * inner + first, 0, n, inner, width)
 
     def blocks_reference(y, index, x, index_in, n, inner, block, blocks, has_index):
         x, y, index = x.reshape(-1, n, inner), y.reshape(-1, blocks, inner), index.reshape(-1, blocks, inner)
@@ -337,69 +379,56 @@ def _extreme(name, word, key, better, numpy_arg):
     _declare(f"{name}_columns", columns_kernel, columns_reference, f"y, index = {word} over n >= 1: {where}")
 
 
-_extreme("maxdim", "max", _high_key, lambda v, best: v > best, np.argmax)
-_extreme("mindim", "min", _low_key, lambda v, best: v < best, np.argmin)
+_extreme("maxdim", "max", _max_row, lambda a, b: a > b, np.argmax)
+_extreme("mindim", "min", _min_row, lambda a, b: a < b, np.argmin)
 
 
 # --- softmax, log_softmax, logsumexp --------------------------------------------------------------------------------
 # m = max of the row. All terms are -inf: m = -inf and x - m = nan. A term is +inf: x - m has a nan, hence the sum too.
 
 
+_dot_term = jit(lambda y, x, w, j, n: load(x, j, n, convert(x, 0)) * load(w, j, n, convert(w, 0)))
+_dot_row = _row_of(jit(_zero), _dot_term, jit(_add))
+
+
 @jit
 def _row_max(x, at, n):
-    if n < SHORT:
-        m = _as(x, -np.inf)
-        for j in range(at, at + n):  # a nan may be lost here: exp(nan) brings it back
-            m = x[j] if x[j] > m else m
-        return m
-    best = _high_key(x[at])
-    for j in range(at + 1, at + n):
-        v = _high_key(x[j])
-        best = v if v > best else best
-    return _from_key(x[at], best)
+    return _max_row(x, x, 0, at, n)
 
 
-def _row_sum_of(term):
-    """``f(x, w, at, n)``: sum of term(x, w, j) over at <= j < at + n, in chunks as ``sum``."""
-
-    @jit(fastmath=_FAST)
-    def total_of(x, w, at, n):
-        total = np.float64(0)
-        for start in range(0, n, CHUNK):
-            stop = start + CHUNK if start + CHUNK < n else n
-            part = _as(x, 0)
-            for j in range(at + start, at + stop):
-                part += term(x, w, j)
-            total += np.float64(part)
-        return _as(x, total)
-
-    return total_of
+@jit
+def _row_sum(x, at, n):
+    return convert(x, _sum_row(x, x, 0, at, n))
 
 
-_row_sum = _row_sum_of(jit(lambda x, _, j: x[j]))
-_row_dot = _row_sum_of(jit(fastmath=_FAST)(lambda x, w, j: x[j] * w[j]))
-_row_sum_exp = _row_sum_of(jit(lambda x, m, j: km.exp(x[j] - m)))
+@jit
+def _row_sum_exp(e, x, m, at, n):
+    """sum(exp(x - m)) of a row longer than PACK."""
+    total = np.float64(0)
+    for start in range(at, at + n, PACK):
+        count = PACK if start + PACK < at + n else at + n - start
+        for j in range(count):
+            e[j] = km.exp_down(x[start + j] - m)
+        total += np.float64(_row_sum(e, 0, count))
+    return convert(x, total)
 
 
 @kernel
 def softmax(y: T, x: T, n: dim, lo, hi):
     """y = exp(x - max) / sum(exp(x - max)) over rows; y, x (N, n); unit = row."""
-    if n < SHORT:
-        for r in range(lo, hi):
+    step = PACK // n if 0 < n < PACK else 1
+    for start in range(lo, hi, step):
+        stop = start + step if start + step < hi else hi
+        for r in range(start, stop):
             m = _row_max(x, r * n, n)
             for j in range(r * n, r * n + n):
                 y[j] = x[j] - m
-        for j in range(lo * n, hi * n):
-            y[j] = km.exp(y[j])
-    else:
-        for r in range(lo, hi):
-            m = _row_max(x, r * n, n)
+        for j in range(start * n, stop * n):
+            y[j] = km.exp_down(y[j])
+        for r in range(start, stop):
+            scale = T(1) / _row_sum(y, r * n, n)
             for j in range(r * n, r * n + n):
-                y[j] = km.exp(x[j] - m)
-    for r in range(lo, hi):
-        scale = T(1) / _row_sum(y, 0, r * n, n)
-        for j in range(r * n, r * n + n):
-            y[j] = y[j] * scale
+                y[j] = y[j] * scale
 
 
 @softmax.reference
@@ -414,20 +443,20 @@ def log_softmax(y: T, x: T, n: dim, lo, hi):
     """y = x - max - log(sum(exp(x - max))) over rows; y, x (N, n); unit = row."""
     e = stack(T(0), PACK)
     logs = stack(T(0), PACK)
-    step = PACK // n if 0 < n < SHORT else 1
+    step = PACK // n if 0 < n < PACK else 1
     for start in range(lo, hi, step):
         stop = start + step if start + step < hi else hi
         for r in range(start, stop):
             m = _row_max(x, r * n, n)
             for j in range(r * n, r * n + n):
                 y[j] = x[j] - m
-        if n < SHORT:
+        if n <= PACK:
             for j in range((stop - start) * n):
-                e[j] = km.exp(y[start * n + j])
+                e[j] = km.exp_down(y[start * n + j])
             for r in range(stop - start):
-                logs[r] = _row_sum(e, 0, r * n, n)
+                logs[r] = _row_sum(e, r * n, n)
         else:
-            logs[0] = _row_sum_exp(y, T(0), start * n, n)
+            logs[0] = _row_sum_exp(e, y, T(0), start * n, n)
         for r in range(stop - start):
             logs[r] = km.log(logs[r])
         for r in range(start, stop):
@@ -445,28 +474,28 @@ def _log_softmax(y, x, n):
 
 @kernel
 def logsumexp(y: T, x: T, n: dim, lo, hi):
-    """y = max + log(sum(exp(x - max))) over rows; y (N,), x (N, n); unit = row. max = +-inf is the result itself."""
+    """y = max + log(sum(exp(x - max))) over rows; y (N,), x (N, n); unit = row. An infinite max is the result."""
     e = stack(T(0), PACK)
     top = stack(T(0), PACK)
-    step = PACK // n if 0 < n < SHORT else 1
+    step = PACK // n if 0 < n < PACK else 1
     for start in range(lo, hi, step):
         stop = start + step if start + step < hi else hi
         for r in range(start, stop):
             m = _row_max(x, r * n, n)
-            m = T(0) if (m == T(np.inf)) | (m == T(-np.inf)) else m  # then exp(x) itself says -inf, inf or nan
             top[r - start] = m
-            if n < SHORT:
+            m = T(0) if m == T(-np.inf) else m
+            if n <= PACK:
                 for j in range(n):
                     e[(r - start) * n + j] = x[r * n + j] - m
             else:
-                y[r] = _row_sum_exp(x, m, r * n, n)
-        if n < SHORT:
+                y[r] = _row_sum_exp(e, x, m, r * n, n)
+        if n <= PACK:
             for j in range((stop - start) * n):
-                e[j] = km.exp(e[j])
+                e[j] = km.exp_down(e[j])
             for r in range(start, stop):
-                y[r] = _row_sum(e, 0, (r - start) * n, n)
+                y[r] = _row_sum(e, (r - start) * n, n)
         for r in range(start, stop):
-            y[r] = km.log(y[r]) + top[r - start]
+            y[r] = top[r - start] if top[r - start] == T(np.inf) else km.log(y[r]) + top[r - start]
 
 
 @logsumexp.reference
@@ -477,11 +506,11 @@ def _logsumexp(y, x, n):
     y[:] = (np.log(np.exp(x - m).sum(1, keepdims=True)) + m)[:, 0]
 
 
-@kernel(fastmath=_FAST)
+@kernel
 def dsoftmax(dx: T, dy: T, y: T, n: dim, lo, hi):
     """dx = y * (dy - sum(dy * y)) over rows; all (N, n); unit = row."""
     for r in range(lo, hi):
-        s = _row_dot(dy, y, r * n, n)
+        s = convert(y, _dot_row(dx, dy, y, r * n, n))
         for j in range(r * n, r * n + n):
             dx[j] = y[j] * (dy[j] - s)
 
@@ -495,18 +524,15 @@ def _dsoftmax(dx, dy, y, n):
 @kernel
 def dlog_softmax(dx: T, dy: T, y: T, n: dim, lo, hi):
     """dx = dy - exp(y) * sum(dy) over rows; all (N, n); unit = row."""
-    if n < SHORT:
-        for j in range(lo * n, hi * n):
-            dx[j] = km.exp(y[j])
-        for r in range(lo, hi):
-            s = _row_sum(dy, 0, r * n, n)
+    step = PACK // n if 0 < n < PACK else 1
+    for start in range(lo, hi, step):
+        stop = start + step if start + step < hi else hi
+        for j in range(start * n, stop * n):
+            dx[j] = km.exp_down(y[j])
+        for r in range(start, stop):
+            s = _row_sum(dy, r * n, n)
             for j in range(r * n, r * n + n):
                 dx[j] = dy[j] - dx[j] * s
-    else:
-        for r in range(lo, hi):
-            s = _row_sum(dy, 0, r * n, n)
-            for j in range(r * n, r * n + n):
-                dx[j] = dy[j] - km.exp(y[j]) * s
 
 
 @dlog_softmax.reference
@@ -518,43 +544,47 @@ def _dlog_softmax(dx, dy, y, n):
 # --- running sums and products --------------------------------------------------------------------------------------
 
 
-@kernel
-def cumsum(y: U, x: T, n: dim, inner: dim, lo, hi):
-    """y[o, j, c] = sum(x[o, :j+1, c]); y, x (outer, n, inner); unit = o. Floats are added up in float64."""
-    total = stack(_wide(U(0)), TILE)
-    for o in range(lo, hi):
-        for first in range(0, inner, TILE):
-            width = TILE if first + TILE < inner else inner - first
-            for c in range(width):
-                total[c] = 0
-            for j in range(n):
-                at = (o * n + j) * inner + first
-                for c in range(width):
-                    total[c] += _wide(U(x[at + c]))
-                    y[at + c] = U(total[c])
+def _running(name, word, identity, combine, numpy_running):
+    """Declare ``name``: the results of all elements up to each one. Floats are combined in float64."""
+    combine = jit(forceinline=True)(combine)
+
+    def running(y: U, x: T, n: dim, inner: dim, lo, hi):
+        total = stack(_wide(U(0)), TILE)
+        if inner == 1:
+            last = lo + (hi - lo) // 4 * 4
+            for o in range(lo, last, 4):  # rows are independent, the elements of one are not
+                ta = tb = tc = td = _wide(U(identity))
+                a = o * n
+                for j in range(a, a + n):
+                    ta = combine(ta, _wide(U(x[j])))
+                    tb = combine(tb, _wide(U(x[j + n])))
+                    tc = combine(tc, _wide(U(x[j + 2 * n])))
+                    td = combine(td, _wide(U(x[j + 3 * n])))
+                    y[j], y[j + n], y[j + 2 * n], y[j + 3 * n] = U(ta), U(tb), U(tc), U(td)
+            for o in range(last, hi):
+                ta = _wide(U(identity))
+                for j in range(o * n, o * n + n):
+                    ta = combine(ta, _wide(U(x[j])))
+                    y[j] = U(ta)
+        else:
+            for o in range(lo, hi):
+                for first in range(0, inner, TILE):
+                    width = TILE if first + TILE < inner else inner - first
+                    for c in range(width):
+                        total[c] = identity
+                    for j in range(n):
+                        at = (o * n + j) * inner + first
+                        for c in range(width):
+                            total[c] = combine(total[c], _wide(U(x[at + c])))
+                            y[at + c] = U(total[c])
+
+    def reference(y, x, n, inner):
+        y.reshape(-1, n, inner)[:] = numpy_running(_wide64(x).reshape(-1, n, inner), 1)
+
+    doc = f"y[o, j, c] = {word}(x[o, :j+1, c]); y, x (outer, n, inner); unit = o. Floats are combined in float64."
+    running.__module__, running.__doc__ = __name__, doc
+    kernel(running, name=name).reference(reference)
 
 
-@cumsum.reference
-def _cumsum(y, x, n, inner):
-    y.reshape(-1, n, inner)[:] = _wide64(x).reshape(-1, n, inner).cumsum(1)
-
-
-@kernel
-def cumprod(y: U, x: T, n: dim, inner: dim, lo, hi):
-    """y[o, j, c] = prod(x[o, :j+1, c]); y, x (outer, n, inner); unit = o. Floats are multiplied up in float64."""
-    total = stack(_wide(U(0)), TILE)
-    for o in range(lo, hi):
-        for first in range(0, inner, TILE):
-            width = TILE if first + TILE < inner else inner - first
-            for c in range(width):
-                total[c] = 1
-            for j in range(n):
-                at = (o * n + j) * inner + first
-                for c in range(width):
-                    total[c] *= _wide(U(x[at + c]))
-                    y[at + c] = U(total[c])
-
-
-@cumprod.reference
-def _cumprod(y, x, n, inner):
-    y.reshape(-1, n, inner)[:] = _wide64(x).reshape(-1, n, inner).cumprod(1)
+_running("cumsum", "sum", 0, _add, np.cumsum)
+_running("cumprod", "prod", 1, lambda a, b: a * b, np.cumprod)

@@ -226,41 +226,57 @@ cdef int parse_shape(object sizes, Py_ssize_t *shape) except -1:
 
 
 cdef int plan(int nop, PyObject **ops, int ndim, Py_ssize_t *shape, Py_ssize_t *dims) except -1:
-    """Collapse dimensions and write the ``dims`` of a strided kernel (operand 0 is the output); the units.
+    """Order and collapse dimensions, write the ``dims`` of a strided kernel (operand 0 is the output); the units.
 
-    dims = [k, n, inner stride of each operand, then for each of k outer dimensions: size, stride of each operand].
+    dims = [k, n, inner stride of each operand, then for each of k outer dimensions: size, stride of each operand]. The
+    output's strides descend; but the last outer dimension is the one along which an input runs that is transposed.
     """
     cdef Py_ssize_t size[8]
     cdef Py_ssize_t stride[8][4]  # of at most four operands
-    cdef int d, o, m = 0, skip
-    cdef Py_ssize_t s, units = 1
+    cdef int d, e, o, count = 0, m = 0, skip
+    cdef Py_ssize_t units = 1
     cdef bint merge
     for d in range(ndim):
         if shape[d] == 1:
             continue
-        size[m] = shape[d]
+        size[count] = shape[d]
         for o in range(nop):
             skip = ndim - (<Tensor>ops[o]).nd
             if d < skip or (<Tensor>ops[o]).shape_[d - skip] == 1:
-                stride[m][o] = 0
+                stride[count][o] = 0
             else:
-                stride[m][o] = (<Tensor>ops[o]).stride_[d - skip]
+                stride[count][o] = (<Tensor>ops[o]).stride_[d - skip]
+        e = count
+        while e > 0 and stride[e - 1][0] < stride[e][0]:
+            swap(nop, size, stride, e - 1, e)
+            e -= 1
+        count += 1
+    for d in range(count):
         merge = m > 0
         if merge:
             for o in range(nop):
-                if stride[m - 1][o] != stride[m][o] * size[m]:
+                if stride[m - 1][o] != stride[d][o] * size[d]:
                     merge = False
         if merge:
-            size[m - 1] *= size[m]
-            for o in range(nop):
-                stride[m - 1][o] = stride[m][o]
+            size[m - 1] *= size[d]
+            stride[m - 1] = stride[d]
         else:
+            size[m], stride[m] = size[d], stride[d]
             m += 1
     if m == 0:
         size[0] = 1
         for o in range(nop):
             stride[0][o] = 1
         m = 1
+    for o in range(1, nop):
+        e = -1
+        for d in range(m - 1):
+            if 0 < stride[d][o] < stride[m - 1 if e < 0 else e][o]:
+                e = d
+        if e >= 0:
+            for d in range(e, m - 2):
+                swap(nop, size, stride, d, d + 1)
+            break
     dims[0] = m - 1
     dims[1] = size[m - 1]
     for o in range(nop):
@@ -271,6 +287,14 @@ cdef int plan(int nop, PyObject **ops, int ndim, Py_ssize_t *shape, Py_ssize_t *
         for o in range(nop):
             dims[3 + nop + d * (nop + 1) + o] = stride[d][o]
     return units
+
+
+cdef void swap(int nop, Py_ssize_t *size, Py_ssize_t[4] *stride, int d, int e) noexcept:
+    """Exchange two dimensions of a plan."""
+    cdef int o
+    size[d], size[e] = size[e], size[d]
+    for o in range(nop):
+        stride[d][o], stride[e][o] = stride[e][o], stride[d][o]
 
 
 cdef int broadcast(Tensor a, Tensor b, Py_ssize_t *shape) except -1:
@@ -337,6 +361,26 @@ cdef Tensor to_contiguous(Tensor x):
     cdef Tensor y = new_like(x, x.dt)
     copy_memory(y, x)
     return y
+
+
+cdef Tensor in_order(Tensor x):
+    """x itself if it is small or its memory is walked forwards, else (it is transposed) a contiguous copy; not recorded.
+
+    Tiles of two inputs and an output lie too far apart for memory beyond the second cache, which wants long runs: first
+    a blocked copy and then a flat loop takes half the time there.
+    """
+    cdef int i
+    cdef Py_ssize_t last = 0
+    cdef bint turned = False
+    if x.contiguous or x.count * ITEMSIZE[x.dt] < 1 << 20:
+        return x
+    for i in range(x.nd - 1, -1, -1):
+        if x.shape_[i] > 1:
+            if x.stride_[i] == 0:
+                return x
+            turned = turned or x.stride_[i] < last
+            last = x.stride_[i]
+    return to_contiguous(x) if turned else x
 
 
 cdef Tensor full(int dt, int ndim, Py_ssize_t *shape, object value):
@@ -616,7 +660,7 @@ cdef Tensor apply_unary(Op op, Tensor x):
 
 cdef Tensor apply_binary(Op op, Tensor a, Tensor b):
     cdef int dt = a.dt
-    cdef Tensor y
+    cdef Tensor y, p, q
     cdef void *bufs[3]
     cdef Py_ssize_t[64] dims
     cdef Py_ssize_t[8] shape
@@ -640,6 +684,7 @@ cdef Tensor apply_binary(Op op, Tensor a, Tensor b):
             mode = 2
         elif a.count == 1 and a.nd <= b.nd:
             mode = 1
+    p, q = a, b
     if mode >= 0:
         y = new_like(b if mode == 1 else a, to)
         k, units, dims[0] = (op.flat if CATEGORY[dt] == 2 else op.int_flat), y.count, mode
@@ -647,11 +692,12 @@ cdef Tensor apply_binary(Op op, Tensor a, Tensor b):
         ndim = broadcast(a, b, shape)
         y = new_tensor(to, ndim, shape)
         k = op.strided if CATEGORY[dt] == 2 else op.int_strided
-        operands[0], operands[1], operands[2] = <PyObject *>y, <PyObject *>a, <PyObject *>b
+        p, q = in_order(a), in_order(b)
+        operands[0], operands[1], operands[2] = <PyObject *>y, <PyObject *>p, <PyObject *>q
         units = plan(3, operands, ndim, shape, dims) if y.count else 0
     if op.int_flat is not op.flat and CATEGORY[dt] != 2:
         check_integers(op, b)
-    bufs[0], bufs[1], bufs[2] = y.ptr, a.ptr, b.ptr
+    bufs[0], bufs[1], bufs[2] = y.ptr, p.ptr, q.ptr
     launch(k.find(dt, to), bufs, dims, NULL, units, y.count * k.cost)
     if mg_grad_off == 0 and op.rules:
         ga, gb = needs_grad(a), needs_grad(b)

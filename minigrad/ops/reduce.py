@@ -162,6 +162,7 @@ class _Extreme:
 
 
 _MAX, _MIN = _Extreme("maxdim"), _Extreme("mindim")
+_MAX_VALUES, _MIN_VALUES = _Fold("max", None, 0.1, converts=False), _Fold("min", None, 0.1, converts=False)
 
 
 def _check(input, name, floating=False):
@@ -374,7 +375,7 @@ def _check_nonempty(input, dim, name):
             raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
 
 
-def _extreme_values(op, extreme, name, input, dim, keepdim):
+def _extreme_values(op, fold, name, input, dim, keepdim):
     if (dim is None or dim == () or dim == []) and input.numel() == 0:
         raise RuntimeError(
             f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with "
@@ -385,7 +386,7 @@ def _extreme_values(op, extreme, name, input, dim, keepdim):
         _check_nonempty(input, dim, name)
         y = empty(shape, input.dtype)
     else:
-        y, _ = extreme(input, shape, steps)
+        y = fold(input, shape, steps, input.dtype)
     return op.record(y, input, saved=(input, y, axes))
 
 
@@ -399,7 +400,7 @@ def amax(input, dim=(), keepdim=False):
     tensor([5., 4.])
     """
     _check(input, "amax")
-    return _extreme_values(_amax, _MAX, "amax", input, dim, keepdim)
+    return _extreme_values(_amax, _MAX_VALUES, "amax", input, dim, keepdim)
 
 
 def amin(input, dim=(), keepdim=False):
@@ -412,7 +413,7 @@ def amin(input, dim=(), keepdim=False):
     tensor([1., 3.])
     """
     _check(input, "amin")
-    return _extreme_values(_amin, _MIN, "amin", input, dim, keepdim)
+    return _extreme_values(_amin, _MIN_VALUES, "amin", input, dim, keepdim)
 
 
 _K_PICK, _K_PLACE = Kernel("index.gather", 1), Kernel("index.scatter_add", 1)
@@ -457,14 +458,14 @@ def _extreme_along(extreme, name, input, dim, keepdim):
     return _pick.record(y, input, saved=(d, input.shape, index, keepdim)), index
 
 
-def _extreme(name, extreme, op, other_op, input, dim, keepdim, other):
+def _extreme(name, fold, extreme, op, other_op, input, dim, keepdim, other):
     _check(input, name)
     if isinstance(dim, Tensor):
         dim, other = None, dim
     if other is not None:
         return other_op(input, other)
     if dim is None:
-        return _extreme_values(op, extreme, name, input, None, keepdim)
+        return _extreme_values(op, fold, name, input, None, keepdim)
     return getattr(return_types, name)(*_extreme_along(extreme, name, input, dim, keepdim))
 
 
@@ -481,7 +482,7 @@ def max(input, dim=None, keepdim=False, *, other=None):
     >>> mg.max(x, 0).indices
     tensor([1, 0])
     """
-    return _extreme("max", _MAX, _amax, p.maximum, input, dim, keepdim, other)
+    return _extreme("max", _MAX_VALUES, _MAX, _amax, p.maximum, input, dim, keepdim, other)
 
 
 def min(input, dim=None, keepdim=False, *, other=None):
@@ -493,7 +494,7 @@ def min(input, dim=None, keepdim=False, *, other=None):
     >>> mg.min(mg.tensor([[1., 5.], [3., 4.]]), 1).values
     tensor([1., 3.])
     """
-    return _extreme("min", _MIN, _amin, p.minimum, input, dim, keepdim, other)
+    return _extreme("min", _MIN_VALUES, _MIN, _amin, p.minimum, input, dim, keepdim, other)
 
 
 def _position(extreme, name, input, dim, keepdim):
