@@ -43,7 +43,7 @@ bench: $(VENV)/bench
 # A past for the curves: minigrad's lines only, three minutes a commit: make bench-history COMMITS="HEAD~40 HEAD~20".
 bench-history: $(VENV)/bench
 	git rev-list --no-walk $(COMMITS) | (cd benchmarks && $(ASV) run $(ON) --show-stderr -a rounds=1 \
-	  -a "repeat=(2,8,0.8)" -b "time_work\('minigrad'" $(ARGS) HASHFILE:-)
+	  -a "repeat=(3,20,0.6)" -b "time_work\('minigrad'" $(ARGS) HASHFILE:-)
 
 # The working tree as it is beside eager PyTorch: five cases a family, and the speed-ups of steps and operations. For a
 # look in a few minutes; nothing is kept.
