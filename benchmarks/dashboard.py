@@ -47,7 +47,9 @@ ANSWER = """
     };
 })();
 """
-DARK = """<style>
+STYLE = """<style>
+.benchmark-group { display: inline-block; margin: 0 24px 0 8px; vertical-align: top }
+.benchmark-group h1 { margin: 16px 4px 4px; font-size: 18px; text-align: left }
 @media (prefers-color-scheme: dark) { html { background: #fff; filter: invert(.91) hue-rotate(180deg) } }
 </style>
 """
@@ -84,7 +86,7 @@ def vendored(page, site):
 
     data = '<script src="vendor/data.js"></script>\n    <script language'  # before asv's own scripts, after jQuery
     page = TAG.sub(replace, page).replace("<script language", data, 1)
-    return page.replace("</head>", f"{DARK}</head>").replace('<li id="nav-li-"', BACK + '<li id="nav-li-"')
+    return page.replace("</head>", f"{STYLE}</head>").replace('<li id="nav-li-"', BACK + '<li id="nav-li-"')
 
 
 def publish(config):
