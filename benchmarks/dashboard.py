@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import front
+import scaling
 
 HERE = Path(__file__).parent
 PACKAGES = HERE / ".asv" / "npm"
@@ -142,8 +143,12 @@ def main():
     data = {path.relative_to(site).as_posix(): json.loads(path.read_text()) for path in site.rglob("*.json")}
     data["swallow.ico"] = ""
     (site / "vendor" / "data.js").write_text(f"var asv_data = {json.dumps(data)};\n{ANSWER}")
-    front_page = front.page(HERE / "results", index, lambda name: points(site, name), commits(index, repo))
-    (site / "index.html").write_text(front_page)
+    results = config.parent / "results"
+    threads = scaling.page(results)
+    if threads:
+        (site / "threads.html").write_text(threads)
+    load, address = (lambda name: points(site, name)), "threads.html" if threads else None
+    (site / "index.html").write_text(front.page(results, index, load, commits(index, repo), address))
     print(f"open {site / 'index.html'}")
 
 

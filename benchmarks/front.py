@@ -256,6 +256,22 @@ def machine_list(found):
     return tag("dl", text)
 
 
+def document(title, body):
+    """A page, complete in one file."""
+    return f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<link rel="icon" href="swallow.ico">
+<style>
+{STYLE}</style>
+{body}
+</html>
+"""
+
+
 def page(results, index, load, commits, threads=None):
     """The whole page. threads: the address of the page on threads, if there is one."""
     found, past = families(results), history(index, load)
@@ -266,16 +282,9 @@ def page(results, index, load, commits, threads=None):
               ("graphs.html#/summarylist", "list"), ("graphs.html#/regressions", "regressions")]  # fmt: skip
     cpu = found[0].machine if found else {}
     where = f" on {cpu['cores']} cores of an {cpu['cpu']}" if cpu else ""
-    return f"""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>minigrad: measured</title>
-<link rel="icon" href="swallow.ico">
-<style>
-{STYLE}</style>
-<header>
+    return document(
+        "minigrad: measured",
+        f"""<header>
 <h1>minigrad beside its peers</h1>
 <p>PyTorch's API for small and middle-sized networks{html.escape(where)}: how long a piece of work takes, how many
 times longer the others take for it, and how far that is from what the machine can do.</p>
@@ -300,6 +309,5 @@ click leads to asv's graph, in which frameworks are lines.</p>
 <code>OPENBLAS_L2_SIZE</code> were removed. <code>make report</code> measures the table, <code>make bench</code> the
 curves.</p>
 {machine_list(found)}
-</main>
-</html>
-"""
+</main>""",
+    )

@@ -83,7 +83,10 @@ def full(tmp_path_factory):
         subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", f"commit {i}"], check=True)
     commits = subprocess.check_output([*git, "rev-list", "--reverse", "HEAD"], text=True).split()
     results = BENCHMARKS / "results" / "asv"
-    shutil.copytree(results, home / "results", ignore=lambda folder, names: [n for n in names if n[8:9] == "-"])
+    measured = lambda folder, names: [name for name in names if name[8:9] == "-"]  # noqa: E731
+    shutil.copytree(results.parent, home / "results", ignore=measured)
+    threads = [{"work": f"add, {n}", "us": {"1": n, "2": n / 2, "4": n}} for n in (1, 1000)]
+    (home / "results" / "threads.json").write_text(json.dumps({"machine": {}, "date": "", "rows": threads}))
     machine = json.loads(next(results.glob("*/machine.json")).read_text())
     benchmarks = json.loads((results / "benchmarks.json").read_text())
     benchmarks.pop("version")
@@ -98,9 +101,9 @@ def full(tmp_path_factory):
             "params": {"machine": machine["machine"], "python": "3.11"}, "requirements": {}, "env_vars": {},
             "result_columns": ["result", "params", "version"], "results": found, "durations": {}, "version": 2,
         }  # fmt: skip
-        (home / "results" / machine["machine"] / f"{commit[:8]}-test.json").write_text(json.dumps(text))
+        (home / "results" / "asv" / machine["machine"] / f"{commit[:8]}-test.json").write_text(json.dumps(text))
     config = json.loads((BENCHMARKS / "asv.conf.json").read_text())
-    config |= {"repo": "repo", "results_dir": "results", "html_dir": "html"}
+    config |= {"repo": "repo", "html_dir": "html"}
     (home / "asv.conf.json").write_text(json.dumps(config))
     publish("--config", home / "asv.conf.json")
     return home / "html"
@@ -189,6 +192,16 @@ def test_a_curve_leads_to_its_graph(browser, full):
     check_quiet(browser)
 
 
+def test_threads(browser, full):
+    """A page of its own, reached from the front page: a chart a kernel, and every size in the table."""
+    browser.get(f"{full.as_uri()}/index.html")
+    browser.find_element("link text", "threads").click()
+    assert wait_for(browser, "return document.querySelectorAll('.chart circle').length === 4")
+    cells = browser.execute_script("return [...document.querySelectorAll('tbody td')].map(e => e.textContent)")
+    assert cells[:4] == ["1", "1 us", "0.5 us 2\xd7", "1 us 1\xd7"]
+    check_quiet(browser)
+
+
 def test_every_committed_graph_draws(browser, committed):
     if not index(committed):
         pytest.skip("the measured commits are not in this clone")
@@ -198,7 +211,7 @@ def test_every_committed_graph_draws(browser, committed):
 
 
 def test_every_graph_draws_every_framework(browser, full):
-    assert len(index(full)) == len(json.loads((full.parent / "results" / "benchmarks.json").read_text())) - 1
+    assert len(index(full)) == len(json.loads((full.parent / "results" / "asv" / "benchmarks.json").read_text())) - 1
     for name, benchmark in index(full).items():
         series = check_graph(browser, full, name, benchmark)
         assert all(s["points"] == 3 and s["drawn"] for s in series), name
