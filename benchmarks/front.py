@@ -231,7 +231,7 @@ def summary_curves(index, past):
             continue
         points = [(c, mean([case[c] / case[commits[0]] for case in cases])) for c in commits]
         drawn = curve(points, 220, 60, label=lambda v: f"{1 / v:.2f}&times; the first speed")
-        card = tag("b", html.escape(family)) + tag("span", f"{len(cases)} cases") + drawn
+        card = tag("b", html.escape(family)) + tag("span", f"{len(cases)} case{'s' * (len(cases) > 1)}") + drawn
         cards.append(tag("a", card, href=graph(index, family), _class="card"))
     return tag("div", "".join(cards), _class="cards")
 
