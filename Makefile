@@ -17,8 +17,8 @@ PIP := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip
 # With make -j, ninja would look for a job server that a recipe does not hand on.
 unexport MAKEFLAGS
 
-.PHONY: train test parity bench bench-quick report dashboard dashboard-serve dashboard-test gallery lint format types \
-  wheel-test build clean
+.PHONY: train test parity bench bench-history bench-quick report dashboard dashboard-serve dashboard-test gallery lint \
+  format types wheel-test build clean
 
 train: build
 	$(BIN)/python examples/train_mlp.py $(ARGS)
@@ -32,35 +32,43 @@ parity: build $(VENV)/torch
 	$(BIN)/python -m pytest tests/parity -m parity $(ARGS)
 
 # The asv suite on an otherwise idle machine: the last commit, or others: make bench COMMITS=HEAD~5..HEAD. asv installs
-# each commit with PyTorch and JAX into an environment of its own.
+# each commit with PyTorch and JAX into an environment of its own. MACHINE=2-core-epyc adds to the committed results.
 COMMITS := HEAD^!
+MACHINE :=
 ASV := env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE PATH="$(CURDIR)/$(BIN):$$PATH" asv
-bench: $(VENV)/asv
-	cd benchmarks && $(ASV) run --show-stderr $(ARGS) "$(COMMITS)"
+ON := $(if $(MACHINE),--machine "$(MACHINE)")
+bench: $(VENV)/bench
+	cd benchmarks && $(ASV) run $(ON) --show-stderr $(ARGS) "$(COMMITS)"
 
-# Every time once, minigrad's and eager PyTorch's, and the speed-ups of steps and operations: for a look in a few minutes,
-# nothing is kept.
-bench-quick: $(VENV)/asv
-	cd benchmarks && MINIGRAD_BENCH=quick $(ASV) run --quick --dry-run -b "time_work|(steps|operations).*speedup" $(ARGS) \
-	  "HEAD^!"
+# A past for the curves: minigrad's lines only, three minutes a commit: make bench-history COMMITS="HEAD~40 HEAD~20".
+bench-history: $(VENV)/bench
+	git rev-list --no-walk $(COMMITS) | (cd benchmarks && $(ASV) run $(ON) --show-stderr -a rounds=1 \
+	  -a "repeat=(3,20,0.6)" -b "time_work\('minigrad'" $(ARGS) HASHFILE:-)
+
+# The working tree as it is beside eager PyTorch: five cases a family, and the speed-ups of steps and operations. For a
+# look in a few minutes; nothing is kept.
+bench-quick: build $(VENV)/bench $(VENV)/torch
+	cd benchmarks && sed 's|results/asv|.asv/quick|' asv.conf.json > .asv-quick.json
+	cd benchmarks && MINIGRAD_BENCH=quick $(ASV) --config .asv-quick.json run -E existing --show-stderr \
+	  -b "time_work|(steps|operations).*speedup" $(ARGS)
 
 # All frameworks in turns in one run, which is what the ratios in README.md are: benchmarks/results/*.json. On an
 # otherwise idle machine; with the MNIST run too: make report DATA=folder-with-the-IDX-files
-report: build $(VENV)/torch $(VENV)/asv
+report: build $(VENV)/torch $(VENV)/bench
 	$(BIN)/python benchmarks/report.py $(ARGS)
 	$(BIN)/python benchmarks/linear_cross_entropy.py
 	$(if $(DATA),$(BIN)/python benchmarks/mnist.py --data "$(DATA)")
 
 # The measured figures as a site that opens from disk: benchmarks/.asv/html/index.html. Needs npm.
-dashboard: $(VENV)/asv
+dashboard: $(VENV)/dashboard
 	$(BIN)/python benchmarks/dashboard.py
 
 dashboard-serve: dashboard
-	$(BIN)/python -m http.server --directory benchmarks/.asv/html 8080
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory benchmarks/.asv/html 8080
 
-# In headless Chromium; needs chromium and chromedriver.
-dashboard-test: $(VENV)/asv
-	$(BIN)/python -m pytest tests/dashboard -m dashboard $(ARGS)
+# The site in headless Chromium, and what asv starts; says what it skips without chromium, chromedriver or npm.
+dashboard-test: build $(VENV)/dashboard
+	$(BIN)/python -m pytest tests/dashboard -m dashboard -rs $(ARGS)
 
 # The images of docs/gallery.md: one of every script that is one idea.
 gallery: build
@@ -100,9 +108,13 @@ $(VENV)/torch: $(INSTALLED)
 	$(PIP) install -q $(TORCH)
 	touch $@
 
-$(VENV)/asv: $(INSTALLED) pyproject.toml
+$(VENV)/dashboard: $(INSTALLED) pyproject.toml
+	$(PIP) install -q --group dashboard
+	touch $@
+
+$(VENV)/bench: $(INSTALLED) pyproject.toml
 	$(PIP) install -q --group bench
-	cd benchmarks && $(BIN:%=../%)/asv machine --yes > /dev/null
+	$(BIN)/python benchmarks/machines.py
 	touch $@
 
 clean:

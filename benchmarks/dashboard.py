@@ -1,35 +1,37 @@
-"""The dashboard as a static site that opens from disk: asv's graphs, a front page, and no request to any network.
+"""The dashboard as a static site that opens from disk: a front page, asv's graphs, and no request to any network.
 
 python benchmarks/dashboard.py          writes benchmarks/.asv/html; open index.html
 
 asv's page loads its JavaScript from content networks and its data by requests, which browsers refuse to pages opened
-from disk. Here the libraries come from npm packages (needs npm, and the registry once), and the data become a script.
+from disk. Here the libraries come from npm packages (`vendor/package-lock.json` has their checksums; needs npm, and the
+registry once), and the data become a script.
 """
 
+import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
-import tarfile
-import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
-import tables
+import front
+import scaling
 
 HERE = Path(__file__).parent
-SITE = HERE / ".asv" / "html"
 PACKAGES = HERE / ".asv" / "npm"
-LIBRARIES = {  # the end of a URL in asv's page: package, file in it
-    "jquery-3.3.1.min.js": ("jquery@3.3.1", "dist/jquery.min.js"),
-    "jquery.flot.min.js": ("flot@0.8.3", "jquery.flot.js"),
-    "jquery.flot.time.min.js": ("flot@0.8.3", "jquery.flot.time.js"),
-    "jquery.flot.selection.min.js": ("flot@0.8.3", "jquery.flot.selection.js"),
-    "jquery.flot.categories.min.js": ("flot@0.8.3", "jquery.flot.categories.js"),
-    "jquery.flot.orderBars.js": ("flot-orderbars@1.0.0", "js/jquery.flot.orderBars.js"),
-    "stupidtable.min.js": ("stupid-table-plugin@1.1.3", "stupidtable.min.js"),
-    "md5.min.js": ("blueimp-md5@2.19.0", "js/md5.min.js"),
-    "bootstrap.min.js": ("bootstrap@3.1.1", "dist/js/bootstrap.min.js"),
-    "bootstrap.min.css": ("bootstrap@3.1.1", "dist/css/bootstrap.min.css"),
+LIBRARIES = {  # the end of a URL in asv's page: the file in an npm package
+    "jquery-3.3.1.min.js": "jquery/dist/jquery.min.js",
+    "jquery.flot.min.js": "flot/jquery.flot.js",
+    "jquery.flot.time.min.js": "flot/jquery.flot.time.js",
+    "jquery.flot.selection.min.js": "flot/jquery.flot.selection.js",
+    "jquery.flot.categories.min.js": "flot/jquery.flot.categories.js",
+    "jquery.flot.orderBars.js": "flot-orderbars/js/jquery.flot.orderBars.js",
+    "stupidtable.min.js": "stupid-table-plugin/stupidtable.min.js",
+    "md5.min.js": "blueimp-md5/js/md5.min.js",
+    "bootstrap.min.js": "bootstrap/dist/js/bootstrap.min.js",
+    "bootstrap.min.css": "bootstrap/dist/css/bootstrap.min.css",
 }
 TAG = re.compile(r'(<(?:script|link)\b[^>]*?(?:src|href)=")(https://[^"]+/([^"/]+))"([^>]*>)')
 ATTRIBUTES = re.compile(r'\s(?:integrity|crossorigin|referrerpolicy|onerror)="[^"]*"')
@@ -46,67 +48,111 @@ ANSWER = """
     };
 })();
 """
-FRONT = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>minigrad: measured</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 80em; padding: 0 1em }}
-table {{ border-collapse: collapse; font-size: 14px }}
-th, td {{ border-bottom: 1px solid #ddd; padding: .25em .8em; text-align: right }}
-th:first-child, td:first-child {{ text-align: left }}
-.machine {{ color: #666; font-size: 13px }}
+STYLE = """<style>
+.benchmark-group { display: inline-block; margin: 0 24px 0 8px; vertical-align: top }
+.benchmark-group h1 { margin: 16px 4px 4px; font-size: 18px; text-align: left }
+@media (prefers-color-scheme: dark) { html { background: #fff; filter: invert(.91) hue-rotate(180deg) } }
 </style>
-<h1>minigrad beside its peers</h1>
-<p><a href="graphs.html#/summarylist">Every benchmark, commit by commit</a></p>
-{tables}
-</html>
 """
+BACK = '<li><a href="index.html">Front page</a></li>\n\t'
 
 
-def library(package, file):
-    """The text of a file in an npm package, which is fetched once."""
-    PACKAGES.mkdir(parents=True, exist_ok=True)
-    archive = PACKAGES / (package.replace("@", "-") + ".tgz")
-    if not archive.exists():
-        with tempfile.TemporaryDirectory() as folder:
-            subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-            archive.write_bytes(next(Path(folder).glob("*.tgz")).read_bytes())
-    with tarfile.open(archive) as packed:
-        return packed.extractfile(f"package/{file}").read()
+def packages():
+    """The folder with the npm packages, which are fetched once."""
+    lock = HERE / "vendor" / "package-lock.json"
+    installed = PACKAGES / lock.name
+    if not (installed.exists() and installed.read_bytes() == lock.read_bytes()):
+        shutil.rmtree(PACKAGES, ignore_errors=True)
+        PACKAGES.mkdir(parents=True)
+        shutil.copy(HERE / "vendor" / "package.json", PACKAGES)
+        partly = shutil.copy(lock, PACKAGES)
+        try:
+            subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=PACKAGES, check=True)
+        except BaseException:
+            Path(partly).unlink()
+            raise
+    return PACKAGES / "node_modules"
 
 
-def vendored(page):
+def vendored(page, site):
     """asv's page with its libraries and data beside it."""
-    (SITE / "vendor").mkdir(exist_ok=True)
+    (site / "vendor").mkdir(exist_ok=True)
 
     def replace(match):
         start, url, name, end = match.groups()
         if name not in LIBRARIES:
             raise SystemExit(f"asv's page loads {url}, for which LIBRARIES has no package")
-        (SITE / "vendor" / name).write_bytes(library(*LIBRARIES[name]))
-        script = '\n    <script src="vendor/data.js"></script>' if name.startswith("jquery-") else ""
-        return f'{start}vendor/{name}"{ATTRIBUTES.sub("", end)}' + (f"</script>{script}" if script else "")
+        shutil.copy(packages() / LIBRARIES[name], site / "vendor" / name)
+        return f'{start}vendor/{name}"{ATTRIBUTES.sub("", end)}'
 
-    page = TAG.sub(replace, page)
-    return page.replace('<script src="vendor/data.js"></script></script>', '<script src="vendor/data.js"></script>')
+    data = '<script src="vendor/data.js"></script>\n    <script language'  # before asv's own scripts, after jQuery
+    page = TAG.sub(replace, page).replace("<script language", data, 1)
+    return page.replace("</head>", f"{STYLE}</head>").replace('<li id="nav-li-"', BACK + '<li id="nav-li-"')
 
 
-def data():
-    """All that asv's page would request, as a script."""
-    found = {path.relative_to(SITE).as_posix(): json.loads(path.read_text()) for path in SITE.rglob("*.json")}
-    found["swallow.ico"] = ""
-    return f"var asv_data = {json.dumps(found)};\n{ANSWER}"
+def publish(config):
+    """Write asv's own site, which says where it is."""
+    from asv.main import main
+    from asv.plugins.git import Git
+
+    # asv draws the first parents of a branch only; here commits of merged branches are measured too.
+    Git.get_branch_commits = lambda self, branch: self._run_git(["rev-list", branch, "--"]).split()
+    sys.argv = ["asv", "--config", str(config), "publish", "--no-pull"]
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
+
+
+def points(site, benchmark):
+    """[revision, values] of a benchmark, all machines after one another."""
+    found = [path for path in (site / "graphs").rglob(f"{benchmark}.json") if path.parent.name != "summary"]
+    return [point for path in sorted(found) for point in json.loads(path.read_text())]
+
+
+def has_points(site, benchmark):
+    """Whether there is a value at all: a graph without any cannot be drawn."""
+    values = (v if isinstance(v, list) else [v] for _, v in points(site, benchmark))
+    return any(value is not None for vs in values for value in vs)
+
+
+def commits(index, repo):
+    """What is known of the measured ones, newest first."""
+    found = []
+    for revision, commit in sorted(index["revision_to_hash"].items(), key=lambda item: -int(item[0])):
+        date = datetime.fromtimestamp(index["revision_to_date"][revision] / 1000, UTC)
+        command = ["git", "-C", str(repo), "log", "-1", "--format=%s", commit]
+        subject = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+        found.append({"hash": commit, "date": f"{date:%Y-%m-%d %H:%M}", "subject": subject})
+    return found
 
 
 def main():
-    asv = [sys.executable, "-m", "asv", "--config", str(HERE / "asv.conf.json")]
-    subprocess.run([*asv, "publish"], cwd=HERE, check=True)
-    page = (SITE / "index.html").read_text()
-    (SITE / "graphs.html").write_text(vendored(page))
-    (SITE / "vendor" / "data.js").write_text(data())
-    (SITE / "index.html").write_text(FRONT.format(tables=tables.page()))
-    print(f"open {SITE / 'index.html'}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=HERE / "asv.conf.json", help="another asv.conf.json (tests)")
+    config = parser.parse_args().config.resolve()
+    settings = json.loads(config.read_text())
+    site, repo = config.parent / settings["html_dir"], config.parent / settings["repo"]
+    publish(config)
+
+    index = json.loads((site / "index.json").read_text())
+    index["benchmarks"] = {k: v for k, v in index["benchmarks"].items() if has_points(site, k)}
+    (site / "index.json").write_text(json.dumps(index))
+    for path in (site / "graphs").rglob("summary.json"):  # asv's list: without what was never measured
+        rows = [row for row in json.loads(path.read_text()) if row["last_value"] is not None]
+        path.write_text(json.dumps(rows))
+    (site / "graphs.html").write_text(vendored((site / "index.html").read_text(), site))
+    data = {path.relative_to(site).as_posix(): json.loads(path.read_text()) for path in site.rglob("*.json")}
+    data["swallow.ico"] = ""
+    (site / "vendor" / "data.js").write_text(f"var asv_data = {json.dumps(data)};\n{ANSWER}")
+    results = config.parent / "results"
+    threads = scaling.page(results)
+    if threads:
+        (site / "threads.html").write_text(threads)
+    load, address = (lambda name: points(site, name)), "threads.html" if threads else None
+    (site / "index.html").write_text(front.page(results, index, load, commits(index, repo), address))
+    print(f"open {site / 'index.html'}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
-"""The measured figures as tables: `results/README.md`, and the front page of the dashboard."""
+"""The measured figures as tables: `results/README.md`. The front page of the dashboard is made of the same rows."""
 
-import html
 import json
 from pathlib import Path
 
@@ -17,7 +16,9 @@ def families():
     """(name, machine, header, rows of text) of every result."""
     for path in sorted(RESULTS.glob("*.json")):
         found = json.loads(path.read_text())
-        entries = found["rows"]
+        entries = [row for row in found["rows"] if compares(row)]
+        if not entries:
+            continue
         names = list(dict.fromkeys(name for entry in entries for name in times(entry)))
         extra = list(dict.fromkeys(k for entry in entries for k in ("memory", "accuracy", "limit") if k in entry))
         header = ["work", *names, "PyTorch's ratio", "goal"]
@@ -26,6 +27,11 @@ def families():
         header += [{"limit": "% of limit"}.get(k, k) for k in extra]
         machine = ", ".join(f"{k} {v}" for k, v in found["machine"].items()) + f"; {found['date']}"
         yield path.stem, machine, header, [cells(entry, names, extra) for entry in entries]
+
+
+def compares(entry):
+    """Whether it is minigrad's time beside others'."""
+    return isinstance(entry, dict) and "ratio" in entry and "minigrad" in (entry.get("us") or entry.get("seconds", {}))
 
 
 def times(entry):
@@ -70,17 +76,6 @@ def markdown():
         lines += ["", f"## {name}", "", machine, "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
         lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join(lines) + "\n"
-
-
-def page():
-    """The front page: the same tables in HTML, complete in one file."""
-    parts = [f"<p>{html.escape(INTRODUCTION)}</p>"]
-    for name, machine, header, rows in families():
-        parts += [f"<h2>{html.escape(name)}</h2>", f"<p class=machine>{html.escape(machine)}</p>", "<table>"]
-        for tag, row in [("th", header), *(("td", row) for row in rows)]:
-            parts.append("<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>")
-        parts.append("</table>")
-    return "\n".join(parts)
 
 
 def write():

@@ -1,5 +1,6 @@
 """What the families share: frameworks by name, cases, and the two asv classes made of them."""
 
+import functools
 import importlib
 import os
 import statistics
@@ -11,7 +12,8 @@ from pathlib import Path
 
 TORCH = ("torch", "torch fused", "torch.compile")
 FRAMEWORKS = ("minigrad", *TORCH, "jax")
-QUICK = os.environ.get("MINIGRAD_BENCH") == "quick"  # minigrad and eager PyTorch only: a look in under five minutes
+QUICK = os.environ.get("MINIGRAD_BENCH") == "quick"  # a look in under five minutes
+QUICK_WAYS, QUICK_CASES = ("minigrad", "torch"), 5  # of each family
 
 sys.path.append(str(Path(__file__).parent.parent))  # asv knows this folder only; the harness lies one above
 
@@ -32,7 +34,7 @@ def load(framework, ways=FRAMEWORKS):
     """
     if framework not in ways:
         raise NotImplementedError(f"{framework} has no way of its own here")
-    if QUICK and framework not in ("minigrad", "torch"):
+    if QUICK and framework not in QUICK_WAYS:
         raise NotImplementedError(f"{framework} is not part of a quick run")
     name = "torch" if framework.startswith("torch") else framework
     try:
@@ -54,6 +56,14 @@ def warm(run, seconds=0.5):
         run()
 
 
+def chosen(cases):
+    """The names of all cases; in a quick run of a few, from the first to the last."""
+    names = list(cases)
+    if not QUICK or len(names) <= QUICK_CASES:
+        return names
+    return [names[i * (len(names) - 1) // (QUICK_CASES - 1)] for i in range(QUICK_CASES)]
+
+
 class Timed(ABC):
     """Times the cases of a family: a graph a case, a line a framework. Subclasses bring ``cases`` and ``make``."""
 
@@ -61,12 +71,12 @@ class Timed(ABC):
     param_names = ("framework", "case")
     timeout = 300
     rounds = 1
-    repeat = (3, 20, 1.5)  # at least, at most, seconds
+    repeat = (1, 5, 0.3) if QUICK else (3, 20, 1.5)  # at least, at most, seconds
     warmup_time = 0.0  # setup warms up
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        cls.params = (list(cls.ways), list(cls.cases))
+        cls.params = ([way for way in cls.ways if way in QUICK_WAYS or not QUICK], chosen(cls.cases))
 
     @staticmethod
     @abstractmethod
@@ -90,7 +100,7 @@ class Speedup(ABC):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        cls.params = ([name for name, case in cls.cases.items() if "torch" in case.goal],)
+        cls.params = (chosen(name for name, case in cls.cases.items() if "torch" in case.goal),)
 
     @property
     @abstractmethod
@@ -106,11 +116,20 @@ class Speedup(ABC):
         return min(median.values()) / ours
 
 
+@functools.cache
+def say(text):
+    """Once, however many cases it is true of."""
+    print(text, file=sys.stderr)
+
+
 def compare(module, case, frameworks=FRAMEWORKS, seconds=None):
     """{framework: sorted seconds a call} of a case, in turns, each in a process of its own; skipping what is absent."""
     from harness import Contender, take_turns
 
     contenders = {name: Contender("make", name, case, module=module) for name in frameworks}
+    for contender in contenders.values():
+        if contender.skipped and contender.skipped.endswith("is not installed"):
+            say(f"skipped: {contender.skipped}")
     contenders = {name: c for name, c in contenders.items() if not c.skipped}
     firsts = [c.first for c in contenders.values() if c.first is not None]
     if firsts and max(firsts) - min(firsts) > 1e-4 * abs(firsts[0]):
