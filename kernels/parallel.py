@@ -52,7 +52,7 @@ def _driver(kernel, bufs, dims, scalars, units, chunks, team):
 
 
 def address() -> int:
-    """The driver as a C pointer: void (intptr_t kernel, void **, intptr_t *, double *, intptr_t units, chunks, team)."""
+    """The driver in C: void (intptr_t kernel, void **, intptr_t *, double *, intptr_t units, chunks, team)."""
     return _driver.address
 
 

@@ -60,11 +60,11 @@ ctypedef void (*driver_t)(Py_ssize_t, void **, Py_ssize_t *, double *, Py_ssize_
 
 # Nanoseconds of estimated work: from RELEASE on the GIL is released, from ``share`` on threads may help; DEBT loads the
 # driver. Of the purse: what a trial starts with, what proves that threads pay, the most it holds.
-cdef double RELEASE = 20_000, DEBT = 1e9, share = 12_000
+cdef double RELEASE = 20_000, DEBT = 1e9
 cdef double TRIAL = 1e7, PROOF = 1.5e7, MOST = 2e7, PATIENCE = 16
 # WEIGHT: of a new measurement in a running mean. FIRST: calls of each kind in a slot before they are compared. RETRY:
-# what is slower gets one part of the time. WORTH: fork-joins of work that may be shared, at most MAYBE nanoseconds.
-cdef double WEIGHT = 0.2, RETRY = 64, WORTH = 5, MAYBE = 1e6
+# what is slower gets one part of the time. WORTH: fork-joins of work that may be shared; TYPICAL: one.
+cdef double WEIGHT = 0.2, RETRY = 64, WORTH = 5, TYPICAL = 2_000
 cdef int FIRST = 3
 
 cdef driver_t driver = NULL
@@ -72,7 +72,7 @@ cdef bint loading = False, driver_busy = False, forked = False, closing = False
 cdef bint not_threadsafe = False     # the pool: Numba's workqueue
 cdef int threads = 0, pool = 0x7FFFFFFF, cores = 1, team = 1
 cdef int running = 0                 # kernels without the GIL
-cdef double shareable = 0, fork_join = 0
+cdef double shareable = 0, fork_join = TYPICAL, share = 0
 
 cdef struct Slot:                    # by kernel and size
     double[2] mean                   # elapsed / estimated time of serial calls, and of shared ones
@@ -98,10 +98,11 @@ def _default_threads():
     return int(asked) if asked.isdigit() and int(asked) > 0 else _cores()
 
 
-cdef int choose_team() except -1:
-    """How many threads share a call."""
-    global team
+cdef int settle() except -1:
+    """How many threads share a call, and from what cost on."""
+    global team, share
     team = min(threads, pool) if always else min(threads, pool, cores)
+    share = WORTH * (TYPICAL if always else fork_join)
     return 0
 
 
@@ -116,7 +117,7 @@ def set_num_threads(int n):
     if n < 1:
         raise ValueError(f"set_num_threads: n must be at least 1, got {n}")
     threads = n
-    choose_team()
+    settle()
 
 
 cores = _cores()
@@ -132,25 +133,26 @@ def start_threads():
 def _load_driver():
     global driver, not_threadsafe, pool, fork_join, share
     cdef driver_t found
-    cdef double start, end, best = MAYBE
+    cdef double start, end
     cdef int i
     from .kernels import parallel
 
     found = <driver_t><size_t>parallel.address()
     not_threadsafe, pool = parallel.layer() == "workqueue", parallel.pool()
-    choose_team()
-    if not not_threadsafe:  # else a user's thread may be using the pool now
-        end = mg_now() + MAYBE
+    settle()
+    if not_threadsafe:  # a user's thread may be using the pool now
+        fork_join = 100_000
+    else:
+        fork_join, end = 5_000, mg_now() + 2e7
         for i in range(50):
             with nogil:
                 start = mg_now()
                 found(<Py_ssize_t>&nothing, NULL, NULL, NULL, team, team, team)
                 start = mg_now() - start
-            best = min(best, start)
+            fork_join = min(start, fork_join)  # at most: this moment may be a busy one
             if mg_now() > end:
                 break
-    fork_join = best
-    share = min(WORTH * fork_join, MAYBE)
+    settle()
     driver = found
 
 
@@ -170,7 +172,7 @@ def share_always(bint on=True):
     global always
     start_threads()
     always = on
-    choose_team()
+    settle()
 
 
 def _after_fork():

@@ -100,7 +100,7 @@ def work(kind, n):
 
 
 def measure(kind, n, turns=25, turn=0.02):
-    """{threads: median seconds a call}, in one process, in turns of ``turn`` seconds or one call, on the same memory."""
+    """{threads: median seconds a call}, in one process, in turns of ``turn`` seconds, on the same memory."""
     import minigrad as m
 
     run, before = work(kind, n), m.get_num_threads()
