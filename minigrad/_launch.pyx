@@ -126,7 +126,7 @@ set_num_threads(_default_threads())
 
 def start_threads():
     """Start the thread pool now, instead of once the process has done 1 s of work that threads could have shared."""
-    if driver == NULL:
+    if driver == NULL and (always or team > 1):  # with one core, TBB's would never end
         contract.aside(_load_driver)()
 
 
@@ -170,9 +170,9 @@ def thread_stats():
 def share_always(bint on=True):
     """Start the threads and share all work large enough, paying or not: so tests see what threads compute."""
     global always
-    start_threads()
     always = on
     settle()
+    start_threads()
 
 
 def _after_fork():
