@@ -23,8 +23,11 @@ c. Object code is kept in our own cache and loaded through llvmlite, so that a w
 d. A cache that cannot be read or written costs a recompile and one warning, never an error.
 e. What the cache holds is run. So the folder is made for its owner alone, and a folder or file that somebody else (but
    root) owns or may write is not used.
+f. Numba works ``aside``, in a thread of its own. Ctrl-C raises between any two lines of the main thread, and a process
+   whose import of Numba was cut short could compile nothing any more. A fork waits until Numba is done.
 """
 
+import atexit
 import contextlib
 import functools
 import hashlib
@@ -54,10 +57,15 @@ _registry: dict[str, "Kernel"] = {}
 _addresses: dict[tuple[str, str, str], int] = {}
 _lock = threading.RLock()
 
-if hasattr(os, "register_at_fork"):  # a child must not wait for a thread of its parent that was compiling
-    os.register_at_fork(after_in_child=lambda: globals().update(_lock=threading.RLock()))
+if hasattr(os, "register_at_fork"):  # a child has no thread that could end what its parent's began
+    os.register_at_fork(
+        before=lambda: _lock.acquire(),
+        after_in_parent=lambda: _lock.release(),
+        after_in_child=lambda: globals().update(_lock=threading.RLock()),
+    )
 
-_state: dict = {"engine": None, "machine": None, "folder": None, "usable": None, "noticed": False, "warned": False}
+_state: dict = dict.fromkeys(("engine", "machine", "folder", "usable"))
+_state |= {"noticed": False, "warned": False, "closing": False}
 
 
 class Kernel:
@@ -86,13 +94,43 @@ def kernel(fn=None, *, name: str | None = None, fastmath=False):
 def address(name: str, t: str, u: str = "") -> int:
     """The address of kernel ``module.function`` for dtype ``t`` (and ``u``), from memory, disk or the compiler."""
     key = (name, t, u)
-    found = _addresses.get(key)
-    if found is None:
-        with _lock:
-            found = _addresses.get(key)
-            if found is None:
-                found = _addresses[key] = _load(key, _read(key) or _write(key, _compile(key)))
-    return found
+    return _addresses.get(key) or aside(_fetch, key)()
+
+
+def aside(work, *arguments, warn: str = ""):
+    """Start ``work(*arguments)`` in a thread (DESIGN e); a function that waits for its result.
+
+    ``warn``: nobody waits, and an exception is only a warning that begins so.
+    """
+    found: list = []
+    failed: list[BaseException] = []
+
+    def run():
+        try:
+            with _lock:
+                found.append(work(*arguments))
+        except BaseException as error:
+            failed.append(error)
+            if warn:
+                warnings.warn(f"minigrad: {warn}: {error!r}", RuntimeWarning, stacklevel=2)
+
+    def result():
+        if thread.is_alive():
+            thread.join()
+        if failed:
+            raise failed[0]
+        return found[0]
+
+    thread = threading.Thread(target=run, name="minigrad compiler")
+    run() if _state["closing"] else thread.start()
+    return result
+
+
+@atexit.register
+def _at_exit():
+    """LLVM is unloaded next: wait for whoever compiles, and keep daemon threads from beginning to."""
+    _lock.acquire()
+    _state["closing"] = True
 
 
 def assembly(name: str, t: str, u: str = "") -> str:
@@ -137,6 +175,12 @@ def _fingerprint() -> str:
     for word in (python, _numba_version(), llvmlite.__version__, llvm.get_host_cpu_name(), features, sys.platform):
         digest.update(word.encode() + b"\0")
     return digest.hexdigest()[:20]
+
+
+def _fetch(key) -> int:
+    if key not in _addresses:
+        _addresses[key] = _load(key, _read(key) or _write(key, _compile(key)))
+    return _addresses[key]
 
 
 def _numba_version() -> str:

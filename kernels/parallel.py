@@ -7,6 +7,7 @@ b. A kernel's units are independent (contract.py, DESIGN a), so the number of ch
    it is the number of threads.
 c. Importing this module imports Numba (0.2 s), so the engine does it only when the first large piece of work comes.
    ``numba.get_num_threads()`` starts the thread pool: without it a driver loaded from Numba's cache crashes.
+d. Numba's own number of threads, which users may set, is put back after each call: it says how many threads meet.
 """
 
 import numba
@@ -14,7 +15,9 @@ from numba import cfunc, njit, prange, types
 from numba.extending import intrinsic
 
 _pointers = (types.CPointer(types.voidptr), types.CPointer(types.intp), types.CPointer(types.float64))
-_signature = types.void(types.intp, *_pointers, types.intp, types.intp)
+_signature = types.void(types.intp, *_pointers, types.intp, types.intp, types.intp)
+_get_num_threads = types.ExternalFunction("get_num_threads", types.intc())  # of the pool; ``numba``'s are not cached
+_set_num_threads = types.ExternalFunction("set_num_threads", types.void(types.intc))
 
 
 @intrinsic
@@ -36,8 +39,11 @@ def _chunks(kernel, bufs, dims, scalars, units, chunks):
         _call(kernel, bufs, dims, scalars, units * c // chunks, units * (c + 1) // chunks)
 
 
-def _enter(kernel, bufs, dims, scalars, units, chunks):
+def _enter(kernel, bufs, dims, scalars, units, chunks, team):
+    before = _get_num_threads()
+    _set_num_threads(team)
     _run(kernel, bufs, dims, scalars, units, chunks)
+    _set_num_threads(before)
 
 
 def _compile(cache):
@@ -54,5 +60,15 @@ except Exception:  # of Numba's cache: no folder that it may write, a full disk,
 
 
 def address() -> int:
-    """The driver as a C pointer: void (intptr_t kernel, void **, intptr_t *, double *, intptr_t units, chunks)."""
+    """The driver in C: void (intptr_t kernel, void **, intptr_t *, double *, intptr_t units, chunks, team)."""
     return _driver.address
+
+
+def layer() -> str:
+    """The pool's kind: omp, tbb or workqueue."""
+    return numba.threading_layer()
+
+
+def pool() -> int:
+    """How many threads there are at most."""
+    return numba.config.NUMBA_NUM_THREADS

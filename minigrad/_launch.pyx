@@ -3,20 +3,34 @@
 
 DESIGN
 a. A kernel's units are independent, so who computes which never changes a bit: this file may choose freely, call by
-   call. Callers estimate the serial time of the work, ``cost`` in nanoseconds; only ratios of estimates matter.
-b. Small work runs at once, with the GIL. Work above SHARE may be shared. The parallel driver needs Numba, whose import
-   costs some 0.4 s, so it is loaded once the process has done enough work that two threads would have saved that much.
-c. Threads are kept only while they help. A busy neighbour can make a shared call 50 times slower than a serial one,
-   since every thread waits for the one that was descheduled. So each kernel's first calls run serially and are timed,
-   and every shared call adds what it saved against that to a purse, or takes what it lost. An empty purse makes calls
-   serial for as long as the loss was, then a trial starts with a purse that pays for one stall, such as when another
-   pool's threads still spin (8 ms in GNU OpenMP). Each failure doubles the pause, up to PATIENCE times the loss: where
-   a neighbour stays busy, threads cost at most 1 / PATIENCE of the time. Savings of PROOF make pauses short again.
-d. One thread at a time drives the pool; others run serially meanwhile. After a fork the child stays serial, because
-   OpenMP's pool does not survive it.
+   call. Callers hold the GIL and estimate the serial time of the work, ``cost`` in nanoseconds.
+b. Small work runs at once, with the GIL. Work of WORTH fork-joins may be shared; what a fork-join costs is measured
+   when the parallel driver is loaded (1.3 us with OpenMP, 100 with Numba's workqueue). The driver needs Numba, whose
+   import costs some 0.4 s, so it is loaded, in a thread of its own, once the process has done enough work that two
+   threads would have saved that much. More threads than cores never help: a team is no larger.
+c. Estimates and machines differ, so each kernel at each size (a slot) has its calls timed, serial and shared ones: what
+   takes less time is done, and the other way tried again for a 64th of the time.
+d. A busy neighbour can make a shared call 50 times slower than a serial one, since every thread waits for the one that
+   was descheduled. So every shared call adds what it saved against serial ones to a purse, or takes what it lost. An
+   empty purse makes calls serial for as long as the loss was, then a trial starts with a purse that pays for one stall,
+   such as when another pool's threads still spin (8 ms in GNU OpenMP). Each failure doubles the pause, up to PATIENCE
+   times the loss: where a neighbour stays busy, threads cost at most 1 / PATIENCE of the time. Savings of PROOF make
+   pauses short again.
+e. One thread at a time drives the pool; others run serially meanwhile. Workqueue aborts the process when two threads
+   use it, and the second may be a user's own parallel function: there, only a process with one Python thread shares.
+   After a fork the child stays serial, because OpenMP's pool does not survive it.
+f. ``launch`` does not fail, so that an optimizer's step is done or not done. At the interpreter's end, daemon threads
+   may be computing: ``_at_exit`` waits until no kernel runs without the GIL, and none begins to, since libraries are
+   unloaded next.
 """
 
+import atexit
 import os
+
+from libc.math cimport frexp
+from libc.stdint cimport uint64_t
+
+from .kernels import contract
 
 cdef extern from "<time.h>" nogil:
     """
@@ -32,27 +46,42 @@ cdef extern from "<time.h>" nogil:
     """
     double mg_now()
 
-ctypedef void (*driver_t)(Py_ssize_t, void **, Py_ssize_t *, double *, Py_ssize_t, Py_ssize_t) noexcept nogil
+cdef extern from *:
+    """
+    static int mg_one_thread(void) {
+        PyThreadState *first = PyInterpreterState_ThreadHead(PyInterpreterState_Main());
+        return PyThreadState_Next(first) == NULL;
+    }
+    """
+    bint mg_one_thread()
 
-# Nanoseconds of estimated work: from RELEASE on the GIL is released, from SHARE on threads may help; DEBT loads the
+ctypedef void (*driver_t)(Py_ssize_t, void **, Py_ssize_t *, double *, Py_ssize_t, Py_ssize_t,
+                          Py_ssize_t) noexcept nogil
+
+# Nanoseconds of estimated work: from RELEASE on the GIL is released, from ``share`` on threads may help; DEBT loads the
 # driver. Of the purse: what a trial starts with, what proves that threads pay, the most it holds.
-cdef double RELEASE = 20_000, SHARE = 12_000, DEBT = 1e9
+cdef double RELEASE = 20_000, DEBT = 1e9
 cdef double TRIAL = 1e7, PROOF = 1.5e7, MOST = 2e7, PATIENCE = 16
-# WEIGHT: of a new measurement in a running mean. FIRST: serial calls of a kernel before it is shared.
-cdef double WEIGHT = 0.05
+# WEIGHT: of a new measurement in a running mean. FIRST: calls of each kind in a slot before they are compared. RETRY:
+# what is slower gets one part of the time. WORTH: fork-joins of work that may be shared; TYPICAL: one.
+cdef double WEIGHT = 0.2, RETRY = 64, WORTH = 5, TYPICAL = 2_000
 cdef int FIRST = 3
 
 cdef driver_t driver = NULL
-cdef bint driver_busy = False
-cdef bint forked = False
-cdef int threads = 0
-cdef double shareable = 0
+cdef bint loading = False, driver_busy = False, forked = False, closing = False
+cdef bint not_threadsafe = False     # the pool: Numba's workqueue
+cdef int threads = 0, pool = 0x7FFFFFFF, cores = 1, team = 1
+cdef int running = 0                 # kernels without the GIL
+cdef double shareable = 0, fork_join = TYPICAL, share = 0
 
-# By a hash of the kernel's address: the running mean of elapsed / estimated time when serial, and of how many calls.
+cdef struct Slot:                    # by kernel and size
+    double[2] mean                   # elapsed / estimated time of serial calls, and of shared ones
+    int[2] calls                     # how many, up to FIRST
+    int since                        # calls since the slower way was tried
+
 cdef enum:
-    SLOTS = 64
-cdef double serial_rate[SLOTS]
-cdef int measured[SLOTS]
+    SLOTS = 4096
+cdef Slot[SLOTS] slots
 cdef double purse = TRIAL
 cdef bint sharing = True             # else every call is serial until ``next_trial``
 cdef bint always = False             # every call that may be shared is
@@ -60,14 +89,21 @@ cdef Py_ssize_t shared_calls = 0
 cdef double next_trial = 0, patience = 1
 
 
-def _default_threads():
-    asked = os.environ.get("NUMBA_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
+def _cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-threads = _default_threads()
+def _default_threads():
+    asked = os.environ.get("NUMBA_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) > 0 else _cores()
+
+
+cdef int settle() except -1:
+    """How many threads share a call, and from what cost on."""
+    global team, share
+    team = min(threads, pool) if always else min(threads, pool, cores)
+    share = WORTH * (TYPICAL if always else fork_join)
+    return 0
 
 
 def get_num_threads():
@@ -76,90 +112,170 @@ def get_num_threads():
 
 
 def set_num_threads(int n):
-    """Use at most ``n`` threads; results do not depend on it, not in one bit."""
+    """Use at most ``n`` threads, and no more than there are cores; results do not depend on it, not in one bit."""
     global threads
     if n < 1:
         raise ValueError(f"set_num_threads: n must be at least 1, got {n}")
     threads = n
+    settle()
+
+
+cores = _cores()
+set_num_threads(_default_threads())
 
 
 def start_threads():
     """Start the thread pool now, instead of once the process has done 1 s of work that threads could have shared."""
-    global driver
-    if driver == NULL:
-        from .kernels import parallel
+    if driver == NULL and (always or team > 1):  # with one core, TBB's would never end
+        contract.aside(_load_driver)()
 
-        driver = <driver_t><size_t>parallel.address()
+
+def _load_driver():
+    global driver, not_threadsafe, pool, fork_join, share
+    cdef driver_t found
+    cdef double start, end
+    cdef int i
+    from .kernels import parallel
+
+    found = <driver_t><size_t>parallel.address()
+    not_threadsafe, pool = parallel.layer() == "workqueue", parallel.pool()
+    settle()
+    if not_threadsafe:  # a user's thread may be using the pool now
+        fork_join = 100_000
+    else:
+        fork_join, end = 5_000, mg_now() + 2e7
+        for i in range(50):
+            with nogil:
+                start = mg_now()
+                found(<Py_ssize_t>&nothing, NULL, NULL, NULL, team, team, team)
+                start = mg_now() - start
+            fork_join = min(start, fork_join)  # at most: this moment may be a busy one
+            if mg_now() > end:
+                break
+    settle()
+    driver = found
+
+
+cdef void nothing(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
+    pass
 
 
 def thread_stats():
-    """Whether threads were started, whether calls are shared at present, seconds in the purse (DESIGN c), shared calls."""
-    return {"started": driver != NULL, "sharing": sharing, "purse": 1e-9 * purse, "calls": shared_calls}
+    """Whether threads were started, whether calls are shared at present, seconds in the purse (DESIGN d), shared calls,
+    seconds a fork-join takes."""
+    return {"started": driver != NULL, "sharing": sharing, "purse": 1e-9 * purse, "calls": shared_calls,
+            "fork_join": 1e-9 * fork_join}
 
 
 def share_always(bint on=True):
     """Start the threads and share all work large enough, paying or not: so tests see what threads compute."""
     global always
-    start_threads()
     always = on
+    settle()
+    start_threads()
 
 
 def _after_fork():
-    global forked
-    forked = True
+    global forked, running
+    forked, running = True, 0
+
+
+def _at_exit():
+    global closing
+    import time
+
+    closing = True
+    while running:
+        time.sleep(0.001)
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)
 
 
 cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t units, double cost) except -1:
     """Run ``units`` units of a kernel whose estimated serial time is ``cost`` nanoseconds."""
-    global driver_busy, shareable, shared_calls
+    global driver_busy, shareable, shared_calls, running
     cdef double start
-    cdef Py_ssize_t chunks
+    cdef Slot *slot
     if units <= 0:
         return 0
-    if cost < SHARE or units == 1 or threads == 1 or forked:
-        if cost > RELEASE:
+    if cost < share or units == 1 or team == 1 or forked or closing:
+        if cost > RELEASE and not closing:
+            running += 1
             with nogil:
                 f(bufs, dims, scalars, 0, units)
+            running -= 1
         else:
             f(bufs, dims, scalars, 0, units)
         return 0
-    cdef int slot = (<size_t>f >> 4) % SLOTS
-    if driver == NULL:
+    if driver == NULL and not loading:
         shareable += cost
         if shareable > DEBT:
-            start_threads()
-    if driver != NULL and not driver_busy and (
-            always or (measured[slot] >= FIRST and (sharing or mg_now() >= next_trial))):
-        chunks = threads if threads < units else units
+            load_later()
+    slot = slot_of(f, cost)
+    running += 1
+    if driver != NULL and not driver_busy and (always or pays(slot)) and not (not_threadsafe and not mg_one_thread()):
         driver_busy = True
         with nogil:
             start = mg_now()
-            driver(<Py_ssize_t>f, bufs, dims, scalars, units, chunks)
+            driver(<Py_ssize_t>f, bufs, dims, scalars, units, min(<Py_ssize_t>threads if always else team, units), team)
             start = mg_now() - start
         driver_busy = False
         shared_calls += 1
         if not always:
-            shared_took(cost * serial_rate[slot] - start)
+            shared_took(cost * slot.mean[0] - start)
+        took(slot, 1, start / cost)
     else:
         with nogil:
             start = mg_now()
             f(bufs, dims, scalars, 0, units)
             start = mg_now() - start
-        serial_took(slot, start / cost)
+        took(slot, 0, start / cost)
+    running -= 1
     return 0
 
 
-cdef int serial_took(int slot, double rate) noexcept:
-    """Note a serial call; a first call is cold and an interrupted one an accident, so that slow ones count for little."""
-    if measured[slot] < FIRST:
-        serial_rate[slot] = rate if measured[slot] == 0 or rate < serial_rate[slot] else serial_rate[slot]
-        measured[slot] += 1
+cdef int load_later() noexcept:
+    """Load the driver, at last; a process that cannot stays serial."""
+    global loading
+    loading = True
+    try:
+        contract.aside(_load_driver, warn="threads cannot be used")
+    except BaseException:
+        pass
+    return 0
+
+
+cdef inline Slot *slot_of(kernel_t f, double cost) noexcept:
+    cdef int exponent
+    frexp(cost, &exponent)
+    return &slots[((<uint64_t>f >> 4) * 64 + <uint64_t>exponent) * <uint64_t>0x9E3779B97F4A7C15 >> 52]
+
+
+cdef bint pays(Slot *slot) noexcept:
+    """Whether to share a call now (DESIGN c, d)."""
+    cdef bint better
+    if slot.calls[0] < FIRST or not (sharing or mg_now() >= next_trial):
+        return False
+    if slot.calls[1] < FIRST:
+        return True
+    better = slot.mean[1] < slot.mean[0]
+    slot.since += 1
+    if slot.since * slot.mean[better] > RETRY * slot.mean[not better]:
+        slot.since = 0
+        return not better
+    return better
+
+
+cdef int took(Slot *slot, int kind, double rate) noexcept:
+    """Note a call; a first one is cold and an interrupted one an accident, so that slow ones count for little."""
+    if slot.calls[kind] < FIRST:
+        slot.mean[kind] = rate if slot.calls[kind] == 0 else min(rate, slot.mean[kind])
+        slot.calls[kind] += 1
     else:
-        serial_rate[slot] += WEIGHT * ((rate if rate < 2 * serial_rate[slot] else 2 * serial_rate[slot]) - serial_rate[slot])
+        slot.mean[kind] += WEIGHT * (min(rate, 2 * slot.mean[kind]) - slot.mean[kind])
     return 0
 
 

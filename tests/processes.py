@@ -1,8 +1,27 @@
 """Scripts in processes of their own, with the module path of this one."""
 
+import ctypes
 import os
 import subprocess
 import sys
+
+import pytest
+
+
+def _there(library):
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+# Numba's thread pools; workqueue always exists, OpenMP except on macOS.
+LAYERS = (
+    "workqueue",
+    pytest.param("omp", marks=pytest.mark.skipif(sys.platform == "darwin", reason="Numba has no OpenMP here")),
+    pytest.param("tbb", marks=pytest.mark.skipif(not _there("libtbb.so.12"), reason="TBB is not installed")),
+)
 
 
 def run_python(*arguments, **environment):

@@ -1,13 +1,15 @@
 """Python threads: several models at once, one model shared, and the pool of worker threads under them."""
 
+import os
 import threading
 
 import numpy as np
+import pytest
 
 import minigrad as mg
 from minigrad import nn
 
-from .processes import run_python
+from .processes import LAYERS, run_python
 
 
 def together(count, work):
@@ -130,39 +132,174 @@ def test_exceptions_in_one_thread_stay_there():
     together(4, work)
 
 
-LARGE = """
-import threading
+SHARED = """
+import sys, threading
 import numpy as np
 import minigrad as mg
-
-mg.set_num_threads(2)
-x = mg.tensor(np.linspace(-1, 1, 1_000_000), dtype=mg.float32)
-mg.start_threads()
-expected = (mg.exp(x).numpy().copy(), mg.softmax(x.view(1000, 1000), 1).numpy().copy())
-wrong = []
+from minigrad import nn
+from minigrad._launch import share_always, thread_stats
+from tests.test_threads import together
 
 
-def work():
-    for _ in range(20):
-        if not np.array_equal(mg.exp(x).numpy(), expected[0]):
-            wrong.append("exp")
-        if not np.array_equal(mg.softmax(x.view(1000, 1000), 1).numpy(), expected[1]):
-            wrong.append("softmax")
-        w = x.detach().requires_grad_()
-        (w * w).sum().backward()
-        if not np.array_equal(w.grad.numpy(), 2 * x.numpy()):
-            wrong.append("backward")
+def train(i, steps=8):
+    random = np.random.RandomState(i)
+    net = nn.Sequential(nn.Linear(64, 80 + 16 * i), (nn.ReLU, nn.Tanh, nn.Sigmoid)[i % 3](), nn.Linear(80 + 16 * i, 10))
+    with mg.no_grad():
+        for p in net.parameters():
+            p.copy_(mg.tensor(random.uniform(-0.1, 0.1, tuple(p.shape)), dtype=mg.float32))
+    x, y = mg.tensor(random.standard_normal((256, 64)), dtype=mg.float32), mg.tensor(random.randint(0, 10, 256))
+    optimizer = (mg.optim.Adam, mg.optim.RMSprop)[i % 2](net.parameters(), lr=0.01)
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, [p.detach().numpy().tobytes() for p in net.parameters()]
 
 
-threads = [threading.Thread(target=work) for _ in range(4)]
-for t in threads:
-    t.start()
-for t in threads:
-    t.join()
-assert not wrong, wrong
+mg.set_num_threads(1)
+expected = [train(i) for i in range(8)]
+net = nn.Sequential(nn.Linear(100, 300), nn.GELU(), nn.Linear(300, 10), nn.Softmax(1))
+x = mg.randn(1000, 100)
+with mg.no_grad():
+    inferred = net(x).numpy().tobytes()
+
+mg.set_num_threads(4)
+share_always()
+assert together(8, train) == expected  # different models
+before = thread_stats()["calls"]
+assert train(3) == expected[3]  # alone: also workqueue's pool is used
+assert thread_stats()["calls"] > before
+
+
+def infer(i):  # one model
+    with mg.no_grad():
+        return [net(x).numpy().tobytes() == inferred for _ in range(10)]
+
+
+assert all(map(all, together(8, infer)))
+w = mg.ones(300_000, requires_grad=True)
+
+
+def accumulate(i):  # into one leaf; sums of integers are exact in any order
+    for _ in range(5):
+        (w * (i + 1)).sum().backward()
+
+
+together(8, accumulate)
+assert (w.grad == 5 * 36).all()
+
+
+def come_and_go(i):  # tensors, while others change the number of threads
+    for k in range(60):
+        if i > 5:
+            mg.set_num_threads(1 + (i + k) % 4)
+        y = mg.full((100_000 + 50_000 * ((k + i) % 3),), float(i))
+        assert ((y + y) == 2 * i).all()
+
+
+together(8, come_and_go)
 print("fine")
 """
 
 
-def test_python_threads_over_the_worker_threads():
-    assert run_python("-c", LARGE).strip() == "fine"
+@pytest.mark.parametrize("layer", LAYERS)
+def test_python_threads_over_the_worker_threads(layer):
+    assert run_python("-c", SHARED, NUMBA_THREADING_LAYER=layer).strip() == "fine"
+
+
+BESIDE = """
+import threading
+import numba
+import numpy as np
+import minigrad as mg
+from minigrad._launch import share_always
+
+
+@numba.njit(parallel=True)
+def count(a):
+    n = 0
+    for i in numba.prange(a.size):
+        n += a[i]
+    return n
+
+
+a, x, stop = np.ones(1_000_000), mg.linspace(-1, 1, 1_000_000), []
+expected, chosen = x.exp().numpy().tobytes(), numba.get_num_threads()
+count(a)
+
+
+def work():
+    while not stop:
+        assert count(a) == a.size
+
+
+thread = threading.Thread(target=work)
+thread.start()
+share_always()
+for _ in range(50):
+    assert x.exp().numpy().tobytes() == expected
+stop.append(1)
+thread.join()
+assert numba.get_num_threads() == chosen
+print("fine")
+"""
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_beside_a_parallel_function_of_the_user(layer):
+    """Numba's workqueue aborts a process in which two threads run parallel code."""
+    assert run_python("-c", BESIDE, NUMBA_THREADING_LAYER=layer).strip() == "fine"
+
+
+AT_EXIT = """
+import os, sys, threading, time
+import minigrad as mg
+from minigrad._launch import share_always
+
+if sys.argv[2] == "shared":
+    share_always()
+x, w = mg.randn(600, 600), mg.randn(600, 600, requires_grad=True)
+optimizer = mg.optim.Adam([w])
+
+
+def work():
+    while True:
+        optimizer.zero_grad()
+        (x @ w).exp().sum().backward()
+        optimizer.step()
+
+
+for _ in range(4):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(float(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(("seconds", "how", "cold"), [(0.3, "shared", 0), (0.31, "serial", 0), (0.02, "serial", 1)])
+def test_daemon_threads_compute_while_the_interpreter_ends(seconds, how, cold, tmp_path):
+    """Or compile, in an empty cache."""
+    cache = {"MINIGRAD_CACHE_DIR": str(tmp_path)} if cold else {}
+    run_python("-c", AT_EXIT, seconds, how, **cache)
+
+
+def test_a_team_is_no_larger_than_what_the_process_may_use():
+    """With one core nothing is shared, however many threads are asked for: they could only wait for each other."""
+    script = """
+import os
+import minigrad as mg
+from minigrad._launch import thread_stats
+mg.set_num_threads(4)
+mg.start_threads()
+x = mg.ones(1_000_000)
+for _ in range(20):
+    x.exp()
+assert mg.get_num_threads() == 4
+print(thread_stats()["calls"])
+"""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("no affinity on this system")
+    one = f"import os; os.sched_setaffinity(0, [{min(os.sched_getaffinity(0))}])"
+    assert run_python("-c", one + script, NUMBA_NUM_THREADS="4").strip() == "0"

@@ -1,39 +1,131 @@
-"""minigrad's time against threads and size, for each class of kernels: threads are only to help."""
+"""minigrad's time against threads and size, for each class of kernels: threads are only to help.
+
+`python benchmarks/report.py threads` measures all in turns and says how much slower threads were anywhere.
+"""
 
 import os
+import statistics
+import time
 
-from .common import load
+from .common import load, warm
 
-KINDS = ("add", "exp", "sum", "softmax", "cross-entropy", "Adam", "matmul")
-SIZES = (10, 1_000, 100_000, 10_000_000)
-ROW = 100  # columns of what has rows
+COLUMNS = 100  # of what has rows
+SIZES = tuple(10**k for k in range(9))
+LARGEST = {"matmul": 10**7}  # n elements a factor: 60 GFLOP
 
 
-def make(kind, n):
-    import minigrad as m
+def square(m, n):
+    side = max(1, round(n**0.5))
+    return m.randn(side, side)
 
-    if kind == "Adam":
-        p = m.zeros(n, requires_grad=True)
-        p.grad = m.ones(n)
-        return m.optim.Adam([p]).step
-    if kind == "matmul":  # n elements in each factor
-        a = m.randn(max(1, int(n**0.5)), max(1, int(n**0.5)))
-        return lambda: a @ a
-    x = m.randn(max(1, n // ROW), ROW) if kind in ("softmax", "cross-entropy") else m.randn(n)
-    t = m.randint(0, ROW, (x.shape[0],))
-    F = m.nn.functional
-    return {
-        "add": lambda: x + x,
-        "exp": lambda: x.exp(),
-        "sum": lambda: x.sum(),
-        "softmax": lambda: F.softmax(x, 1),
-        "cross-entropy": lambda: F.cross_entropy(x, t),
-    }[kind]
+
+def rows(m, n):
+    return m.randn(max(1, n // COLUMNS), COLUMNS)
+
+
+def add(m, n):
+    x = m.randn(n)
+    return lambda: x + x
+
+
+def exp(m, n):
+    x = m.randn(n)
+    return lambda: x.exp()
+
+
+def total(m, n):
+    x = m.randn(n)
+    return lambda: x.sum()
+
+
+def softmax(m, n):
+    x = rows(m, n)
+    return lambda: m.softmax(x, 1)
+
+
+def cross_entropy(m, n):
+    x = rows(m, n)
+    target = m.randint(0, COLUMNS, (x.shape[0],))
+    return lambda: m.nn.functional.cross_entropy(x, target)
+
+
+def adam(m, n):
+    p = m.zeros(n, requires_grad=True)
+    p.grad = m.ones(n)
+    return m.optim.Adam([p]).step
+
+
+def matmul(m, n):
+    a = square(m, n)
+    return lambda: a @ a
+
+
+def transpose(m, n):
+    x = square(m, n).t()
+    return lambda: x.contiguous()
+
+
+def normal(m, n):
+    return lambda: m.randn(n)
+
+
+KINDS = {
+    "add": add,
+    "exp": exp,
+    "sum": total,
+    "softmax": softmax,
+    "cross-entropy": cross_entropy,
+    "Adam": adam,
+    "matmul": matmul,
+    "transpose": transpose,
+    "randn": normal,
+}
 
 
 def counts():
     """1, 2, and twice as many as there are cores."""
     return sorted({1, 2, 2 * (os.cpu_count() or 1)})
+
+
+def work(kind, n):
+    """A function that does the work once; nothing is recorded."""
+    m = load("minigrad")
+    run = KINDS[kind](m, n)
+
+    def unrecorded():
+        with m.no_grad():
+            return run()
+
+    return unrecorded
+
+
+def measure(kind, n, turns=25, turn=0.02):
+    """{threads: median seconds a call}, in one process, in turns of ``turn`` seconds, on the same memory."""
+    import minigrad as m
+
+    run, before = work(kind, n), m.get_num_threads()
+    m.start_threads()
+    calls, times = {}, {threads: [] for threads in counts()}
+    for threads in times:
+        m.set_num_threads(threads)
+        warm(run, 0.3)
+        calls[threads] = max(1, int(turn / seconds(run, 3)))
+    turns = max(7, min(turns, int(10 / (len(times) * seconds(run, 1)))))
+    for _ in range(turns):
+        for threads, found in times.items():
+            m.set_num_threads(threads)
+            seconds(run, (calls[threads] + 4) // 5)  # the threads wake up
+            found.append(seconds(run, calls[threads]))
+    m.set_num_threads(before)
+    return {threads: statistics.median(found) for threads, found in times.items()}
+
+
+def seconds(run, calls):
+    """Seconds a call."""
+    start = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return (time.perf_counter() - start) / calls
 
 
 class Threads:
@@ -45,11 +137,10 @@ class Threads:
     warmup_time = 0.0
 
     def setup(self, kernel, size, threads):
-        from .common import warm
-
-        m = load("minigrad")
-        m.set_num_threads(threads)
-        self.run = make(kernel, size)
+        if size > LARGEST.get(kernel, size):
+            raise NotImplementedError("takes too long")
+        self.run = work(kernel, size)
+        load("minigrad").set_num_threads(threads)
         warm(self.run, 1.0)
 
     def time_kernel(self, kernel, size, threads):
