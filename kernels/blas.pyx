@@ -72,7 +72,7 @@ ctypedef fused real:
 
 cdef inline Py_ssize_t edge(Py_ssize_t n, Py_ssize_t parts, Py_ssize_t i) noexcept nogil:
     """Where part ``i`` of n begins: nearly equal parts, rounded up to whole vectors where they are long enough."""
-    cdef Py_ssize_t step = 16 if n >= 32 * parts else 8 if n >= 16 * parts else 1
+    cdef Py_ssize_t step = 16 if n >= 32 * parts else 8 if n >= 16 * parts else 4 if n >= 8 * parts else 1
     cdef Py_ssize_t at
     if parts == 1 or i == parts:
         return n if i else 0

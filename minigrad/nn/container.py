@@ -4,7 +4,12 @@ import operator
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
+from ._call import in_sequence, know
+from .activation import ReLU
+from .linear import Linear
 from .module import Module, _indent
+
+know(Linear, ReLU)
 
 
 class _Numbered(Module):
@@ -104,10 +109,7 @@ class Sequential(_Numbered):
             self.add_module(str(name), module)
 
     def forward(self, input):
-        own = self.__dict__
-        for name in own["_module_names"]:
-            input = own[name](input)
-        return input
+        return in_sequence(self.__dict__, input)
 
     def __getitem__(self, index):
         if isinstance(index, slice):

@@ -4,15 +4,15 @@
 DESIGN
 a. A matrix whose rows or columns are contiguous goes to BLAS as it is (leading dimension, transpose flag); anything
    else is copied first.
-b. ``blocks_of`` cuts a product into blocks that depend on its shape and on the processor family (``blas.core()``), never
-   on threads or on timings. Each block is one BLAS call and the inner dimension is never cut, so the bits are the same
-   at any number of threads and in every process. Where they must be the same on different processors too, set the
-   environment variable OPENBLAS_CORETYPE to one family that all of them have (Haswell on x86-64): kernels and blocks
-   follow it.
-c. On AVX-512, OpenBLAS has kernels that do not pack their operands, for at most a million multiplications. Blocks of
-   about 32 x 32 that fit them reach 95 to 99 % of a core's peak, one packed call 75 to 91 %. Which blocks: measured with
-   OpenBLAS 0.3.34 over 50 shapes; the best block for each shape was 2 % better than this rule, which is why nothing is
-   measured at run time.
+b. ``blocks_of`` cuts a product into blocks that depend on its shape and on the processor family that OpenBLAS takes this
+   CPU for, never on threads or on timings. Each block is one BLAS call and the inner dimension is never cut, so the bits
+   are the same at any number of threads and in every process. Where other CPUs are to give the same bits, the environment
+   variable OPENBLAS_CORETYPE names a family that all of them have (Haswell for x86-64): kernels and blocks follow it.
+c. For AVX-512, OpenBLAS has kernels that do not pack their operands, for at most a million multiplications. Blocks that
+   fit them, about 32 x 32, made 48 products of 32 to 2,000 rows 1.16 times as fast as one packed call each, 95 % of the
+   core's peak in the median (float32, EPYC Zen 4). The rule is a fixed one because the best block for each of them, found
+   by timing all, was only 0.7 % faster: nothing is to be gained by measuring at run time. Where there are no such
+   kernels a product is cut for the threads only.
 """
 
 from .._engine cimport Tensor, new_tensor, strided_view, to_contiguous
@@ -67,6 +67,7 @@ cdef inline bint unpacked(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint ta, bin
 cdef Blocks blocks_of(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint ta, bint tb) noexcept nogil:
     """Into which blocks an (m, n) product over k is cut."""
     cdef Py_ssize_t work = m * n * k, rows, columns, count
+    cdef bint pays
     cdef Blocks found
     found.rows, found.columns, found.down, found.gemv = 1, 1, True, False
     if m == 1 or n == 1:
@@ -78,22 +79,26 @@ cdef Blocks blocks_of(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint ta, bint tb
         return found
     if work < 100_000:
         return found
-    # blocks for the kernels that do not pack, if they take any: for w.T they want few elements, else the longer rows the
-    # better; a block of a.T @ b or a @ b reads with strides, so that packing pays once all three sizes are large
+    # blocks for the kernels that do not pack, if they take any
     rows, columns = 32 if ta or tb else 16, 32 if ta or tb else 64
     while rows * columns * k > 1_000_000 and rows > 8:
         rows //= 2
-    if rows * columns * k > 1_000_000 and columns > 16:
+    if tb and rows * columns * k > 1_000_000:
         columns //= 2
-    if unpacked(rows, columns, k, ta, tb) and (tb or k <= 512 or m <= 512 or n <= 512):
+    # a @ w.T: such a kernel adds up a vector of sums for each element of y, packing costs time for each of a and w.
+    # else: a block reads with strides, which costs more than packing once all three sizes are large
+    pays = (k * (3 * m * n + 200 * (m + n)) > 1000 * m * n or m <= 32 or n <= 32 if tb
+            else k <= 512 or (k <= 1953 and (m <= 512 or n <= 512)))
+    if pays and unpacked(rows, columns, k, ta, tb):
         rows, columns = min(rows, m), min(columns, n)
-        while not tb and rows * columns * k < 131_072 and (rows < m or columns < n):  # calls cost 0.1 us
+        while not tb and rows * columns * k < 262_144 and (rows < m or columns < n):  # a call costs 0.1 us
             if rows < m and (rows <= columns or columns >= n):
                 rows = min(2 * rows, m)
             else:
                 columns = min(2 * columns, n)
         found.rows, found.columns = (m + rows - 1) // rows, (n + columns - 1) // columns
-        found.down = not ta  # a thread keeps to its rows of the weights, forward and in their gradient
+        # a thread keeps to its rows of the weights, forward and in their gradient
+        found.down = not ta or (k > 512 and n > m)
         return found
     if work < 500_000:
         return found
