@@ -74,8 +74,8 @@ cdef inline Py_ssize_t edge(Py_ssize_t n, Py_ssize_t parts, Py_ssize_t i) noexce
     """Where part ``i`` of n begins: nearly equal parts, rounded up to whole vectors where they are long enough."""
     cdef Py_ssize_t step = 16 if n >= 32 * parts else 8 if n >= 16 * parts else 4 if n >= 8 * parts else 1
     cdef Py_ssize_t at
-    if parts == 1 or i == parts:
-        return n if i else 0
+    if i == parts:
+        return n
     at = (n * i // parts + step - 1) & -step
     return at if at < n else n
 
@@ -95,12 +95,14 @@ cdef inline void _gemm(real *tag, void **bufs, Py_ssize_t *dims, double *scalars
         if bufs[5] != NULL:
             offsets = <int64_t *>bufs[5] + 3 * (unit // (across * along))
             y, a, b = y + offsets[0], a + offsets[1], b + offsets[2]
-        block = unit % (across * along)
-        r, c = (block % across, block // across) if dims[10] else (block // along, block % along)
-        row, column = edge(m, across, r), edge(n, along, c)
-        rows, columns = edge(m, across, r + 1) - row, edge(n, along, c + 1) - column
-        if rows == 0 or columns == 0:
-            continue
+        row, column, rows, columns = 0, 0, m, n
+        if across * along > 1:
+            block = unit % (across * along)
+            r, c = (block % across, block // across) if dims[10] else (block // along, block % along)
+            row, column = edge(m, across, r), edge(n, along, c)
+            rows, columns = edge(m, across, r + 1) - row, edge(n, along, c + 1) - column
+            if rows == 0 or columns == 0:
+                continue
         y = y + row * ldy + column
         a = a + row * (1 if dims[6] else lda)
         b = b + column * (ldb if dims[7] else 1)

@@ -296,7 +296,8 @@ def test_row_21_what_is_refused():
     for arguments in (([[1.0]], w), (x, None), (None, w), (x, w, [1.0, 2.0]), (x.numpy(), w)):
         with pytest.raises(TypeError, match=r"(input|weight|bias)"):
             F.linear(*arguments)
-    assert (mg.zeros(2, 0) @ mg.zeros(0, 3)).tolist() == [[0, 0, 0]] * 2
+    for rows, columns in ((2, 3), (1, 3), (2, 1), (1, 1)):
+        assert (mg.zeros(rows, 0) @ mg.zeros(0, columns)).tolist() == [[0] * columns] * rows
     with pytest.warns(UserWarning, match="zero-element"):
         layer = mg.nn.Linear(0, 2)
     assert mg.equal(layer(mg.ones(3, 0)), layer.bias.expand(3, 2))

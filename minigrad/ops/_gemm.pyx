@@ -71,11 +71,11 @@ cdef Blocks blocks_of(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint ta, bint tb
     cdef Blocks found
     found.rows, found.columns, found.down, found.gemv = 1, 1, True, False
     if m == 1 or n == 1:
-        found.gemv = not unpacked(m, n, k, ta, tb)
-        count = work // 1_000_000
-        count = count if count < 16 else 16
-        if count > 1 and found.gemv:
-            found.rows, found.columns = min(count, m), min(count, n)
+        count = work // 800_000 + 1
+        found.rows, found.columns = min(count, m), min(count, n)
+        # the largest block, see ``edge`` in blas.pyx; the small kernels are as fast as gemv, for w.T somewhat faster
+        rows, columns = (m // found.rows + 16 if m > 1 else 1), (n // found.columns + 16 if n > 1 else 1)
+        found.gemv = not unpacked(m, n, k, ta, tb) and not (tb and unpacked(rows, columns, k, ta, tb))
         return found
     if work < 100_000:
         return found
