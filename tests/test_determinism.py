@@ -57,6 +57,7 @@ for dtype in (mg.float32, mg.float64):
     show("argmax", x.argmax(), x.argmax(0), x.argmin(1))
     check("matmul", lambda x, y: x @ y.t(), x[:311], y[:257])
     check("vector", lambda x, v: x @ v, x, row)
+    check("long vector", lambda x, v: v @ x, tensor(1500, 1300, dtype=dtype), tensor(1500, dtype=dtype))
     check("batched", lambda x, y: x @ y, tensor(7, 130, 65, dtype=dtype), tensor(7, 65, 90, dtype=dtype))
     check("linear", F.linear, tensor(513, 300, dtype=dtype), tensor(200, 300, dtype=dtype), tensor(200, dtype=dtype))
     index = mg.tensor(random.randint(0, 499, 5000))

@@ -7,6 +7,8 @@ import pytest
 
 import minigrad as mg
 
+from .processes import run_python
+
 F = mg.nn.functional
 DTYPES = ("float32", "float64")
 TOLERANCE = {"float32": 2e-6, "float64": 1e-14}
@@ -137,8 +139,10 @@ def test_expanded(relu):
     close(x.grad, 10 * reference(row, w, None, relu, np.ones((1, 4)))[1], "float64")
 
 
-# m, n, k around the sizes at which a product is cut into 1, 2, 4, ... 16 blocks of rows or columns
+# m, n, k around the sizes at which a product is cut differently, or goes to the product of a matrix and a vector
 BLOCKS = [
+    (33, 129, 257), (64, 10, 31), (48, 40, 64), (100, 300, 2000), (2000, 100, 200), (600, 530, 520), (96, 1953, 64),
+    (96, 1954, 64), (1, 1200, 833), (1, 1201, 833), (1, 700, 2900), (2900, 1, 700), (10, 512, 256), (300, 33, 999),
     (64, 64, 122), (64, 64, 123), (31, 31, 600), (32, 32, 500), (63, 20, 500), (64, 20, 500), (127, 20, 900),
     (128, 20, 900), (255, 33, 240), (256, 33, 240), (257, 33, 240), (20, 257, 240), (200, 200, 200), (201, 200, 200),
     (200, 201, 200), (255, 130, 250), (384, 150, 150), (513, 130, 130), (130, 513, 130), (1023, 64, 130),
@@ -163,6 +167,49 @@ def test_blocks(size):
         _, dx, dw, db = reference(x, w, b, dtype == "float64", dy)
         for got, expected in zip((y, tx.grad, tw.grad, tb.grad), (want, dx, dw, db)):
             close(got, expected, dtype, 8)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [(1, 900, 1300), (1300, 900, 1), (150, 130, 70)], ids=str)
+def test_layouts_of_large_products(size, dtype):
+    m, k, n = size
+    rng = np.random.default_rng(6)
+    a, b, dy = (rng.normal(size=s).astype(dtype) for s in ((m, k), (k, n), (m, n)))
+    want = a.astype(float) @ b.astype(float)
+    for (name, x), (other, v) in product(matrices(a).items(), matrices(b).items()):
+        close(x @ v, want, dtype, 8)
+        x, v = x.detach().requires_grad_(True), v.detach().requires_grad_(True)
+        if name == other:
+            (x @ v).backward(matrices(dy)[name])
+            close(x.grad, dy.astype(float) @ b.T, dtype, 8)
+            close(v.grad, a.T.astype(float) @ dy, dtype, 8)
+
+
+FAMILY = """
+import numpy as np, minigrad as mg
+from minigrad._launch import share_always
+
+share_always()
+sizes = (64, 64, 64), (200, 100, 300), (1, 128, 784), (784, 1, 128), (1, 2000, 900), (513, 400, 200), (9, 9, 40000)
+for m, n, k in sizes:
+    random = np.random.default_rng(0)
+    x, w, dy = (random.normal(size=s).astype("f4") for s in ((m, k), (n, k), (m, n)))
+    found = []
+    for threads in 1, 2:
+        mg.set_num_threads(threads)
+        tx, tw = mg.tensor(x, requires_grad=True), mg.tensor(w, requires_grad=True)
+        y = mg.nn.functional.linear(tx, tw)
+        y.backward(mg.tensor(dy))
+        found.append([t.detach().numpy().copy() for t in (y, tx.grad, tw.grad)])
+    for one, two, want in zip(*found, (x.astype(float) @ w.T, dy.astype(float) @ w, dy.T.astype(float) @ x)):
+        assert np.array_equal(one, two)
+        assert np.abs(one - want).max() < 2e-6 * np.abs(want).max() + 1e-5
+"""
+
+
+def test_another_processor_family():
+    """What runs where OpenBLAS has no kernels for small products."""
+    run_python("-c", FAMILY, OPENBLAS_CORETYPE="Haswell")
 
 
 @pytest.mark.parametrize("relu", [False, True])
@@ -249,7 +296,8 @@ def test_row_21_what_is_refused():
     for arguments in (([[1.0]], w), (x, None), (None, w), (x, w, [1.0, 2.0]), (x.numpy(), w)):
         with pytest.raises(TypeError, match=r"(input|weight|bias)"):
             F.linear(*arguments)
-    assert (mg.zeros(2, 0) @ mg.zeros(0, 3)).tolist() == [[0, 0, 0]] * 2
+    for rows, columns in ((2, 3), (1, 3), (2, 1), (1, 1)):
+        assert (mg.zeros(rows, 0) @ mg.zeros(0, columns)).tolist() == [[0] * columns] * rows
     with pytest.warns(UserWarning, match="zero-element"):
         layer = mg.nn.Linear(0, 2)
     assert mg.equal(layer(mg.ones(3, 0)), layer.bias.expand(3, 2))

@@ -5,7 +5,15 @@ The ``forward`` of the layers that small nets consist of is C too: from C into a
 
 ``Callable``, the base of Module, is a type with nothing but a ``tp_call`` slot. It is made in C, since the slot that
 Cython makes for ``def __call__(self, *args, **kwargs)`` costs as much as Python's.
+
+In Sequential a Linear is not called but computed, and where nothing is recorded the ReLU after it too, in the pass over
+the product that adds the bias. Both only if nobody could tell: not with hooks, a subclass or a replaced ``forward``.
 """
+
+cimport cython
+
+from .._engine cimport Op, Tensor, apply_unary, grad_enabled
+from ..ops.linear cimport apply
 
 cdef extern from *:
     """
@@ -38,10 +46,11 @@ cdef extern from *:
         mg_slow = PyUnicode_InternFromString("_call_with_hooks");
         return mg_hooked && mg_forward && mg_slow ? PyType_FromSpec(&mg_spec) : NULL;
     }
+    #define mg_type_dict(t) Py_NewRef(((PyTypeObject *)(t))->tp_dict)
     """
     object mg_callable_type()
-
-from .._engine cimport Op, Tensor, apply_unary
+    dict mg_type_dict(type t)
+    dict PyObject_GenericGetDict(object module, void *)
 
 from ..ops.linear import linear
 
@@ -51,14 +60,6 @@ Callable = mg_callable_type()
 def linear_forward(self, input):
     """input @ weight.T + bias."""
     return linear(input, self.weight, self.bias)
-
-
-def sequential_forward(self, input):
-    """Each module in turn gets what the one before returned."""
-    cdef dict own = self.__dict__
-    for name in own["_module_names"]:
-        input = own[name](input)
-    return input
 
 
 def elementwise_forward(Op op not None):
@@ -71,3 +72,52 @@ def elementwise_forward(Op op not None):
         return apply_unary(op, <Tensor>input) if isinstance(input, Tensor) else op(input)
 
     return forward
+
+
+@cython.final
+cdef class Known:
+    """A class and the ``forward`` that it was made with."""
+    cdef type kind
+    cdef dict names
+    cdef object forward
+
+    def __init__(self, type kind):
+        self.kind, self.names, self.forward = kind, mg_type_dict(kind), kind.forward
+
+    cdef dict own(self, object module):
+        """The attributes of ``module`` if calling it calls just this ``forward``, else None."""
+        if type(module) is not self.kind or self.names.get("forward") is not self.forward:
+            return None
+        cdef dict found = PyObject_GenericGetDict(module, NULL)
+        return None if "_hooked" in found or "forward" in found else found
+
+
+cdef Known Linear = None, ReLU = None
+
+
+def know(linear, relu):
+    """Tell ``in_sequence`` the classes Linear and ReLU."""
+    global Linear, ReLU
+    Linear, ReLU = Known(linear), Known(relu)
+
+
+def sequential_forward(self, input):
+    """Each module in turn gets what the one before returned."""
+    cdef dict modules = self.__dict__
+    cdef list names = list(<dict>modules["_module_names"])
+    cdef Py_ssize_t i = 0, count = len(names)
+    cdef dict own
+    cdef bint relu
+    while i < count:
+        module = modules[names[i]]
+        i += 1
+        own = Linear.own(module) if isinstance(input, Tensor) else None
+        if own is not None:
+            weight, bias = own.get("weight"), own.get("bias", False)
+            if isinstance(weight, Tensor) and (bias is None or isinstance(bias, Tensor)):
+                relu = i < count and not grad_enabled() and ReLU.own(modules[names[i]]) is not None
+                i += relu
+                input = apply(<Tensor>input, <Tensor>weight, <Tensor>bias, relu)
+                continue
+        input = module(input)
+    return input

@@ -4,9 +4,15 @@
 DESIGN
 a. A matrix whose rows or columns are contiguous goes to BLAS as it is (leading dimension, transpose flag); anything
    else is copied first.
-b. ``blocks_of`` cuts a product into blocks that depend on the shape only; the engine shares them among threads. Each
-   block is one BLAS call, so the bits do not depend on the number of threads. Its numbers were measured with
-   OpenBLAS 0.3.34 on AVX-512: products of up to a million multiplications run without packing there.
+b. ``blocks_of`` cuts a product into blocks that depend on its shape and on the processor family that OpenBLAS takes this
+   CPU for, never on threads or on timings. Each block is one BLAS call and the inner dimension is never cut, so the bits
+   are the same at any number of threads and in every process. Where other CPUs are to give the same bits, the environment
+   variable OPENBLAS_CORETYPE names a family that all of them have (Haswell for x86-64): kernels and blocks follow it.
+c. For AVX-512, OpenBLAS has kernels that do not pack their operands, for at most a million multiplications. Blocks that
+   fit them, about 32 x 32, made 48 products of 32 to 2,000 rows 1.16 times as fast as one packed call each, 95 % of the
+   core's peak in the median (float32, EPYC Zen 4). The rule is a fixed one because the best block for each of them, found
+   by timing all, was only 0.7 % faster: nothing is to be gained by measuring at run time. Where there are no such
+   kernels a product is cut for the threads only.
 """
 
 from .._engine cimport Tensor, new_tensor, strided_view, to_contiguous
@@ -45,32 +51,63 @@ cdef Layout layout_of(Tensor x) noexcept:
     return found
 
 
+cdef bint SMALL_KERNELS = blas.core() in ("SkylakeX", "Cooperlake", "SapphireRapids")
+
+cdef struct Blocks:
+    Py_ssize_t rows, columns  # how many
+    bint down                 # counted down the columns of y
+    bint gemv
+
+
 cdef inline bint unpacked(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint ta, bint tb) noexcept nogil:
-    """Whether OpenBLAS multiplies without packing, which is up to twice as fast for small products."""
-    return m * n * k <= 1_000_000 and (not tb or ta or (m * n <= 1200 and k >= 32))
+    """Whether OpenBLAS multiplies without packing."""
+    return SMALL_KERNELS and m * n * k <= 1_000_000 and (not tb or (not ta and m * n <= 1200 and k >= 32))
 
 
-cdef Py_ssize_t blocks_of(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint ta, bint tb, bint *columns) noexcept nogil:
-    """Into how many blocks an (m, n) product over k is cut, and whether into columns; by the shape alone."""
-    cdef Py_ssize_t work = m * n * k, blocks = 1
-    cdef bint by_rows, by_columns
-    columns[0] = n > m
+cdef Blocks blocks_of(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint ta, bint tb) noexcept nogil:
+    """Into which blocks an (m, n) product over k is cut."""
+    cdef Py_ssize_t work = m * n * k, rows, columns, count
+    cdef bint pays
+    cdef Blocks found
+    found.rows, found.columns, found.down, found.gemv = 1, 1, True, False
+    if m == 1 or n == 1:
+        count = work // 800_000 + 1
+        found.rows, found.columns = min(count, m), min(count, n)
+        # the largest block, see ``edge`` in blas.pyx; the small kernels are as fast as gemv, for w.T somewhat faster
+        rows, columns = (m // found.rows + 16 if m > 1 else 1), (n // found.columns + 16 if n > 1 else 1)
+        found.gemv = not unpacked(m, n, k, ta, tb) and not (tb and unpacked(rows, columns, k, ta, tb))
+        return found
     if work < 100_000:
-        return 1
-    if work <= 16_000_000:  # the fewest blocks that need no packing, if there are such
-        blocks = 2 if work >= 500_000 else 1
-        while blocks <= 16:
-            by_rows = m >= 4 * blocks and unpacked(m // blocks, n, k, ta, tb)
-            by_columns = n >= 8 * blocks and unpacked(m, n // blocks, k, ta, tb)
-            if by_rows or by_columns:
-                columns[0] = not by_rows or (by_columns and tb)
-                return blocks
-            blocks *= 2
+        return found
+    # blocks for the kernels that do not pack, if they take any
+    rows, columns = 32 if ta or tb else 16, 32 if ta or tb else 64
+    while rows * columns * k > 1_000_000 and rows > 8:
+        rows //= 2
+    if tb and rows * columns * k > 1_000_000:
+        columns //= 2
+    # a @ w.T: such a kernel adds up a vector of sums for each element of y, packing costs time for each of a and w.
+    # else: a block reads with strides, which costs more than packing once all three sizes are large
+    pays = (k * (3 * m * n + 200 * (m + n)) > 1000 * m * n or m <= 32 or n <= 32 if tb
+            else k <= 512 or (k <= 1953 and (m <= 512 or n <= 512)))
+    if pays and unpacked(rows, columns, k, ta, tb):
+        rows, columns = min(rows, m), min(columns, n)
+        while not tb and rows * columns * k < 262_144 and (rows < m or columns < n):  # a call costs 0.1 us
+            if rows < m and (rows <= columns or columns >= n):
+                rows = min(2 * rows, m)
+            else:
+                columns = min(2 * columns, n)
+        found.rows, found.columns = (m + rows - 1) // rows, (n + columns - 1) // columns
+        # a thread keeps to its rows of the weights, forward and in their gradient
+        found.down = not ta or (k > 512 and n > m)
+        return found
     if work < 500_000:
-        return 1
-    blocks = (n if columns[0] else m) // 64
-    blocks = blocks if blocks < work // 16_000_000 else work // 16_000_000
-    return 2 if blocks < 2 else 16 if blocks > 16 else blocks
+        return found
+    found.down = n > m
+    count = (n if found.down else m) // 64
+    count = count if count < work // 16_000_000 else work // 16_000_000
+    count = 2 if count < 2 else 16 if count > 16 else count
+    found.rows, found.columns = 1 if found.down else count, count if found.down else 1
+    return found
 
 
 cdef Tensor product(Tensor a, Tensor b, bint ta, bint tb, Tensor bias, bint relu):
@@ -86,11 +123,11 @@ cdef int multiply(Tensor y, Tensor a, Tensor b, bint ta, bint tb, Tensor bias, b
                   double beta) except -1:
     """y (m, n), its rows contiguous, = alpha op(a) @ op(b) + beta y [+ bias] [relu]; shapes and dtypes were checked."""
     cdef Layout la = layout_of(a), lb = layout_of(b), ly = layout_of(y)
-    cdef Py_ssize_t[11] dims
+    cdef Py_ssize_t[13] dims
     cdef double[2] scalars
     cdef void *bufs[6]
-    cdef Py_ssize_t m = y.shape_[0], n = y.shape_[1], k = a.shape_[0] if ta else a.shape_[1], units, i
-    cdef bint columns
+    cdef Py_ssize_t m = y.shape_[0], n = y.shape_[1], k = a.shape_[0] if ta else a.shape_[1], i
+    cdef Blocks blocks
     if m > 0x7FFFFFFF or n > 0x7FFFFFFF or k > 0x7FFFFFFF or ly.ld > 0x7FFFFFFF:
         raise ValueError(f"matrix product of sizes ({m}, {k}) x ({k}, {n}): dimensions must fit 32 bits")
     if not la.usable:
@@ -101,18 +138,20 @@ cdef int multiply(Tensor y, Tensor a, Tensor b, bint ta, bint tb, Tensor bias, b
         lb = layout_of(b)
     if y.count == 0:
         return 0
-    units = blocks_of(m, n, k, ta != la.transposed, tb != lb.transposed, &columns)
+    blocks = blocks_of(m, n, k, ta != la.transposed, tb != lb.transposed)
     bufs[0], bufs[1], bufs[2], bufs[5] = y.ptr, a.ptr, b.ptr, NULL
     bufs[3] = bias.ptr if bias is not None else NULL
     bufs[4] = <void *>epilogue(a.dt) if bias is not None or relu else NULL
     dims[0], dims[1], dims[2], dims[3], dims[4], dims[5] = m, n, k, la.ld, lb.ld, ly.ld
-    dims[6], dims[7], dims[8], dims[9], dims[10] = ta != la.transposed, tb != lb.transposed, units, columns, relu
+    dims[6], dims[7], dims[8], dims[9] = ta != la.transposed, tb != lb.transposed, blocks.rows, blocks.columns
+    dims[10], dims[11], dims[12] = blocks.down, relu, blocks.gemv
     scalars[0], scalars[1] = alpha, beta
     if k == 0 and beta == 0:
         for i in range(m):
             memset(y.ptr + i * ly.ld * ITEMSIZE[y.dt], 0, n * ITEMSIZE[y.dt])
         scalars[1] = 1
-    launch(GEMM[a.dt], bufs, dims, scalars, units, <double>m * n * k * (0.022 if a.dt == F32 else 0.044))
+    launch(GEMM[a.dt], bufs, dims, scalars, blocks.rows * blocks.columns,
+           <double>m * n * k * (0.022 if a.dt == F32 else 0.044))
     return 0
 
 
@@ -173,20 +212,20 @@ def gemm_batched(Tensor y not None, Tensor a not None, Tensor b not None, Py_ssi
 
     The caller answers for shapes, strides and offsets: nothing is checked here.
     """
-    cdef Py_ssize_t[11] dims
+    cdef Py_ssize_t[13] dims
     cdef double[2] scalars
     cdef void *bufs[6]
-    cdef bint columns
-    cdef Py_ssize_t blocks = blocks_of(m, n, k, ta, tb, &columns)
+    cdef Blocks blocks = blocks_of(m, n, k, ta, tb)
     if y.count == 0:
         return y
     bufs[0], bufs[1], bufs[2], bufs[3], bufs[4], bufs[5] = y.ptr, a.ptr, b.ptr, NULL, NULL, offsets.ptr
     dims[0], dims[1], dims[2], dims[3], dims[4], dims[5] = m, n, k, lda, ldb, ldy
-    dims[6], dims[7], dims[8], dims[9], dims[10] = ta, tb, blocks, columns, False
+    dims[6], dims[7], dims[8], dims[9], dims[10] = ta, tb, blocks.rows, blocks.columns, blocks.down
+    dims[11], dims[12] = False, blocks.gemv
     scalars[0], scalars[1] = 1, 0
     if k == 0:
         memset(y.ptr, 0, y.count * ITEMSIZE[y.dt])
         return y
-    launch(GEMM[a.dt], bufs, dims, scalars, blocks * offsets.shape_[0],
+    launch(GEMM[a.dt], bufs, dims, scalars, blocks.rows * blocks.columns * offsets.shape_[0],
            <double>m * n * k * offsets.shape_[0] * (0.022 if a.dt == F32 else 0.044))
     return y

@@ -28,11 +28,15 @@ def linear(Tensor input not None, Tensor weight not None, Tensor bias=None, *, b
     >>> mg.nn.functional.linear(x, w, mg.tensor([0.5, -0.5]))
     tensor([[11.5000, 16.5000]])
     """
-    cdef Tensor x = input, y
+    return apply(input, weight, bias, relu)
+
+
+cdef Tensor apply(Tensor x, Tensor weight, Tensor bias, bint relu):
+    cdef Tensor y
     cdef Py_ssize_t[8] shape
     cdef int i
     if weight.nd == 1:
-        y = linear(x, weight.unsqueeze(0), None if bias is None else bias.reshape(1) if bias.nd == 0 else bias, relu=relu)
+        y = apply(x, weight.unsqueeze(0), None if bias is None else bias.reshape(1) if bias.nd == 0 else bias, relu)
         return y.squeeze(-1)
     if bias is not None and bias.count == 1 and bias.nd <= 1 and weight.nd == 2 and weight.shape_[0] > 1:
         bias = bias.expand((weight.shape_[0],))

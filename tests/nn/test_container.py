@@ -2,6 +2,7 @@
 
 import copy
 from collections import OrderedDict
+from itertools import product
 
 import pytest
 
@@ -133,6 +134,67 @@ def test_sequential_hooks_and_subclasses():
 
     assert Residual(*adds(1))(5) == 5 + 51
     assert type(Residual(*adds(1, 2))[:1]) is Residual
+
+
+def test_sequential_computes_what_its_modules_do():
+    """Linear and ReLU are not called one by one where nobody could tell; where somebody can, they are."""
+    seen = []
+
+    class Scaled(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    class Leaky(nn.ReLU):
+        def forward(self, x):
+            return x.clamp(min=-1)
+
+    def hooked(module):
+        module.register_forward_hook(lambda m, args, y: seen.append(m) or y + 1)
+        return module
+
+    def replaced(module):
+        module.forward = lambda x: x * 3
+        return module
+
+    cases = [nn.Linear(4, 4), nn.Linear(4, 4, bias=False), Scaled(4, 4), hooked(nn.Linear(4, 4)), nn.ReLU(),
+             nn.ReLU(inplace=True), Leaky(), hooked(nn.ReLU()), replaced(nn.Linear(4, 4)), replaced(nn.ReLU()),
+             nn.Identity()]  # fmt: skip
+    for a, b in product(cases, repeat=2):
+        modules, x = (nn.Linear(3, 4), a, b, nn.ReLU()), mg.randn(5, 3)
+        want = x
+        for module in modules:
+            want = module(want)
+        calls, s = len(seen), nn.Sequential(*modules)
+        seen.clear()
+        assert mg.equal(s(x), want)
+        with mg.no_grad():
+            assert mg.equal(s(x), want), (a, b)
+        assert len(seen) == 2 * calls
+        seen.clear()
+
+
+def test_sequential_sees_what_changes(monkeypatch):
+    s, x = nn.Sequential(nn.Linear(3, 4), nn.ReLU()), mg.randn(5, 3)
+    with mg.no_grad():
+        for wrong, error in ((mg.randn(5, 2), RuntimeError), (x.numpy(), TypeError), (None, TypeError)):
+            with pytest.raises(error):
+                s(wrong)
+        plain = s(x)
+        s[1] = nn.Identity()
+        assert mg.equal(s(x).relu(), plain) and not mg.equal(s(x), plain)
+        del s[0].bias
+        with pytest.raises(AttributeError):
+            s(x)
+        s[0].bias = 3.0
+        with pytest.raises(TypeError):
+            s(x)
+        s[0].bias = mg.zeros(4)
+        assert mg.equal(s(x), x @ s[0].weight.t())
+        monkeypatch.setattr(nn.Linear, "forward", lambda self, x: x * 2)
+        assert mg.equal(s(x), x * 2)
+        s[0] = nn.ReLU()
+        monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: x * 5)
+        assert mg.equal(s(x), x * 5)
 
 
 def test_sequential_of_something_else():
