@@ -1,11 +1,13 @@
 """Connectionist temporal classification: the loss of all alignments of a sequence, and its gradient.
 
 DESIGN
-a. A unit is one sequence of the batch. With its labels l_1..l_L and blanks between and around them, the states are
-   s = 0..2L; the label of state s is blank if s is even, else l_((s+1)/2).
-b. alpha[t, s] is the log of the probability of all alignments of frames 0..t that end in s; beta[s] at t that of
-   frames t.. that begin in s. Both in float64 whatever the dtype: float32 would lose digits over long sequences.
+a. A unit is one sequence of the batch. Its L labels, with blanks between and around them, are 2L + 1 states. A row of
+   states is the L + 1 blanks, then the L labels, so that loops are vectorised: an alignment goes on from blank k to
+   itself or label k, from label k to itself, blank k + 1, or label k + 1 if that is another class.
+b. alpha[t, s] is the log of the probability of all alignments of frames 0..t that end in s; beta[t, s] that of
+   frames t + 1.. after s. Both in float64 whatever the dtype: float32 would lose digits over long sequences.
 c. The sums of exponentials never subtract two infinities: an impossible state is -inf and stays out.
+d. A label is checked where it is used, since another thread may write it: out of range it counts as blank.
 """
 
 import numpy as np
@@ -17,61 +19,102 @@ from .losses import _jit, _zero
 NEVER = -np.inf
 
 
-@jit  # a call: it is used in many places
+@_jit
 def _join(a, b):
     """log(e**a + e**b)."""
     high, low = (a, b) if a > b else (b, a)
-    if a != a or b != b:
-        return a + b
-    return high if low == NEVER else high + km.log1p(km.exp(low - high))
+    total = high + km.log1p_unit(km.exp_down(low - high))
+    return high if low == NEVER else total
+
+
+@_jit
+def _join3(a, b, c):
+    """log(e**a + e**b + e**c), by one logarithm."""
+    high = a if a > b else b
+    high = c if c > high else high
+    total = high + km.log(km.exp_down(a - high) + km.exp_down(b - high) + km.exp_down(c - high))
+    return NEVER if (a == NEVER) & (b == NEVER) & (c == NEVER) else total
+
+
+@_jit
+def _class(labels, k, n, blank):
+    c = labels[k]
+    return c if np.uint64(c) < np.uint64(n) else blank
 
 
 @jit
-def _join3(a, b, c):
-    """log(e**a + e**b + e**c), by one logarithm."""
-    if a != a or b != b or c != c:
-        return a + b + c
-    high = max(a, b, c)
-    if high == NEVER or high == -NEVER:
-        return high
-    return high + km.log(km.exp(a - high) + km.exp(b - high) + km.exp(c - high))
+def _start(alpha, o, x, frame, labels, first, length, n, blank):
+    for s in range(2 * length + 1):
+        alpha[o + s] = NEVER
+    alpha[o] = np.float64(x[frame + blank])
+    if length:
+        alpha[o + length + 1] = np.float64(x[frame + _class(labels, first, n, blank)])
+
+
+@jit
+def _step(alpha, o, before, x, frame, labels, first, length, n, blank):
+    """alpha[t] at o, from alpha[t - 1] at ``before``."""
+    ol, bl, p = o + length + 1, before + length + 1, np.float64(x[frame + blank])
+    for k in range(length):
+        alpha[ol + k] = np.float64(x[frame + _class(labels, first + k, n, blank)])
+    alpha[o] = alpha[before] + p
+    for k in range(length):
+        alpha[o + k + 1] = _join(alpha[before + k + 1], alpha[bl + k]) + p
+    if length:
+        alpha[ol] += _join(alpha[bl], alpha[before])
+    for k in range(1, length):
+        skip = alpha[bl + k - 1] if labels[first + k] != labels[first + k - 1] else NEVER
+        alpha[ol + k] = alpha[ol + k] + _join3(alpha[bl + k], alpha[before + k], skip)
 
 
 @_jit
-def _label(labels, first, s, blank):
-    return blank if s % 2 == 0 else labels[first + s // 2]
-
-
-@_jit
-def _skips(labels, first, s):
-    """May an alignment go from state s - 2 to s: both labels, and different."""
-    return s % 2 == 1 and s > 1 and labels[first + s // 2] != labels[first + s // 2 - 1]
-
-
-@_jit
-def _step(after, o, before, ob, x, frame, labels, first, states, blank):
-    """alpha[t] from alpha[t - 1]; in place too, since it goes from the last state down."""
-    for s in range(states - 1, -1, -1):
-        a = before[ob + s]
-        if _skips(labels, first, s):
-            a = _join3(a, before[ob + s - 1], before[ob + s - 2])
-        elif s > 0:
-            a = _join(a, before[ob + s - 1])
-        after[o + s] = a + np.float64(x[frame + _label(labels, first, s, blank)])
-
-
-@_jit
-def _start(after, o, x, frame, labels, first, states, blank):
-    for s in range(states):
-        after[o + s] = np.float64(x[frame + _label(labels, first, s, blank)]) if s < 2 else NEVER
-
-
-@_jit
-def _finish(alpha, o, frames, states):
+def _finish(alpha, o, frames, length):
     """The loss, from alpha of the last frame."""
     if frames == 0:
-        return 0.0 if states == 1 else -NEVER
-    return -(alpha[o] if states == 1 else _join(alpha[o + states - 1], alpha[o + states - 2]))
+        return 0.0 if length == 0 else -NEVER
+    return -(alpha[o] if length == 0 else _join(alpha[o + length], alpha[o + 2 * length]))
+
+
+@jit
+def _end(beta, o, length):
+    """beta of the last frame: alignments end in the last blank or the last label."""
+    for s in range(2 * length + 1):
+        beta[o + s] = NEVER
+    beta[o + length] = 0.0
+    if length:
+        beta[o + 2 * length] = 0.0
+
+
+@jit
+def _step_back(beta, o, labels, first, length):
+    """beta[t] from beta[t + 1] + x[t + 1], in place: what is read lies ahead of what is written."""
+    ol = o + length + 1
+    for k in range(length - 1):
+        here, skip = beta[ol + k], beta[ol + k + 1] if labels[first + k] != labels[first + k + 1] else NEVER
+        beta[ol + k] = _join3(here, beta[o + k + 1], skip)
+        beta[o + k] = _join(beta[o + k], here)
+    if length:
+        here = beta[ol + length - 1]
+        beta[ol + length - 1] = _join(here, beta[o + length])
+        beta[o + length - 1] = _join(beta[o + length - 1], here)
+
+
+@jit
+def _occupancy(total, ot, alpha, o, beta, ob, nll, x, frame, labels, first, length, n, blank):
+    """total[c] = probability, given the labels, of class c in this frame; beta += x."""
+    p, of_blank = np.float64(x[frame + blank]), 0.0
+    for c in range(n):
+        total[ot + c] = 0.0
+    for s in range(2 * length + 1):
+        alpha[o + s] = km.exp(alpha[o + s] + beta[ob + s] + nll)
+    for k in range(length + 1):
+        of_blank += alpha[o + k]
+        beta[ob + k] += p
+    total[ot + blank] = of_blank
+    for k in range(length + 1, 2 * length + 1):
+        c = _class(labels, first + k - length - 1, n, blank)
+        total[ot + c] += alpha[o + k]
+        beta[ob + k] += np.float64(x[frame + c])
 
 
 @kernel
@@ -102,38 +145,30 @@ def ctc(
     """
     n = n_classes
     for b in range(lo, hi):
-        first, states, length = starts[b], 2 * lengths[b] + 1, frames[b]
+        first, length, end = starts[b], lengths[b], frames[b]
         oa, ob, ot, row = b * n_frames * n_states, b * n_states, b * n, batch * n
-        for t in range(length):
-            o = oa + t * n_states
+        for t in range(end):
+            o, frame = oa + t * n_states, t * row + b * n
             if t == 0:
-                _start(alpha, o, x, b * n, labels, first, states, blank)
+                _start(alpha, o, x, frame, labels, first, length, n, blank)
             else:
-                _step(alpha, o, alpha, o - n_states, x, t * row + b * n, labels, first, states, blank)
-        nll = _finish(alpha, oa + (length - 1) * n_states, length, states)
+                _step(alpha, o, o - n_states, x, frame, labels, first, length, n, blank)
+        nll = _finish(alpha, oa + (end - 1) * n_states, end, length)
         nothing = zero_infinity and nll == -NEVER
         loss[b] = T(0.0 if nothing else nll)
         for t in range(n_frames - 1, -1, -1):
             frame, o = t * row + b * n, oa + t * n_states
-            if nothing or t >= length:
+            if nothing or t >= end:
                 _zero(dx, frame, n)
                 continue
+            if t == end - 1:
+                _end(beta, ob, length)
+            else:
+                _step_back(beta, ob, labels, first, length)
+            _occupancy(total, ot, alpha, o, beta, ob, nll, x, frame, labels, first, length, n, blank)
+            factor = scale[b] if nll < -NEVER else np.nan  # also of classes that are no label
             for c in range(n):
-                total[ot + c] = NEVER
-            for s in range(states):  # upwards, so that beta of t replaces that of t + 1 in place
-                if t == length - 1:
-                    a = 0.0 if s >= states - 2 else NEVER
-                else:
-                    a = beta[ob + s]
-                    if s + 2 < states and _skips(labels, first, s + 2):
-                        a = _join3(a, beta[ob + s + 1], beta[ob + s + 2])
-                    elif s + 1 < states:
-                        a = _join(a, beta[ob + s + 1])
-                c = _label(labels, first, s, blank)
-                total[ot + c] = _join(total[ot + c], alpha[o + s] + a)  # x[frame + c] is in alpha already
-                beta[ob + s] = a + np.float64(x[frame + c])
-            for c in range(n):
-                dx[frame + c] = T(scale[b] * (km.exp(np.float64(x[frame + c])) - km.exp(total[ot + c] + nll)))
+                dx[frame + c] = T(factor * (np.float64(km.exp(x[frame + c])) - total[ot + c]))
 
 
 @ctc.reference
@@ -175,7 +210,7 @@ def _(loss, dx, alpha, beta, total, x, labels, starts, lengths, frames, scale, n
 @kernel
 def ctc_loss(
     loss: T,  # (N,)
-    alpha: f8,  # (N, S) room
+    alpha: f8,  # (N, 2, S) room
     x: T,  # (T, N, C) log-probabilities
     labels: i8,
     starts: i8,  # (N,)
@@ -193,14 +228,15 @@ def ctc_loss(
     """The loss of ctc. Unit: item of the batch."""
     n = n_classes
     for b in range(lo, hi):
-        first, states, o = starts[b], 2 * lengths[b] + 1, b * n_states
-        for t in range(frames[b]):
-            frame = (t * batch + b) * n
+        first, length, end = starts[b], lengths[b], frames[b]
+        before, o = 2 * b * n_states, (2 * b + 1) * n_states
+        for t in range(end):
+            before, o, frame = o, before, (t * batch + b) * n
             if t == 0:
-                _start(alpha, o, x, frame, labels, first, states, blank)
+                _start(alpha, o, x, frame, labels, first, length, n, blank)
             else:
-                _step(alpha, o, alpha, o, x, frame, labels, first, states, blank)
-        nll = _finish(alpha, o, frames[b], states)
+                _step(alpha, o, before, x, frame, labels, first, length, n, blank)
+        nll = _finish(alpha, o, end, length)
         loss[b] = T(0.0 if zero_infinity and nll == -NEVER else nll)
 
 

@@ -14,6 +14,7 @@ d. Only sums are reassociated. No loop assumes finite numbers: nan and inf come 
 """
 
 import numpy as np
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -21,12 +22,11 @@ from . import math as km
 from .contract import T, dim, f8, i8, jit, kernel, scalar
 
 BLOCK = 4096  # elements a unit of the elementwise losses
-STRIP = 1024  # elements that pass through the stack at once; divides BLOCK
+STRIP = 512  # elements that pass through the stack at once; divides BLOCK
 TILE = 2048  # elements a tile of rows may have
 TILE_ROWS = 128  # rows a tile may have
+FAR = 8 << 20  # bytes of a result that no cache will keep until it is read
 FEW = 128  # up to so many classes rows are taken in tiles
-
-_LEAST = (np.float32(-87.0), -708.0)  # exp of it is the last normal power
 
 _jit = jit(forceinline=True)
 _jit_sum = jit(fastmath={"reassoc"}, forceinline=True)  # for the additions written in that very function
@@ -60,37 +60,99 @@ def _larger(typing, a, b):
 
 @intrinsic(prefer_literal=True)
 def scratch(typing, dtype, n):
-    """Room for n (a literal) numbers of T on the stack."""
+    """Room for n (a literal) numbers of T on the stack, at a multiple of 64 bytes."""
     pointer, length = types.CPointer(dtype.dtype), n.literal_value
 
     def generate(context, builder, signature, arguments):
-        return cgutils.alloca_once(builder, context.get_data_type(dtype.dtype), size=length)
+        room = cgutils.alloca_once(builder, context.get_data_type(dtype.dtype), size=length)
+        room.align = 64
+        return room
 
     return pointer(dtype, n), generate
 
 
-@_jit
-def _exp_down(x):
-    """e**x for x <= 0, at most 1 ulp wrong; 0 where that is no normal number. Half the work of km.exp."""
-    k = km._consts(x)
-    least = km._pick(x, _LEAST[0], _LEAST[1])
-    y = least if x < least else x
-    t = km._mad(y, k.log2e, k.magic)
-    n = t - k.magic
-    r = km._mad(n, -k.ln2_lo, km._mad(n, -k.ln2_hi, y))
-    power = km._float(km._shl(km._add(km._bits(t), k.bias), k.mantissa))
-    y = km._mad(km._mad(r * r, km._poly(r, k.exp), r), power, power)
-    return k.zero if x < least else y
+# --- large results ----------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def _address(typing, x):
+    return types.int64(x), lambda context, builder, signature, arguments: builder.ptrtoint(arguments[0], ir.IntType(64))
+
+
+@intrinsic
+def _store_lines(typing, y, o, x, ox, n, scale):
+    """y[o : o + n] = scale * x[ox : ox + n] past the caches, by lines of 64 bytes: y[o] begins one, n fills them."""
+
+    def generate(context, builder, signature, arguments):
+        y, o, x, ox, n, scale = arguments
+        lanes = 64 // signature.args[0].dtype.bitwidth * 8
+        line = ir.VectorType(scale.type, lanes)
+        factor = ir.Constant(line, ir.Undefined)
+        for lane in range(lanes):
+            factor = builder.insert_element(factor, scale, ir.IntType(32)(lane))
+        with cgutils.for_range_slice(builder, n.type(0), n, n.type(lanes), n.type) as (i, _):
+            source = builder.gep(x, [builder.add(ox, i)])
+            value = builder.load(builder.bitcast(source, line.as_pointer()))
+            value.align = signature.args[0].dtype.bitwidth // 8
+            target = builder.gep(y, [builder.add(o, i)])
+            store = builder.store(builder.fmul(factor, value), builder.bitcast(target, line.as_pointer()))
+            store.align = 64
+            store.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+        return context.get_dummy_value()
+
+    return types.void(y, o, x, ox, n, scale), generate
+
+
+@intrinsic
+def _fence(typing):
+    """Order what was stored past the caches before what follows."""
+
+    def generate(context, builder, signature, arguments):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def _itemsize(typing, x):
+    return types.int64(x), lambda context, *_: ir.IntType(64)(x.dtype.bitwidth // 8)
+
+
+@intrinsic
+def _fetch(typing, x, o):
+    """Bring x[o] from memory, without waiting for it."""
+
+    def generate(context, builder, signature, arguments):
+        byte = ir.IntType(8).as_pointer()
+        kind, i32 = ir.FunctionType(ir.VoidType(), [byte, *[ir.IntType(32)] * 3]), ir.IntType(32)
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        address = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), byte)
+        builder.call(prefetch, [address, i32(0), i32(2), i32(1)])
+        return context.get_dummy_value()
+
+    return types.void(x, o), generate
 
 
 @_jit
-def _log1p_unit(f):
-    """log(1 + f) for f in [0, 1], as in km.softplus."""
-    k = km._consts(f)
-    s = f / (k.two + f)
-    z = s * s
-    h = k.half * f * f
-    return f + km._mad(s, km._mad(z, km._poly(z, k.softplus), h), -h)
+def _far(y, n):
+    """Are n numbers more than the caches are likely to keep until they are read?"""
+    return n * _itemsize(y) >= FAR
+
+
+@_jit
+def _hand_over(y, o, x, ox, n, scale, far):
+    """y[o : o + n] = scale * x[ox : ox + n]; far: past the caches, which saves reading what is overwritten."""
+    size, i = _itemsize(y), 0
+    if far:
+        i = min(n, -_address(y) // size - o & 64 // size - 1)
+        for j in range(i):
+            y[o + j] = scale * x[ox + j]
+        lines = n - i & -(64 // size)
+        _store_lines(y, o + i, x, ox + i, lines, scale)
+        i += lines
+    for j in range(i, n):
+        y[o + j] = scale * x[ox + j]
 
 
 # --- cross-entropy with labels ----------------------------------------------------------------------------------------
@@ -113,15 +175,21 @@ def _sum(x, o, n):
     return s
 
 
-@_jit_sum
-def _exp_store_sum(e, x, o, n, m):
-    """e = exp(x - m) for one row; the sum, in T over strips, in float64 over their sums."""
+@_call
+def _exp_store_sum(e, oe, x, o, n, m, fetch):
+    """e[oe:] = exp(x[o:] - m) for one row; the sum, in T over strips, in float64 over their sums.
+
+    fetch: bring the next row from memory meanwhile.
+    """
     total = 0.0
-    for first in range(o, o + n, STRIP):
+    for first in range(0, n, STRIP):
+        if fetch:
+            for j in range(first, min(first + STRIP, n), 64 // _itemsize(x)):
+                _fetch(x, o + n + j)
         s = type(m)(0)
-        for j in range(first, min(first + STRIP, o + n)):
-            e[j] = _exp_down(x[j] - m)
-            s += e[j]
+        for j in range(first, min(first + STRIP, n)):
+            e[oe + j] = km.exp_down(x[o + j] - m)
+            s += e[oe + j]
         total += np.float64(s)
     return type(m)(total)
 
@@ -130,10 +198,10 @@ def _exp_store_sum(e, x, o, n, m):
 def _exp_sum(x, o, n, m):
     """The same sum without the store."""
     total = 0.0
-    for first in range(o, o + n, STRIP):
+    for first in range(0, n, STRIP):
         s = type(m)(0)
-        for j in range(first, min(first + STRIP, o + n)):
-            s += _exp_down(x[j] - m)
+        for j in range(first, min(first + STRIP, n)):
+            s += km.exp_down(x[o + j] - m)
         total += np.float64(s)
     return type(m)(total)
 
@@ -152,11 +220,18 @@ def _exp_tile(e, oe, top, total, logs, x, o, rows, n):
         for j in range(r * n, r * n + n):
             e[oe + j] = x[o + j] - m
     for i in range(oe, oe + rows * n):
-        e[i] = _exp_down(e[i])
+        e[i] = km.exp_down(e[i])
     for r in range(rows):
         total[r] = _sum(e, oe + r * n, n)
     for r in range(rows):
         logs[r] = km.log(total[r])
+
+
+@_jit
+def _label(target, row, n, ignore_index):
+    """The label of a row, or -1 if it does not count. Read once: another thread may write it meanwhile."""
+    t = target[row]
+    return t if (t != ignore_index) & (np.uint64(t) < np.uint64(n)) else -1
 
 
 @_call
@@ -225,6 +300,34 @@ def _zero(dx, o, n):
         dx[j] = type(dx[0])(0)
 
 
+@jit
+def _far_rows(loss, dx, x, target, weight, n, has_weight, ignore_index, scale, lo, hi):
+    """Rows lo to hi of cross_entropy, same bits, for a gradient that no cache keeps.
+
+    Each row's exponentials stay in the cache, in the room of the last row; the gradient goes past it.
+    """
+    e = (hi - 1) * n
+    for row in range(lo, hi):
+        o, t = row * n, _label(target, row, n, ignore_index)
+        if t < 0:
+            loss[row] = type(scale)(0)
+            _zero(dx, o, n)
+            continue
+        m = _max(x, o, n)
+        total = _exp_store_sum(dx, e, x, o, n, m, row < hi - 1)
+        w = weight[t] if has_weight else type(scale)(1)
+        loss[row] = w * (km.log(total) - (x[o + t] - m))
+        a = scale * w / total
+        own = dx[e + t] * a - scale * w
+        if row < hi - 1:
+            _hand_over(dx, o, dx, e, n, a, True)
+        else:
+            for j in range(o, o + n):
+                dx[j] = dx[j] * a
+        dx[o + t] = own
+    _fence()
+
+
 @kernel
 def cross_entropy(
     loss: T,  # (N,)
@@ -246,6 +349,9 @@ def cross_entropy(
     """
     n = n_classes
     all_weight = _weight_sum(weight, n, has_weight) if smoothing != T(0) else 0.0
+    if n > FEW and smoothing == T(0) and _far(dx, (hi - lo) * n):
+        _far_rows(loss, dx, x, target, weight, n, has_weight, ignore_index, scale, lo, hi)
+        return
     top, total, logs = scratch(T, TILE_ROWS), scratch(T, TILE_ROWS), scratch(T, TILE_ROWS)
     step = min(TILE_ROWS, TILE // n) if n <= FEW else 1
     for first in range(lo, hi, step):
@@ -254,12 +360,12 @@ def cross_entropy(
             _exp_tile(dx, o, top, total, logs, x, o, rows, n)
         elif target[first] != ignore_index:
             top[0] = _max(x, o, n)
-            total[0] = _exp_store_sum(dx, x, o, n, top[0])
+            total[0] = _exp_store_sum(dx, o, x, o, n, top[0], False)
             logs[0] = km.log(total[0])
         for r in range(rows):
             row = first + r
-            t, o = target[row], row * n
-            if t == ignore_index:
+            t, o = _label(target, row, n, ignore_index), row * n
+            if t < 0:
                 loss[row] = T(0)
                 _zero(dx, o, n)
             else:
@@ -314,8 +420,8 @@ def cross_entropy_loss(
             logs[0] = km.log(_exp_sum(x, o, n, top[0]))
         for r in range(rows):
             row = first + r
-            t = target[row]
-            if t == ignore_index:
+            t = _label(target, row, n, ignore_index)
+            if t < 0:
                 loss[row] = T(0)
             else:
                 w = weight[t] if has_weight else T(1)
@@ -399,8 +505,8 @@ def nll(
     """loss = -w_t x_t, t the row's label; dx = -scale w_t at t, 0 elsewhere. Unit: row."""
     _zero(dx, lo * n_classes, (hi - lo) * n_classes)
     for row in range(lo, hi):
-        t = target[row]
-        if t == ignore_index:
+        t = _label(target, row, n_classes, ignore_index)
+        if t < 0:
             loss[row] = T(0)
         else:
             w = weight[t] if has_weight else T(1)
@@ -433,8 +539,8 @@ def nll_loss(
 ):
     """The loss of nll. Unit: row."""
     for row in range(lo, hi):
-        t = target[row]
-        if t == ignore_index:
+        t = _label(target, row, n_classes, ignore_index)
+        if t < 0:
             loss[row] = T(0)
         else:
             w = weight[t] if has_weight else T(1)
@@ -497,7 +603,7 @@ def cross_entropy_probs(
     for row in range(lo, hi):
         o = row * n
         m = _max(x, o, n)
-        s = _exp_store_sum(dx, x, o, n, m)
+        s = _exp_store_sum(dx, o, x, o, n, m, o)
         log = km.log(s)
         total, dot = _target_sums(x, target, weight, o, n, m, has_weight, smoothing, each)
         loss[row] = T(total * np.float64(log) - dot)
@@ -600,7 +706,7 @@ def _elementwise(name, function, reference):
         lo,
         hi,
     ):
-        y, g = scratch(T, STRIP), scratch(T, STRIP)
+        y, g, far = scratch(T, STRIP), scratch(T, STRIP), _far(dx, (hi - lo) * BLOCK)
         for block in range(lo, hi):
             total, end = 0.0, min(block * BLOCK + BLOCK, n)
             for o in range(block * BLOCK, end, STRIP):
@@ -610,13 +716,13 @@ def _elementwise(name, function, reference):
                 if has_weight:
                     for i in range(m):
                         y[i] = y[i] * w[o + i]
-                        dx[o + i] = scale * (g[i] * w[o + i])
-                else:
-                    for i in range(m):
-                        dx[o + i] = scale * g[i]
+                        g[i] = g[i] * w[o + i]
+                _hand_over(dx, o, g, 0, m, scale, far)
                 total += _put(loss, y, o, m, each)
             if not each:
                 part[block] = total
+        if far:
+            _fence()
 
     def loss_only(part: f8, loss: T, x: T, t: T, w: T, n: dim, each: dim, has_weight: dim, c: scalar, lo, hi):
         y = scratch(T, STRIP)
@@ -808,9 +914,9 @@ def _hinge_embedding_reference(x, t, margin):
 def _soft_margin(x, t, c):
     """loss = log(1 + e^(-t x)); dx = -t sigmoid(-t x)."""
     zero, one, z = type(x)(0), type(x)(1), t * x
-    e = _exp_down(-abs(z))
+    e = km.exp_down(-abs(z))
     s = one / (one + e)
-    return (zero if z >= zero else -z) + _log1p_unit(e), -t * (e * s if z >= zero else s)
+    return (zero if z >= zero else -z) + km.log1p_unit(e), -t * (e * s if z >= zero else s)
 
 
 def _soft_margin_reference(x, t, c):
@@ -885,16 +991,13 @@ def _bce_logits(x, t, q):
     loss 0. PyTorch gives nan. Both terms are sums of positive numbers for t in [0, 1]: nothing cancels.
     """
     zero, one = type(x)(0), type(x)(1)
+    size = abs(x)
+    e = km.exp_down(-size)
     a, b = one - t, q * t
-    e = _exp_down(-abs(x))
-    log = _log1p_unit(e)
-    s = one / (one + e)
-    up = x >= zero
-    plus, minus = (x if up else zero) + log, (zero if up else -x) + log
-    p, r = s if up else e * s, e * s if up else s  # sigmoid(x), sigmoid(-x)
-    plus = zero if a == zero else a * plus
-    minus = zero if b == zero else b * minus
-    return plus + minus, a * p - b * r
+    wrong, right = (b, a) if km.negative(x) else (a, b)  # weights of the side that costs |x| more, and of the other
+    distance = zero if wrong == zero else wrong * size
+    slope = km.mad(-right, e, wrong) * (one / (one + e))
+    return km.mad(a + b, km.log1p_unit(e), distance), km.flip(slope, x)
 
 
 @kernel
@@ -915,7 +1018,7 @@ def bce_logits(
     hi,
 ):
     """loss = w (q t softplus(-x) + (1 - t) softplus(x)); dx its derivative. Unit: block of BLOCK elements."""
-    y, g = scratch(T, STRIP), scratch(T, STRIP)
+    y, g, far = scratch(T, STRIP), scratch(T, STRIP), _far(dx, (hi - lo) * BLOCK)
     for block in range(lo, hi):
         total, end = 0.0, min(block * BLOCK + BLOCK, n)
         for o in range(block * BLOCK, end, STRIP):
@@ -929,13 +1032,13 @@ def bce_logits(
             if has_weight:
                 for i in range(m):
                     y[i] = y[i] * w[o + i]
-                    dx[o + i] = scale * (g[i] * w[o + i])
-            else:
-                for i in range(m):
-                    dx[o + i] = scale * g[i]
+                    g[i] = g[i] * w[o + i]
+            _hand_over(dx, o, g, 0, m, scale, far)
             total += _put(loss, y, o, m, each)
         if not each:
             part[block] = total
+    if far:
+        _fence()
 
 
 @bce_logits.reference

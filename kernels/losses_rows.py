@@ -12,7 +12,7 @@ import numpy as np
 
 from . import math as km
 from .contract import T, dim, f8s, i8, jit, kernel, scalar, u1
-from .losses import STRIP, _exp_down, _jit, _jit_sum, _log1p_unit, _zero, scratch
+from .losses import STRIP, _jit, _jit_sum, _zero, scratch
 
 COSINE_EPS = 1e-12  # PyTorch's, added to each squared length
 inf = np.inf
@@ -221,8 +221,8 @@ def _(loss, mark, x, target, n_classes):
 def _soft_margin(x, t):
     """t softplus(-x) + (1 - t) softplus(x) and its derivative, from one exp. 0 * inf is nan, as in PyTorch."""
     zero, one = type(x)(0), type(x)(1)
-    e = _exp_down(-abs(x))
-    log = _log1p_unit(e)
+    e = km.exp_down(-abs(x))
+    log = km.log1p_unit(e)
     s = one / (one + e)
     up = x >= zero
     plus, minus = (x if up else zero) + log, (zero if up else -x) + log

@@ -3,7 +3,7 @@
 DESIGN
 Numba turns np.exp into a scalar libm call unless Intel's SVML is installed, so a loop that calls it stays scalar. These
 are polynomials and selects without branches: LLVM vectorises `for i in range(n): y[i] = exp(x[i])` to full width. The
-exceptions, sin, cos and float64 pow, call libm; sin_fast and cos_fast are the vector forms.
+exceptions, sin and cos, call libm for huge arguments; sin_fast and cos_fast are the vector forms.
 
 * One body serves float32 and float64: `_consts(x)` picks the table of x's own type while typing, and every constant and
   every integer has x's width. (An untyped literal promotes a float32 loop to float64; Numba widens int32 + int32.)
@@ -13,7 +13,8 @@ exceptions, sin, cos and float64 pow, call libm; sin_fast and cos_fast are the v
 * `forceinline` is LLVM's inlining: unlike inline='always' a helper keeps its own flags, whatever the caller's fastmath.
 
 Methods: exp/expm1: Cody-Waite n*ln2 + r, polynomial in r, 2**n in two factors (the last product rounds a denormal).
-log/log1p/softplus: fdlibm's s = f/(2+f) series. tanh: Cephes' split at 0.625. erf: x + x*P(x*x) up to 1, beyond it
+log/log1p: fdlibm's s = f/(2+f) series; log1p_unit, softplus: a polynomial, since a division costs more than its higher
+degree. pow: exp(y log x) with the logarithm in two parts. tanh: Cephes' split at 0.625. erf: x + x*P(x*x) up to 1, beyond it
 1 - exp(P(|x|)) with P = log(erfc). sin/cos: fdlibm's kernels after a three-part pi/2 reduction (float32's in float64).
 Coefficients are our own: weighted least squares at Chebyshev nodes of the stated function, 70 digits (mpmath), weighted
 for relative error of the result; the fit adds less than 0.1 ulp, but for float32 exp (0.2).
@@ -30,7 +31,7 @@ from numba.extending import intrinsic, overload
 from .contract import JIT, jit
 
 __all__ = ["exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus", "erf", "sin", "cos", "rsqrt", "pow"]
-__all__ += ["sin_fast", "cos_fast", "beyond_fast"]
+__all__ += ["sin_fast", "cos_fast", "beyond_fast", "exp_down", "log1p_unit"]  # of a part of the range only
 
 _jit = jit(forceinline=True)
 _UINT = {types.float32: types.uint32, types.float64: types.uint64}
@@ -79,46 +80,50 @@ def _declare(builder, name, type_, arity):
 
 _abs, _sqrt, _trunc = _float_op("llvm.fabs", 1), _float_op("llvm.sqrt", 1), _float_op("llvm.trunc", 1)
 _copysign = _float_op("llvm.copysign", 2)
-_mad = _float_op("llvm.fmuladd", 3)  # x*y + z, rounded once where that is the faster way
+mad = _float_op("llvm.fmuladd", 3)  # x*y + z, rounded once where that is the faster way
 _fma = _float_op("llvm.fma", 3)  # rounded once always: where exactness depends on it
 
 
-def _libm(name, arity):
+def _libm(name):
     """A call of libm's float64 function. By name: LLVM may run its own llvm.sin on lanes that do not need it."""
 
-    def build(x):
+    @intrinsic
+    def call(typingctx, x):
         def codegen(context, builder, sig, args):
-            function_type = ir.FunctionType(ir.DoubleType(), [ir.DoubleType()] * arity)
+            function_type = ir.FunctionType(ir.DoubleType(), [ir.DoubleType()])
             function = builder.module.globals.get(name) or ir.Function(builder.module, function_type, name)
             return builder.call(function, args)
 
-        return types.float64(*[types.float64] * arity), codegen
+        return types.float64(types.float64), codegen
 
-    @intrinsic
-    def unary(typingctx, x):
-        return build(x)
-
-    @intrinsic
-    def binary(typingctx, x, y):
-        return build(x)
-
-    return unary if arity == 1 else binary
+    return call
 
 
-_libm_sin, _libm_cos, _libm_pow = _libm("sin", 1), _libm("cos", 1), _libm("pow", 2)
+_libm_sin, _libm_cos = _libm("sin"), _libm("cos")
 
 
 @intrinsic
 def _poly(typingctx, x, coefficients):
-    """Horner's rule, highest power first."""
+    """A polynomial, highest power first: the even and the odd powers by Horner's rule, as two chains half as long.
+
+    Loops of long functions wait for the longest chain, since no processor looks far enough ahead to overlap many.
+    """
 
     def codegen(context, builder, sig, args):
         x, table = args
         fmuladd = _declare(builder, "llvm.fmuladd", x.type, 3)
-        total = builder.extract_value(table, 0)
-        for i in range(1, sig.args[1].count):
-            total = builder.call(fmuladd, [total, x, builder.extract_value(table, i)])
-        return total
+        count = sig.args[1].count
+
+        def horner(x, first, step):
+            total = builder.extract_value(table, first)
+            for i in range(first + step, count, step):
+                total = builder.call(fmuladd, [total, x, builder.extract_value(table, i)])
+            return total
+
+        if count < 4:
+            return horner(x, 0, 1)
+        square = builder.fmul(x, x)
+        return builder.call(fmuladd, [horner(square, count % 2, 2), x, horner(square, 1 - count % 2, 2)])
 
     return x(x, coefficients), codegen
 
@@ -183,11 +188,12 @@ class _Consts(NamedTuple):
     split: object  # 2**mantissa, as bits
     split_bias: object  # 2**mantissa + bias, as float
     none: object
+    sign: object
     bit0: object
     bit1: object
     to_sign: object  # shift from bit 1 to the sign bit
-    least: object  # exp of it is the last normal power
-    softplus: tuple  # as log, for f up to 1
+    least: object  # the logarithm of half the least normal number
+    log1p_unit: tuple  # (log(1 + f) - f) / f**2 in f - 1/2, f in [0, 1]
     exp: tuple  # (exp(r) - 1 - r) / r**2
     log: tuple  # (log(1 + f) - 2s) / s**3 in s**2, s = f/(2+f)
     tanh: tuple  # (tanh(x)/x - 1) / x**2 in x**2
@@ -223,6 +229,7 @@ def _table(f, u, mantissa, bias, **special):
         "mantissa_mask": (1 << mantissa) - 1,
         "split": (bias + mantissa) << mantissa,
         "none": 0,
+        "sign": 1 << f(0).nbytes * 8 - 1,
         "bit0": 1,
         "bit1": 2,
         "to_sign": f(0).nbytes * 8 - 2,
@@ -237,8 +244,11 @@ _F32 = _table(
     tiny=2.0**-30, ln2_hi=0.693359375, ln2_lo=-0.00021219444005469057, exp_min=-103.98, exp_max=88.72284,
     expm1_min=-18.0, log1p_big=2.0**26, tanh_max=10.0, sin_max=1e6, erf_max=4.0,
     exp=(0.0013941575, 0.008367097, 0.041666348, 0.16666539, 0.5),
-    least=-87.0,
-    softplus=(0.24289843, 0.214306, 0.2861662, 0.39998886, 0.66666675),
+    least=-88.03,
+    log1p_unit=(
+        -0.003227271, 0.0068820193, -0.010204986, 0.016672323, -0.028902961, 0.051087756, -0.09323188, 0.17922491,
+        -0.37813956,
+    ),
     log=(0.2357844, 0.28537548, 0.4000033, 0.6666667),
     tanh=(0.002169958, -0.008209976, 0.021715516, -0.05394988, 0.13333236, -0.3333333),
     erf=(7.8824974e-05, -0.0008018855, 0.005189312, -0.026854329, 0.11283597, -0.37612626, 0.12837917),
@@ -255,11 +265,14 @@ _F64 = _table(
         2.4801587351300936e-05, 0.0001984126988794092, 0.0013888888888871369, 0.008333333333320946, 0.04166666666666669,
         0.16666666666666677, 0.5,
     ),
-    softplus=(
-        0.16993932205370915, 0.08353985045329922, 0.12102754486984842, 0.13301417492990017, 0.15386524056690717,
-        0.1818174572631574, 0.22222223914363629, 0.2857142854883637, 0.400000000001484, 0.6666666666666633,
+    least=-709.09,
+    log1p_unit=(
+        2.4603202166753503e-05, -5.07309344710429e-05, 5.345477965134679e-05, -7.1480794736913e-05,
+        0.00012516428859072484, -0.00020471744896207678, 0.0003235264801870357, -0.00051657469226026,
+        0.0008313357204044324, -0.0013445266570441072, 0.002187648073591699, -0.0035856651069061623,
+        0.005929011543464439, -0.009909900753348484, 0.016788742491521663, -0.028943183164691917, 0.0510834461054004,
+        -0.09323036636366694, 0.17922493693603717, -0.37813956756734246,
     ),
-    least=-708.0,
     log=(
         0.14787798052001958, 0.153149390446694, 0.18183526050977825, 0.22222199396976394, 0.28571428733209703,
         0.39999999999463537, 0.6666666666666725,
@@ -290,8 +303,15 @@ _F64 = _table(
         -0.001388888888888321, 0.04166666666666666,
     ),
 )
+# (atanh(s)/s - 1 - s**2/3) / s**4 in s**2, |s| <= 0.172: what pow's logarithm needs in one float64
+_ATANH = (
+    0.05381073691357441, 0.052281799351163054, 0.058834057813463375, 0.06666648286607593, 0.07692307880317793,
+    0.09090909089830462, 0.11111111111114208, 0.14285714285714282, 0.2,
+)
 # fmt: on
 
+_POW_MAX, _POW_MIN = 710.0, -746.0  # beyond them e**x is inf and 0
+_THIRD = (0.3333333333333333, 1.850371707708594e-17)
 _TWO_OVER_PI = 0.6366197723675814
 _PIO2 = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)  # three full float64 parts
 _PIO2_SHORT = (1.5707963267341256, 6.077100506303966e-11, 2.0222662487959506e-21)  # 33 bits each: n*part is exact
@@ -302,6 +322,19 @@ def _consts(x):
     return _pick(x, _F32, _F64)
 
 
+@_jit
+def negative(x):
+    """The sign bit."""
+    k = _consts(x)
+    return _and(_bits(x), k.sign) != k.none
+
+
+@_jit
+def flip(x, y):
+    """x, negated where y is negative."""
+    return _float(_xor(_bits(x), _and(_bits(y), _consts(x).sign)))
+
+
 # --- exp family
 
 
@@ -309,12 +342,12 @@ def _consts(x):
 def _reduce(x):
     """x = n*ln2 + r + c: r, its rounding error c, and two factors whose product is 2**n."""
     k = _consts(x)
-    t = _mad(x, k.log2e, k.magic)
+    t = mad(x, k.log2e, k.magic)
     n = t - k.magic
-    a = _mad(n, -k.ln2_hi, x)
+    a = mad(n, -k.ln2_hi, x)
     w = n * k.ln2_lo
     r = a - w
-    half = _mad(n, k.half, k.magic)
+    half = mad(n, k.half, k.magic)
     # The low bits of t and half are the integers; magic's own bits leave at the top.
     first = _float(_shl(_add(_bits(half), k.bias), k.mantissa))
     second = _float(_shl(_add(_sub(_bits(t), _bits(half)), k.bias), k.mantissa))
@@ -328,22 +361,21 @@ def exp(x):
     y = k.zero if x > k.exp_max else x
     y = k.zero if y < k.exp_min else y
     r, c, first, second = _reduce(y)
-    y = (k.one + (r + _mad(r * r, _poly(r, k.exp), c))) * first * second
+    y = (k.one + (r + mad(r * r, _poly(r, k.exp), c))) * first * second
     y = k.inf if x > k.exp_max else y
     return k.zero if x < k.exp_min else y
 
 
 @_jit
 def exp_down(x):
-    """e**x for x <= 0; 0 where that is no normal number. At most 1 ulp wrong, and half the work of exp."""
+    """e**x for x <= 0; 0 below half the least normal number. At most 1 ulp wrong, and half the work of exp."""
     k = _consts(x)
-    y = k.least if x < k.least else x
-    t = _mad(y, k.log2e, k.magic)
+    y = k.least if x < k.least else x  # there the power is the number whose bits are 0
+    t = mad(y, k.log2e, k.magic)
     n = t - k.magic
-    r = _mad(n, -k.ln2_lo, _mad(n, -k.ln2_hi, y))
+    r = mad(n, -k.ln2_lo, mad(n, -k.ln2_hi, y))
     power = _float(_shl(_add(_bits(t), k.bias), k.mantissa))
-    y = _mad(_mad(r * r, _poly(r, k.exp), r), power, power)
-    return k.zero if x < k.least else y
+    return mad(mad(r * r, _poly(r, k.exp), r), power, power)
 
 
 @_jit
@@ -353,9 +385,9 @@ def expm1(x):
     y = k.zero if x > k.exp_max else x
     y = k.expm1_min if y < k.expm1_min else y
     r, c, first, second = _reduce(y)
-    q = r + _mad(r * r, _poly(r, k.exp), c)
+    q = r + mad(r * r, _poly(r, k.exp), c)
     s = first * (k.half * second)  # 2**(n-1): 2**n may be too large
-    y = k.two * _mad(s, q, s - k.half)
+    y = k.two * mad(s, q, s - k.half)
     y = k.inf if x > k.exp_max else y
     return x if _abs(x) < k.tiny else y
 
@@ -370,8 +402,8 @@ def sigmoid(x):
     # top / d in two steps, the second with what d lost to rounding: a plain division ends up 2 ulp wrong.
     inverse = k.one / d
     y = top * inverse
-    rest = _mad(-y, e - (d - k.one), _mad(-y, d, top))
-    return _mad(rest, inverse, y)
+    rest = mad(-y, e - (d - k.one), mad(-y, d, top))
+    return mad(rest, inverse, y)
 
 
 @_jit
@@ -380,7 +412,7 @@ def tanh(x):
     k = _consts(x)
     a = _abs(x)
     z = a * a
-    near = _mad(a, z * _poly(z, k.tanh), a)
+    near = mad(a, z * _poly(z, k.tanh), a)
     b = k.tanh_max if a > k.tanh_max else a
     far = k.one - k.two / (k.one + exp(b + b))
     return _copysign(near if a < k.tanh_mid else far, x)
@@ -392,7 +424,7 @@ def erf(x):
     k = _consts(x)
     a = _abs(x)
     z = a * a
-    near = _mad(a, _poly(z, k.erf), a)
+    near = mad(a, _poly(z, k.erf), a)
     b = k.erf_max if a > k.erf_max else a
     far = k.one - exp(_poly(b - k.one, k.erfc))
     return _copysign(near if a < k.one else far, x)
@@ -417,7 +449,7 @@ def _log_kernel(f, e, c):
     s = f / (k.two + f)
     z = s * s
     h = k.half * f * f
-    return _mad(e, k.ln2_hi, f - (h - _mad(s, _mad(z, _poly(z, k.log), h), _mad(e, k.ln2_lo, c))))
+    return mad(e, k.ln2_hi, f - (h - mad(s, mad(z, _poly(z, k.log), h), mad(e, k.ln2_lo, c))))
 
 
 @_jit
@@ -451,15 +483,25 @@ def log1p(x):
 
 
 @_jit
+def _log1p_rest(f):
+    """(log(1 + f) - f) / f**2 for f in [0, 1]."""
+    k = _consts(f)
+    return _poly(f - k.half, k.log1p_unit)
+
+
+@_jit
+def log1p_unit(f):
+    """log(1 + f) for f in [0, 1]. At most 1 ulp wrong."""
+    return mad(f * f, _log1p_rest(f), f)
+
+
+@_jit
 def softplus(x):
     """log(1 + e**x). At most 1.9 ulp wrong."""
-    k = _consts(x)
-    f = exp(-_abs(x))  # at most 1: log(1 + f) needs no reduction
-    s = f / (k.two + f)
-    z = s * s
-    h = k.half * f * f
+    f = exp(-_abs(x))
+    zero = _consts(x).zero
     # f last: that sum rounds once at the size of the result, the inner one at less.
-    return f + ((k.zero if x < k.zero else x) + _mad(s, _mad(z, _poly(z, k.softplus), h), -h))
+    return f + mad(f * f, _log1p_rest(f), zero if x < zero else x)
 
 
 # --- sin, cos
@@ -475,21 +517,21 @@ def _pio2_reduce_overload(x):
 
     def single(x):
         y = np.float64(x)
-        t = _mad(y, _TWO_OVER_PI, _F64.magic)
+        t = mad(y, _TWO_OVER_PI, _F64.magic)
         n = -(t - _F64.magic)
-        y = _mad(n, _PIO2_SHORT[2], _mad(n, _PIO2_SHORT[1], _mad(n, _PIO2_SHORT[0], y)))
+        y = mad(n, _PIO2_SHORT[2], mad(n, _PIO2_SHORT[1], mad(n, _PIO2_SHORT[0], y)))
         r = np.float32(y)
         return r, np.float32(y - np.float64(r)), np.uint32(_bits(t))
 
     def double(x):
-        t = _mad(x, _TWO_OVER_PI, _F64.magic)
+        t = mad(x, _TWO_OVER_PI, _F64.magic)
         n = -(t - _F64.magic)
         a = _fma(n, _PIO2[0], x)  # exact: a multiple of 2**-52 below 1
         w = n * _PIO2[1]
         r = a + w
         v = r - a
         c = (a - (r - v)) + (w - v)
-        c = c + _mad(n, _PIO2[2], _fma(n, _PIO2[1], -w))
+        c = c + mad(n, _PIO2[2], _fma(n, _PIO2[1], -w))
         s = r + c
         return s, (r - s) + c, _bits(t)
 
@@ -503,10 +545,10 @@ def _sincos(x, quarter):
     r, c, n = _pio2_reduce(x)
     n = _add(n, quarter)
     z = r * r
-    s = r + _mad(r * z, _poly(z, k.sin), c)
+    s = r + mad(r * z, _poly(z, k.sin), c)
     h = k.half * z
     w = k.one - h
-    q = w + (((k.one - w) - h) + _mad(z * z, _poly(z, k.cos), -(r * c)))
+    q = w + (((k.one - w) - h) + mad(z * z, _poly(z, k.cos), -(r * c)))
     y = s if _and(n, k.bit0) != k.bit0 else q
     return _float(_xor(_bits(y), _shl(_and(n, k.bit1), k.to_sign)))
 
@@ -561,34 +603,78 @@ def rsqrt(x):
     return _consts(x).one / _sqrt(x)
 
 
-def _pow(x, y):
+@_jit
+def _log_pair(x):
+    """log(x) of a positive float64 as the sum of two, 2**-64 of it wrong."""
+    k = _F64
+    denormal = x < k.normal
+    e, m = _split(x * (k.up if denormal else k.one))
+    e = e - (k.up_log2 if denormal else k.zero)
+    f, d = m - k.one, m + k.one
+    inverse = k.one / d
+    s = f * inverse  # s + t = f / (m + 1), log(m) = 2 atanh(s + t)
+    t = (_fma(-s, d, f) - s * (m - (d - k.one))) * inverse
+    z = s * s
+    z_low = _fma(s, s, -z) + k.two * s * t
+    w = z * _poly(z, _ATANH)
+    c = _THIRD[0] + w
+    c_low = ((_THIRD[0] - c) + w) + _THIRD[1]
+    q = z * c
+    q_low = _fma(z, c, -q) + (z * c_low + z_low * c)
+    u = s * q
+    u_low = _fma(s, q, -u) + (s * q_low + t * q)
+    v = s + u
+    v_low = ((s - v) + u) + (t + u_low)
+    a, b = e * k.ln2_hi, v + v
+    high = a + b
+    low = ((a - high) + b) + mad(e, k.ln2_lo, v_low + v_low)  # of up to 33 bits less than high
+    total = high + low
+    return total, (high - total) + low
+
+
+@_jit
+def _exp_pair(x, c):
+    """e**(x + c) for float64 x and a far smaller c."""
+    k = _F64
+    y = _POW_MAX if x > _POW_MAX else x
+    y = _POW_MIN if y < _POW_MIN else y
+    r, rest, first, second = _reduce(y)
+    c = rest + (c if x == y else k.zero)
+    s = r + c
+    return (k.one + (s + mad(s * s, _poly(s, k.exp), (r - s) + c))) * first * second
+
+
+def _power(x, y):
     pass
 
 
-@overload(_pow, jit_options={**JIT, "forceinline": True})
-def _pow_overload(x, y):
-    if x != y:
-        raise TypingError(f"pow needs two of one type, not {x} and {y}")
+@overload(_power, jit_options={**JIT, "forceinline": True})
+def _power_overload(x, y):
+    """x**y of x >= 0 or nan, but for 1**inf and what has y = 0."""
 
     def single(x, y):
-        k = _F32
-        a = np.float64(_abs(x))
-        power = np.float32(exp(np.float64(y) * log(a)))
-        half = k.half * y
-        whole = _trunc(y) == y
-        odd = whole and _trunc(half) != half
-        power = _copysign(power, x) if odd else power
-        power = k.nan if x < k.zero and x > -k.inf and not whole else power
-        power = k.one if a == _F64.one and _abs(y) == k.inf else power
-        return k.one if x == k.one or y == k.zero else power
+        return np.float32(exp(np.float64(y) * log(np.float64(x))))
 
     def double(x, y):
-        return _libm_pow(x, y)
+        high, low = _log_pair(x)
+        high = high if x < _F64.inf else x
+        high = -_F64.inf if x == _F64.zero else high
+        product = y * high
+        return _exp_pair(product, mad(y, low, _fma(y, high, -product)))
 
     return single if x == types.float32 else double
 
 
 @_jit
 def pow(x, y):
-    """x**y, specials as in C. At most 0.6 ulp wrong. float32 runs in float64; float64 is libm's, a scalar call."""
-    return _pow(x, y)
+    """x**y, specials as in C. At most 0.6 (float32, by way of float64), 1.1 ulp wrong."""
+    k = _consts(x)
+    a = _abs(x)
+    power = _power(a, y)
+    half = k.half * y
+    whole = _trunc(y) == y
+    odd = whole and _trunc(half) != half
+    power = _copysign(power, x) if odd else power
+    power = k.nan if x < k.zero and x > -k.inf and not whole else power
+    power = k.one if a == k.one and _abs(y) == k.inf else power
+    return k.one if x == k.one or y == k.zero else power

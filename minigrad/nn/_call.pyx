@@ -96,7 +96,7 @@ cdef Known Linear = None, ReLU = None
 
 
 def know(linear, relu):
-    """Tell ``in_sequence`` the classes Linear and ReLU."""
+    """Tell Sequential the classes Linear and ReLU."""
     global Linear, ReLU
     Linear, ReLU = Known(linear), Known(relu)
 

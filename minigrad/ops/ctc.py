@@ -68,7 +68,7 @@ def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reducti
         room = [empty(shape, float64) for shape in ((batch, n_frames, states), (batch, states), (batch, n))]
         _K_CTC((losses, dx, *room), (*inputs, _from_numpy(weights, "float64")), dims, (), batch, 2 * work)
     else:
-        _K_CTC_LOSS((losses, empty((batch, states), float64)), inputs, dims, (), batch, work)
+        _K_CTC_LOSS((losses, empty((batch, 2, states), float64)), inputs, dims, (), batch, work)
     if code == NONE:
         y = losses if x.ndim == 3 else losses.reshape(())
     else:

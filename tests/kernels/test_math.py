@@ -244,7 +244,7 @@ def test_fastmath_of_the_caller_stays_out(name):
     assert np.array_equal(out, apply(name, np.float64, x))
 
 
-SCALAR = {("sin", "f32"), ("sin", "f64"), ("cos", "f32"), ("cos", "f64"), ("pow", "f64")}  # they call libm
+SCALAR = {("sin", "f32"), ("sin", "f64"), ("cos", "f32"), ("cos", "f64")}  # they call libm for huge arguments
 
 
 @pytest.mark.skipif(not binding.get_host_cpu_features().get("avx2"), reason="needs AVX2")
