@@ -332,7 +332,7 @@ def _module(key):
     fn = FunctionType(spec.fn.__code__, scope, spec.fn.__name__, None, spec.fn.__closure__)
     arguments, entry = _arguments(spec, t, u)
     dispatcher = jit(fastmath=spec.fastmath)(fn)
-    with _without_machine_code():
+    with _lean_numba():
         dispatcher.compile((*arguments, types.intp, types.intp))
     (result,) = dispatcher.overloads.values()
     text = result.library.get_llvm_str() + entry.format(symbol=_symbol(key), fn=result.fndesc.llvm_func_name)
@@ -348,11 +348,14 @@ def _module(key):
 
 
 @contextlib.contextmanager
-def _without_machine_code():
+def _lean_numba():
     """Numba without its last step, a fourth of its time: machine code of each function, which only our module needs.
 
-    These methods are not Numba's public interface; without one of them everything takes as long as it does.
+    These methods are not Numba's public interface; without one of them everything takes as long as it does. A twelfth
+    is the garbage collector, which finds little: it pauses.
     """
+    import gc
+
     from numba.core import codegen
     from numba.core.compiler_lock import global_compiler_lock
 
@@ -360,12 +363,16 @@ def _without_machine_code():
     steps = ((library, "_finalize_specific"), (generator, "_add_module"), (generator, "set_env"))
     kept = [getattr(owner, name, None) for owner, name in steps]
     with global_compiler_lock:  # other threads compile before or after
+        collects = gc.isenabled()
+        gc.disable()
         try:
             if all(kept):
                 for owner, name in steps:
                     setattr(owner, name, lambda *_: None)
             yield
         finally:
+            if collects:
+                gc.enable()
             if all(kept):
                 for (owner, name), step in zip(steps, kept):
                     setattr(owner, name, step)
