@@ -1,8 +1,8 @@
 """Elementwise kernels: one scalar function a row of a table, one loop each, and how any strides are brought to it.
 
 DESIGN
-a. ``add`` is a flat loop over elements ``[lo, hi)`` of contiguous operands. For other strides ``strided_binary`` calls it
-   by its address: over rows, the innermost dimension, the others being unravelled from the row number. Operands that do
+a. ``add`` is a flat loop over elements ``[lo, hi)`` of contiguous operands. For other strides ``strided_binary``
+   calls it by its address: over rows, the innermost dimension, the others unravelled from their number. Operands that do
    not run along the rows are first brought into a buffer on the stack by ``pack``, PIECE elements of several rows at a
    time. The engine puts the dimension along which such an operand runs, if there is one, last of the outer ones; a tile
    of that and of the innermost dimension is then transposed in registers.
@@ -79,7 +79,8 @@ def strided_unary(y: U, x: T, flat: u1, packing: u1, k: dim, n: dim, sy: dim, sx
     last = 3 * (k - 1)
     run, ty, tx = (outer[last], outer[last + 1], outer[last + 2]) if k > 0 else (1, 0, 0)
     narrow = n <= NARROW and sy == 1 and ty == n
-    packs = sx != 1 or same(y, x) or (narrow and tx != n)
+    packs = sx != 1 or (narrow and tx != n)
+    mode = 3 if same(y, x) and not packs else 0
     width = min(n, TILE if packs and 0 < tx < sx and run >= BLOCK else PIECE)
     depth = PIECE // width if packs or sy != 1 else hi
     r = lo
@@ -99,11 +100,11 @@ def strided_unary(y: U, x: T, flat: u1, packing: u1, k: dim, n: dim, sy: dim, sx
                 call(packing, 1, (packed, x), (ox + c * sx, rows, w, tx, sx))
             a, at, step = (packed, 0, w) if packs else (x, ox + c, tx)
             if narrow:
-                call(flat, rows * n, (after(y, oy), after(a, at)), (0,))
+                call(flat, rows * n, (after(y, oy), after(a, at)), (mode,))
                 continue
             for i in range(rows):
                 to = oy + i * ty + c * sy
-                call(flat, w, (after(y, to) if sy == 1 else out, after(a, at + i * step)), (0,))
+                call(flat, w, (after(y, to) if sy == 1 else out, after(a, at + i * step)), (mode,))
                 if sy != 1:
                     for e in range(w):
                         y[to + e * sy] = out[e]
@@ -119,9 +120,10 @@ def strided_binary(
     last = 4 * (k - 1)
     run, ty, ta, tb = (outer[last], outer[last + 1], outer[last + 2], outer[last + 3]) if k > 0 else (1, 0, 0, 0)
     narrow = n <= NARROW and sy == 1 and ty == n
-    packs_a = sa > 1 or same(y, a) or (sa == 0 and sb == 0) or (narrow and (ta != n or sa == 0))
+    packs_a = sa > 1 or (sa == 0 and sb == 0) or (narrow and (ta != n or sa == 0))
     packs_b = sb > 1 or (narrow and (tb != n or sb == 0))
     mode = 1 if sa == 0 and not packs_a else (2 if sb == 0 and not packs_b else 0)
+    mode = (4 if mode == 2 else 3) if same(y, a) and not packs_a else mode
     turned = ((packs_a and 0 < ta < sa) or (packs_b and 0 < tb < sb)) and run >= BLOCK
     width = min(n, TILE if turned else PIECE)
     depth = PIECE // width if packs_a or packs_b or sy != 1 else hi

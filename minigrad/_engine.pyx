@@ -344,24 +344,39 @@ cdef Tensor to_contiguous(Tensor x):
     return y
 
 
-cdef Tensor in_order(Tensor x):
-    """x itself if it is small or its memory is walked forwards, else (it is transposed) a contiguous copy; not recorded.
+cdef Tensor in_order(Tensor x, Tensor y):
+    """x itself if it is small or lies in the order of y, to which it broadcasts; else a copy that does; not recorded.
 
     Tiles of two inputs and an output lie too far apart for memory beyond the second cache, which wants long runs: first
-    a blocked copy and then a flat loop takes half the time there.
+    a blocked copy and then a loop over rows takes half the time there.
     """
-    cdef int i
-    cdef Py_ssize_t last = 0
+    cdef int[8] order
+    cdef Py_ssize_t[8] stride
+    cdef Py_ssize_t last = 0, n = 1
+    cdef int d, e, skip = y.nd - x.nd
     cdef bint turned = False
-    if x.contiguous or x.count * ITEMSIZE[x.dt] < 1 << 20:
+    if x.count * ITEMSIZE[x.dt] < 1 << 20 or (x.contiguous and y.contiguous):
         return x
-    for i in range(x.nd - 1, -1, -1):
-        if x.shape_[i] > 1:
-            if x.stride_[i] == 0:
+    for d in range(x.nd):  # by descending stride of y
+        e = d
+        while e > 0 and y.stride_[skip + order[e - 1]] < y.stride_[skip + d]:
+            order[e] = order[e - 1]
+            e -= 1
+        order[e] = d
+    for e in range(x.nd - 1, -1, -1):
+        d = order[e]
+        stride[d] = n
+        n *= x.shape_[d]
+        if x.shape_[d] > 1:
+            if x.stride_[d] == 0:
                 return x
-            turned = turned or x.stride_[i] < last
-            last = x.stride_[i]
-    return to_contiguous(x) if turned else x
+            turned = turned or x.stride_[d] < last
+            last = x.stride_[d]
+    if not turned:
+        return x
+    cdef Tensor copy = strided_view(new_tensor(x.dt, 1, &x.count), x.nd, x.shape_, stride, 0)
+    copy_memory(copy, x)
+    return copy
 
 
 cdef Tensor full(int dt, int ndim, Py_ssize_t *shape, object value):
@@ -665,7 +680,8 @@ cdef Tensor apply_binary(Op op, Tensor a, Tensor b):
         bufs[0], bufs[1], bufs[2], dims[0] = y.ptr, a.ptr, b.ptr, mode
         launch(k.find(dt, to), bufs, dims, NULL, y.count, y.count * k.cost)
     else:
-        y, p, q = new_tensor(to, ndim, shape), in_order(a), in_order(b)
+        y = new_tensor(to, ndim, shape)
+        p, q = in_order(a, y), in_order(b, y)
         operands[0], operands[1], operands[2] = <PyObject *>y, <PyObject *>p, <PyObject *>q
         bufs[0], bufs[1], bufs[2] = y.ptr, p.ptr, q.ptr
         run_strided(k, dt, to, 3, operands, bufs, y)
@@ -1139,7 +1155,7 @@ cdef Tensor apply_inplace(Op op, Tensor x, object other):
         launch(k.find(dt, dt), bufs, dims, NULL, x.count, x.count * k.cost)
     else:
         check_fits(x, b)
-        b = in_order(b)
+        b = in_order(b, x)
         operands[2], bufs[2] = <PyObject *>b, b.ptr
         run_strided(k, dt, dt, 3, operands, bufs, x)
     x.storage.version += 1

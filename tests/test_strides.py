@@ -34,7 +34,7 @@ VIEWS = {
     "one dimension": lambda a: a(3001)[1::3],
     "empty": lambda a: a(40, 0).T,
 }
-DTYPES = ("float32", "float64", "int64", "uint8", "bool")
+DTYPES = ("float32", "uint8", "bool")
 
 
 def maker(dtype, seed=0):
@@ -59,7 +59,7 @@ def same(found, wanted):
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_views(name):
-    for dtype in DTYPES if name in ("transposed", "heads", "every second column") else DTYPES[:1]:
+    for dtype in DTYPES if name == "transposed" else DTYPES[:1]:
         view = VIEWS[name](maker(dtype))
         x, other = tensor(view), maker(dtype, 1)(*view.shape)
         assert name == "empty" or x.stride() == tuple(s // view.itemsize for s in view.strides)
