@@ -1,11 +1,11 @@
-"""Elementwise kernels: one scalar function a row, two loops each.
+"""Elementwise kernels: one scalar function a row of a table, one loop each, and how any strides are brought to it.
 
 DESIGN
-a. ``add`` is the flat loop, over elements ``[lo, hi)`` of contiguous operands; ``add_strided`` the general one, over
-   rows: the innermost dimension is a loop, the others are unravelled from the row number. Both inline the scalar.
-   Strided operands are first brought into a buffer on the stack, PIECE elements of several rows at a time: ``pack``.
-   The engine puts the dimension along which such an operand runs, if there is one, last of the outer ones; a tile of
-   that and of the innermost dimension is then transposed in registers. Loops of the scalar only see unit strides.
+a. ``add`` is a flat loop over elements ``[lo, hi)`` of contiguous operands. For other strides ``strided_binary``
+   calls it by its address: over rows, the innermost dimension, the others unravelled from their number. Operands that do
+   not run along the rows are first brought into a buffer on the stack by ``pack``, PIECE elements of several rows at a
+   time. The engine puts the dimension along which such an operand runs, if there is one, last of the outer ones; a tile
+   of that and of the innermost dimension is then transposed in registers.
 b. LLVM guards a loop by an alias check and falls to scalar code where it fails, hence ``mode``: 0 distinct operands,
    1 and 2 the first or second is one number, 3 and 4 the same in place (y is a).
 c. The tables at the end say everything: name, scalar function, whether the result is bool.
@@ -17,7 +17,7 @@ import numpy as np
 
 from . import math as km
 from .contract import T, U, dim, dims, f8s, jit, kernel, u1
-from .lanes import BLOCK, LANES, evens, load, same, splat, stack, store, turn
+from .lanes import BLOCK, LANES, after, call, evens, load, same, splat, stack, store, turn
 
 PIECE = 4096  # elements of an operand in the stack buffer
 ROOM = PIECE + LANES
@@ -25,9 +25,12 @@ TILE = 128  # columns of a tile that is transposed
 NARROW = 64  # rows up to this length are computed together where the output lies side by side
 
 
-@jit
-def pack(to, x, at, rows, width, step, stride):
-    """to[r * width + c] = x[at + r * step + c * stride]; to has room for LANES more."""
+@kernel
+def pack(to: T, x: T, at: dim, rows: dim, width: dim, step: dim, stride: dim, lo, hi):
+    """to[r * width + c] = x[at + r * step + c * stride]; to has room for LANES more; one unit.
+
+    The strided kernels call it by its address, so that it need not be compiled into each of them.
+    """
     if stride == 0:
         for r in range(rows):
             v = splat(x[at + r * step])
@@ -53,10 +56,114 @@ def pack(to, x, at, rows, width, step, stride):
             elif stride == 2:
                 for c in range(0, width, LANES):  # what is too much is overwritten by the next row
                     rest = 2 * (width - c) - 1
-                    store(to, q + c, evens(load(x, p + 2 * c, rest, x[p]), load(x, p + 2 * c + LANES, rest - LANES, x[p])))
+                    v = load(x, p + 2 * c, rest, x[p]), load(x, p + 2 * c + LANES, rest - LANES, x[p])
+                    store(to, q + c, evens(v[0], v[1]))
             else:
                 for c in range(width):
                     to[q + c] = x[p + c * stride]
+
+
+@pack.reference
+def _pack(to, x, at, rows, width, step, stride):
+    for r in range(rows):
+        to[r * width : (r + 1) * width] = x.reshape(-1)[at + r * step + stride * np.arange(width)]
+
+
+# --- any strides ------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def strided_unary(y: U, x: T, flat: u1, packing: u1, k: dim, n: dim, sy: dim, sx: dim, outer: dims, lo, hi):
+    """y = f(x), over rows of n; ``flat`` is the address of the kernel of f, ``packing`` that of ``pack``."""
+    packed, out = stack(T(0), ROOM), stack(U(0), PIECE)
+    last = 3 * (k - 1)
+    run, ty, tx = (outer[last], outer[last + 1], outer[last + 2]) if k > 0 else (1, 0, 0)
+    narrow = n <= NARROW and sy == 1 and ty == n
+    packs = sx != 1 or (narrow and tx != n)
+    mode = 3 if same(y, x) and not packs else 0
+    width = min(n, TILE if packs and 0 < tx < sx and run >= BLOCK else PIECE)
+    depth = PIECE // width if packs or sy != 1 else hi
+    r = lo
+    while r < hi:
+        oy, ox, t, j = 0, 0, r, 0
+        for d in range(k - 1, -1, -1):
+            q = t // outer[3 * d]
+            i = t - q * outer[3 * d]
+            t = q
+            oy += i * outer[3 * d + 1]
+            ox += i * outer[3 * d + 2]
+            j = i if d == k - 1 else j
+        rows = min(depth, run - j, hi - r)
+        for c in range(0, n, width):
+            w = min(width, n - c)
+            if packs:
+                call(packing, 1, (packed, x), (ox + c * sx, rows, w, tx, sx))
+            a, at, step = (packed, 0, w) if packs else (x, ox + c, tx)
+            if narrow:
+                call(flat, rows * n, (after(y, oy), after(a, at)), (mode,))
+                continue
+            for i in range(rows):
+                to = oy + i * ty + c * sy
+                call(flat, w, (after(y, to) if sy == 1 else out, after(a, at + i * step)), (mode,))
+                if sy != 1:
+                    for e in range(w):
+                        y[to + e * sy] = out[e]
+        r += rows
+
+
+@kernel
+def strided_binary(
+    y: U, a: T, b: T, flat: u1, packing: u1, k: dim, n: dim, sy: dim, sa: dim, sb: dim, outer: dims, lo, hi
+):
+    """y = f(a, b), over rows of n, as ``strided_unary``."""
+    packed_a, packed_b, out = stack(T(0), ROOM), stack(T(0), ROOM), stack(U(0), PIECE)
+    last = 4 * (k - 1)
+    run, ty, ta, tb = (outer[last], outer[last + 1], outer[last + 2], outer[last + 3]) if k > 0 else (1, 0, 0, 0)
+    narrow = n <= NARROW and sy == 1 and ty == n
+    packs_a = sa > 1 or (sa == 0 and sb == 0) or (narrow and (ta != n or sa == 0))
+    packs_b = sb > 1 or (narrow and (tb != n or sb == 0))
+    mode = 1 if sa == 0 and not packs_a else (2 if sb == 0 and not packs_b else 0)
+    mode = (4 if mode == 2 else 3) if same(y, a) and not packs_a else mode
+    turned = ((packs_a and 0 < ta < sa) or (packs_b and 0 < tb < sb)) and run >= BLOCK
+    width = min(n, TILE if turned else PIECE)
+    depth = PIECE // width if packs_a or packs_b or sy != 1 else hi
+    kept_a, kept_b = -1, -1  # of narrow rows: where a buffer that serves the whole run was filled from
+    r = lo
+    while r < hi:
+        oy, oa, ob, t, j = 0, 0, 0, r, 0
+        for d in range(k - 1, -1, -1):
+            q = t // outer[4 * d]
+            i = t - q * outer[4 * d]
+            t = q
+            oy += i * outer[4 * d + 1]
+            oa += i * outer[4 * d + 2]
+            ob += i * outer[4 * d + 3]
+            j = i if d == k - 1 else j
+        rows = min(depth, run - j, hi - r)
+        for c in range(0, n, width):
+            w = min(width, n - c)
+            if packs_a and kept_a != oa:
+                call(packing, 1, (packed_a, a), (oa + c * sa, min(depth, run) if ta == 0 else rows, w, ta, sa))
+                kept_a = oa if narrow and ta == 0 else -1
+            if packs_b and kept_b != ob:
+                call(packing, 1, (packed_b, b), (ob + c * sb, min(depth, run) if tb == 0 else rows, w, tb, sb))
+                kept_b = ob if narrow and tb == 0 else -1
+            pa, qa, ra = (packed_a, 0, w) if packs_a else (a, oa + c * sa, ta)
+            pb, qb, rb = (packed_b, 0, w) if packs_b else (b, ob + c * sb, tb)
+            if narrow:
+                call(flat, rows * n, (after(y, oy), after(pa, qa), after(pb, qb)), (mode,))
+                continue
+            for i in range(rows):
+                to = oy + i * ty + c * sy
+                z = after(y, to) if sy == 1 else out
+                call(flat, w, (z, after(pa, qa + i * ra), after(pb, qb + i * rb)), (mode,))
+                if sy != 1:
+                    for e in range(w):
+                        y[to + e * sy] = out[e]
+        r += rows
+
+
+# --- one loop each ----------------------------------------------------------------------------------------------------
 
 
 def _unary(name, function, reference, to_bool=False):
@@ -74,46 +181,7 @@ def _unary(name, function, reference, to_bool=False):
         for i in range(lo, hi):
             y[i] = f(x[i])
 
-    def strided(y: U, x: T, k: dim, n: dim, sy: dim, sx: dim, outer: dims, lo, hi):
-        packed, out = stack(T(0), ROOM), stack(U(0), PIECE)
-        last = 3 * (k - 1)
-        run, ty, tx = (outer[last], outer[last + 1], outer[last + 2]) if k > 0 else (1, 0, 0)
-        flat = n <= NARROW and sy == 1 and ty == n
-        packs = sx != 1 or same(y, x) or (flat and tx != n)
-        width = min(n, TILE if packs and 0 < tx < sx and run >= BLOCK else PIECE)
-        depth = PIECE // width if packs or sy != 1 else hi
-        r = lo
-        while r < hi:
-            oy, ox, t, j = 0, 0, r, 0
-            for d in range(k - 1, -1, -1):
-                q = t // outer[3 * d]
-                i = t - q * outer[3 * d]
-                t = q
-                oy += i * outer[3 * d + 1]
-                ox += i * outer[3 * d + 2]
-                j = i if d == k - 1 else j
-            rows = min(depth, run - j, hi - r)
-            for c in range(0, n, width):
-                w = min(width, n - c)
-                if packs:
-                    pack(packed, x, ox + c * sx, rows, w, tx, sx)
-                a, at, step = (packed, 0, w) if packs else (x, ox + c, tx)
-                if flat:
-                    for i in range(rows * n):
-                        y[oy + i] = f(a[at + i])
-                else:
-                    for i in range(rows):
-                        if sy == 1:
-                            for e in range(w):
-                                y[oy + i * ty + c + e] = f(a[at + i * step + e])
-                        else:
-                            for e in range(w):
-                                out[e] = f(a[at + i * step + e])
-                            for e in range(w):
-                                y[oy + i * ty + (c + e) * sy] = out[e]
-            r += rows
-
-    _declare(name, flat_to if to_bool else flat, strided, reference)
+    kernel(flat_to if to_bool else flat, name=name).reference(reference)
 
 
 def _unary_fast(name, function, reference, fast, beyond):
@@ -174,71 +242,7 @@ def _binary(name, function, reference, to_bool=False):
             for i in range(lo, hi):
                 y[i] = f(a[i], s)
 
-    @jit
-    def row(y, oy, a, oa, sa, b, ob, sb, n):
-        if sb == 0:
-            s = b[ob]
-            for i in range(n):
-                y[oy + i] = f(a[oa + i], s)
-        elif sa == 0:
-            s = a[oa]
-            for i in range(n):
-                y[oy + i] = f(s, b[ob + i])
-        else:
-            for i in range(n):
-                y[oy + i] = f(a[oa + i], b[ob + i])
-
-    def strided(y: U, a: T, b: T, k: dim, n: dim, sy: dim, sa: dim, sb: dim, outer: dims, lo, hi):
-        packed_a, packed_b, out = stack(T(0), ROOM), stack(T(0), ROOM), stack(U(0), PIECE)
-        last = 4 * (k - 1)
-        run, ty, ta, tb = (outer[last], outer[last + 1], outer[last + 2], outer[last + 3]) if k > 0 else (1, 0, 0, 0)
-        flat = n <= NARROW and sy == 1 and ty == n
-        packs_a = sa > 1 or same(y, a) or (sa == 0 and sb == 0) or (flat and (ta != n or sa == 0))
-        packs_b = sb > 1 or (flat and (tb != n or sb == 0))
-        turned = ((packs_a and 0 < ta < sa) or (packs_b and 0 < tb < sb)) and run >= BLOCK
-        width = min(n, TILE if turned else PIECE)
-        depth = PIECE // width if packs_a or packs_b or sy != 1 else hi
-        kept_a, kept_b = -1, -1  # where a buffer that serves all rows of the run was filled from
-        r = lo
-        while r < hi:
-            oy, oa, ob, t, j = 0, 0, 0, r, 0
-            for d in range(k - 1, -1, -1):
-                q = t // outer[4 * d]
-                i = t - q * outer[4 * d]
-                t = q
-                oy += i * outer[4 * d + 1]
-                oa += i * outer[4 * d + 2]
-                ob += i * outer[4 * d + 3]
-                j = i if d == k - 1 else j
-            rows = min(depth, run - j, hi - r)
-            for c in range(0, n, width):
-                w = min(width, n - c)
-                if packs_a and kept_a != oa + c * sa:
-                    pack(packed_a, a, oa + c * sa, min(depth, run) if ta == 0 else rows, w, ta, sa)
-                    kept_a = oa + c * sa if ta == 0 else -1
-                if packs_b and kept_b != ob + c * sb:
-                    pack(packed_b, b, ob + c * sb, min(depth, run) if tb == 0 else rows, w, tb, sb)
-                    kept_b = ob + c * sb if tb == 0 else -1
-                pa, qa, ra, ia = (packed_a, 0, w, 1) if packs_a else (a, oa + c * sa, ta, sa)
-                pb, qb, rb, ib = (packed_b, 0, w, 1) if packs_b else (b, ob + c * sb, tb, sb)
-                if flat:
-                    row(y, oy, pa, qa, ia, pb, qb, ib, rows * n)
-                else:
-                    for i in range(rows):
-                        if sy == 1:
-                            row(y, oy + i * ty + c, pa, qa + i * ra, ia, pb, qb + i * rb, ib, w)
-                        else:
-                            row(out, 0, pa, qa + i * ra, ia, pb, qb + i * rb, ib, w)
-                            for e in range(w):
-                                y[oy + i * ty + (c + e) * sy] = out[e]
-            r += rows
-
-    _declare(name, flat_to if to_bool else flat, strided, reference)
-
-
-def _declare(name, flat, strided, reference):
-    kernel(flat, name=name).reference(reference)
-    kernel(strided, name=f"{name}_strided").reference(reference)
+    kernel(flat_to if to_bool else flat, name=name).reference(reference)
 
 
 # --- scalar functions that are more than an operator ---------------------------------------------------------------

@@ -11,7 +11,7 @@ import operator
 
 from llvmlite import ir
 from numba import types
-from numba.core.cgutils import alloca_once
+from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import intrinsic, overload, register_model
 
@@ -64,7 +64,7 @@ def stack(typing, like, count):
     pointer = types.CPointer(like)
 
     def generate(context, builder, signature, arguments):
-        slot = alloca_once(builder, context.get_data_type(like), size=count.literal_value)
+        slot = cgutils.alloca_once(builder, context.get_data_type(like), size=count.literal_value)
         slot.align = 64
         return slot
 
@@ -142,19 +142,30 @@ def turn(typing, y, to, sy, x, at, sx):
 
 
 @intrinsic
-def fetch(typing, x, at):
-    """Ask for x[at] to be in the cache soon; it need not exist."""
+def after(typing, x, at):
+    """The pointer to x[at]."""
+    return x(x, at), lambda context, builder, signature, arguments: builder.gep(arguments[0], [arguments[1]])
+
+
+@intrinsic
+def call(typing, address, units, bufs, dims):
+    """Run units [0, units) of the kernel that lies at an address."""
 
     def generate(context, builder, signature, arguments):
-        p, word = builder.gep(*[arguments[0], [arguments[1]]]), ir.IntType(32)
-        name = "llvm.prefetch.p0"
-        function = builder.module.globals.get(name) or ir.Function(
-            builder.module, ir.FunctionType(ir.VoidType(), [p.type, word, word, word]), name
-        )
-        builder.call(function, [p, word(0), word(3), word(1)])
+        entry, units, *tuples = arguments
+        pointer, word = entry.type, ir.IntType(64)
+        places = []
+        for type_, values in zip((pointer, word), tuples):
+            values = [builder.bitcast(v, type_) for v in cgutils.unpack_tuple(builder, values)]
+            places.append(cgutils.alloca_once(builder, ir.ArrayType(type_, len(values))))
+            for place, value in enumerate(values):
+                builder.store(value, cgutils.gep_inbounds(builder, places[-1], 0, place))
+        values = [*(builder.bitcast(p, pointer) for p in places), pointer(None), word(0), units]
+        function = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        builder.call(builder.bitcast(entry, function.as_pointer()), values)
         return context.get_dummy_value()
 
-    return types.void(x, at), generate
+    return types.void(address, types.intp, bufs, types.UniTuple(types.intp, len(dims))), generate
 
 
 @intrinsic

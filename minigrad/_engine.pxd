@@ -21,9 +21,7 @@ cdef class Op:
     cdef readonly tuple rules
     cdef readonly object backward
     cdef Kernel flat
-    cdef Kernel strided
     cdef Kernel int_flat
-    cdef Kernel int_strided
     cdef int kind
     cdef int saves0
     cdef int saves1

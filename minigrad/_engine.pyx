@@ -297,6 +297,18 @@ cdef void swap(int nop, Py_ssize_t *size, Py_ssize_t[4] *stride, int d, int e) n
         stride[d][o], stride[e][o] = stride[e][o], stride[d][o]
 
 
+cdef int run_strided(Kernel k, int dt, int to, int nop, PyObject **ops, void **bufs, Tensor y) except -1:
+    """Run the elementwise kernel ``k`` on operands of any strides that broadcast to ``y``, one of them: bufs[0]."""
+    cdef Py_ssize_t[64] dims
+    cdef Py_ssize_t units
+    cdef Kernel strided = UNARY if nop == 2 else BINARY
+    if y.count:
+        bufs[nop], bufs[nop + 1] = <void *>k.find(dt, to), <void *>PACK.find(dt, dt)
+        units = plan(nop, ops, y.nd, y.shape_, dims)
+        launch(strided.find(dt, to), bufs, dims, NULL, units, 2 * y.count * k.cost)
+    return 0
+
+
 cdef int broadcast(Tensor a, Tensor b, Py_ssize_t *shape) except -1:
     """Fill the broadcast shape; its length."""
     cdef int n = a.nd if a.nd > b.nd else b.nd, i
@@ -313,7 +325,9 @@ cdef int broadcast(Tensor a, Tensor b, Py_ssize_t *shape) except -1:
     return n
 
 
-cdef Kernel COPY = Kernel("elementwise.copy", 0.1), COPY_STRIDED = Kernel("elementwise.copy_strided", 0.3)
+# For any strides: they call a flat kernel, and PACK, by their addresses, which follow the operands.
+cdef Kernel UNARY = Kernel("elementwise.strided_unary"), BINARY = Kernel("elementwise.strided_binary")
+cdef Kernel PACK = Kernel("elementwise.pack"), COPY = Kernel("elementwise.copy", 0.1)
 cdef Kernel FILL = Kernel("elementwise.fill", 0.05)
 
 
@@ -328,11 +342,9 @@ cdef bint is_one(Tensor x) noexcept:
 
 cdef int copy_memory(Tensor y, Tensor x) except -1:
     """y[...] = x, with broadcasting and conversion; y and x do not overlap unless they are the same."""
-    cdef void *bufs[2]
-    cdef Py_ssize_t[64] dims
+    cdef void *bufs[4]
+    cdef Py_ssize_t[1] dims
     cdef PyObject *ops[2]
-    cdef Kernel k
-    cdef Py_ssize_t units
     if y.count == 0:
         return 0
     bufs[0], bufs[1] = y.ptr, x.ptr
@@ -340,18 +352,14 @@ cdef int copy_memory(Tensor y, Tensor x) except -1:
         if y.dt == x.dt and y.count * ITEMSIZE[y.dt] <= 4096:
             memcpy(y.ptr, x.ptr, y.count * ITEMSIZE[y.dt])
             return 0
-        k = COPY
         dims[0] = 0
-        launch(k.find(x.dt, y.dt), bufs, dims, NULL, y.count, y.count * k.cost)
+        launch(COPY.find(x.dt, y.dt), bufs, dims, NULL, y.count, y.count * COPY.cost)
         return 0
     if y.contiguous and y.dt == x.dt and is_one(x):
         launch(FILL.find(y.dt, y.dt), bufs, NULL, NULL, y.count, y.count * FILL.cost)
         return 0
-    k = COPY_STRIDED
     ops[0], ops[1] = <PyObject *>y, <PyObject *>x
-    units = plan(2, ops, y.nd, y.shape_, dims)
-    launch(k.find(x.dt, y.dt), bufs, dims, NULL, units, y.count * k.cost)
-    return 0
+    return run_strided(COPY, x.dt, y.dt, 2, ops, bufs, y)
 
 
 cdef Tensor to_contiguous(Tensor x):
@@ -363,24 +371,39 @@ cdef Tensor to_contiguous(Tensor x):
     return y
 
 
-cdef Tensor in_order(Tensor x):
-    """x itself if it is small or its memory is walked forwards, else (it is transposed) a contiguous copy; not recorded.
+cdef Tensor in_order(Tensor x, Tensor y):
+    """x itself if it is small or lies in the order of y, to which it broadcasts; else a copy that does; not recorded.
 
     Tiles of two inputs and an output lie too far apart for memory beyond the second cache, which wants long runs: first
-    a blocked copy and then a flat loop takes half the time there.
+    a blocked copy and then a loop over rows takes half the time there.
     """
-    cdef int i
-    cdef Py_ssize_t last = 0
+    cdef int[8] order
+    cdef Py_ssize_t[8] stride
+    cdef Py_ssize_t last = 0, n = 1
+    cdef int d, e, skip = y.nd - x.nd
     cdef bint turned = False
-    if x.contiguous or x.count * ITEMSIZE[x.dt] < 1 << 20:
+    if x.count * ITEMSIZE[x.dt] < 1 << 20 or (x.contiguous and y.contiguous):
         return x
-    for i in range(x.nd - 1, -1, -1):
-        if x.shape_[i] > 1:
-            if x.stride_[i] == 0:
+    for d in range(x.nd):  # by descending stride of y
+        e = d
+        while e > 0 and y.stride_[skip + order[e - 1]] < y.stride_[skip + d]:
+            order[e] = order[e - 1]
+            e -= 1
+        order[e] = d
+    for e in range(x.nd - 1, -1, -1):
+        d = order[e]
+        stride[d] = n
+        n *= x.shape_[d]
+        if x.shape_[d] > 1:
+            if x.stride_[d] == 0:
                 return x
-            turned = turned or x.stride_[i] < last
-            last = x.stride_[i]
-    return to_contiguous(x) if turned else x
+            turned = turned or x.stride_[d] < last
+            last = x.stride_[d]
+    if not turned:
+        return x
+    cdef Tensor copy = strided_view(new_tensor(x.dt, 1, &x.count), x.nd, x.shape_, stride, 0)
+    copy_memory(copy, x)
+    return copy
 
 
 cdef Tensor full(int dt, int ndim, Py_ssize_t *shape, object value):
@@ -504,11 +527,7 @@ cdef class Op:
         self.arity, self.doc = arity if arity else max(len(rules), 1), doc
         if kernel is not None:
             self.flat = Kernel("elementwise." + kernel, cost)
-            self.strided = Kernel("elementwise." + kernel + "_strided", 2 * cost)
-            self.int_flat, self.int_strided = self.flat, self.strided
-            if int_kernel is not None:
-                self.int_flat = Kernel("elementwise." + int_kernel, cost)
-                self.int_strided = Kernel("elementwise." + int_kernel + "_strided", 2 * cost)
+            self.int_flat = self.flat if int_kernel is None else Kernel("elementwise." + int_kernel, cost)
         bits = {"a": 1, "b": 2, "y": 4}
         letters = [c for c in bits if c in "".join(saves)]
         native = {"dy": -1} | {c: i for i, c in enumerate(letters)}
@@ -635,22 +654,20 @@ cdef bint made_by(Tensor x, Op op) noexcept:
 cdef Tensor apply_unary(Op op, Tensor x):
     cdef int dt = compute_dtype(op, x.dt)
     cdef int to = BOOL if op.kind & TO_BOOL else dt
-    cdef void *bufs[2]
-    cdef Py_ssize_t[64] dims
+    cdef void *bufs[4]
+    cdef Py_ssize_t[1] dims
     cdef PyObject *operands[2]
-    cdef Kernel k
-    cdef Py_ssize_t units
     if dt != x.dt:
         x = cast(x, dt)
+    cdef Kernel k = op.flat if CATEGORY[dt] == 2 else op.int_flat
     cdef Tensor y = new_like(x, to)
     bufs[0], bufs[1] = y.ptr, x.ptr
     if x.contiguous:
-        k, units, dims[0] = (op.flat if CATEGORY[dt] == 2 else op.int_flat), y.count, 0
+        dims[0] = 0
+        launch(k.find(dt, to), bufs, dims, NULL, y.count, y.count * k.cost)
     else:
-        k = op.strided if CATEGORY[dt] == 2 else op.int_strided
         operands[0], operands[1] = <PyObject *>y, <PyObject *>x
-        units = plan(2, operands, y.nd, y.shape_, dims) if y.count else 0
-    launch(k.find(dt, to), bufs, dims, NULL, units, y.count * k.cost)
+        run_strided(k, dt, to, 2, operands, bufs, y)
     if op.kind & NOTED:
         note(op, y)
     if mg_grad_off == 0 and op.rules and needs_grad(x):
@@ -661,12 +678,11 @@ cdef Tensor apply_unary(Op op, Tensor x):
 cdef Tensor apply_binary(Op op, Tensor a, Tensor b):
     cdef int dt = a.dt
     cdef Tensor y, p, q
-    cdef void *bufs[3]
-    cdef Py_ssize_t[64] dims
+    cdef void *bufs[5]
+    cdef Py_ssize_t[1] dims
     cdef Py_ssize_t[8] shape
     cdef PyObject *operands[3]
     cdef Kernel k
-    cdef Py_ssize_t units
     cdef int to, ndim, mode = -1
     cdef bint ga, gb
     cdef Node node
@@ -684,21 +700,21 @@ cdef Tensor apply_binary(Op op, Tensor a, Tensor b):
             mode = 2
         elif a.count == 1 and a.nd <= b.nd:
             mode = 1
-    p, q = a, b
-    if mode >= 0:
-        y = new_like(b if mode == 1 else a, to)
-        k, units, dims[0] = (op.flat if CATEGORY[dt] == 2 else op.int_flat), y.count, mode
-    else:
+    if mode < 0:
         ndim = broadcast(a, b, shape)
-        y = new_tensor(to, ndim, shape)
-        k = op.strided if CATEGORY[dt] == 2 else op.int_strided
-        p, q = in_order(a), in_order(b)
-        operands[0], operands[1], operands[2] = <PyObject *>y, <PyObject *>p, <PyObject *>q
-        units = plan(3, operands, ndim, shape, dims) if y.count else 0
     if op.int_flat is not op.flat and CATEGORY[dt] != 2:
         check_integers(op, b)
-    bufs[0], bufs[1], bufs[2] = y.ptr, p.ptr, q.ptr
-    launch(k.find(dt, to), bufs, dims, NULL, units, y.count * k.cost)
+    k = op.flat if CATEGORY[dt] == 2 else op.int_flat
+    if mode >= 0:
+        y = new_like(b if mode == 1 else a, to)
+        bufs[0], bufs[1], bufs[2], dims[0] = y.ptr, a.ptr, b.ptr, mode
+        launch(k.find(dt, to), bufs, dims, NULL, y.count, y.count * k.cost)
+    else:
+        y = new_tensor(to, ndim, shape)
+        p, q = in_order(a, y), in_order(b, y)
+        operands[0], operands[1], operands[2] = <PyObject *>y, <PyObject *>p, <PyObject *>q
+        bufs[0], bufs[1], bufs[2] = y.ptr, p.ptr, q.ptr
+        run_strided(k, dt, to, 3, operands, bufs, y)
     if mg_grad_off == 0 and op.rules:
         ga, gb = needs_grad(a), needs_grad(b)
         if ga or gb:
@@ -1164,11 +1180,10 @@ cdef bint overlaps(Tensor x, Tensor y):
 
 cdef Tensor apply_inplace(Op op, Tensor x, object other):
     cdef Tensor y, b = None
-    cdef void *bufs[3]
-    cdef Py_ssize_t[64] dims
+    cdef void *bufs[5]
+    cdef Py_ssize_t[1] dims
     cdef PyObject *operands[3]
     cdef Kernel k
-    cdef Py_ssize_t units
     cdef int dt
     if (other is None) != (op.arity == 1) or op.flat is None:
         raise TypeError(f"{op.__name__}_() takes {op.arity - 1} other operand, got {type(other).__name__}")
@@ -1187,37 +1202,32 @@ cdef Tensor apply_inplace(Op op, Tensor x, object other):
         return write_back(x, apply_unary(op, clone(x)) if b is None else apply_binary(op, clone(x), b))
     if dt != x.dt or op.kind & TO_BOOL or (b is not None and overlaps(x, b)):
         return write_back(x, apply_unary(op, x) if b is None else apply_binary(op, x, b))
+    k = op.flat if CATEGORY[dt] == 2 else op.int_flat
+    bufs[0] = bufs[1] = x.ptr
+    operands[0] = operands[1] = <PyObject *>x
     if b is None:
-        k = op.flat if CATEGORY[dt] == 2 else op.int_flat
-        bufs[0] = bufs[1] = x.ptr
-        if x.contiguous:
-            dims[0] = 3
-            launch(k.find(dt, dt), bufs, dims, NULL, x.count, x.count * k.cost)
+        if not x.contiguous:
+            run_strided(k, dt, dt, 2, operands, bufs, x)
             x.storage.version += 1
-            if op.kind & NOTED and x.base is None:
-                note(op, x)
             return x
-        k = op.strided if CATEGORY[dt] == 2 else op.int_strided
-        operands[0] = operands[1] = <PyObject *>x
-        units = plan(2, operands, x.nd, x.shape_, dims) if x.count else 0
-        launch(k.find(dt, dt), bufs, dims, NULL, units, x.count * k.cost)
+        dims[0] = 3
+        launch(k.find(dt, dt), bufs, dims, NULL, x.count, x.count * k.cost)
         x.storage.version += 1
+        if op.kind & NOTED and x.base is None:
+            note(op, x)
         return x
     if b.dt != dt:
         b = cast(b, dt)
     if op.int_flat is not op.flat and CATEGORY[dt] != 2:
         check_integers(op, b)
-    bufs[0], bufs[1], bufs[2] = x.ptr, x.ptr, b.ptr
     if x.contiguous and b.contiguous and (same_shape(x, b) or (b.count == 1 and b.nd <= x.nd)):
-        dims[0] = 3 if same_shape(x, b) else 4
-        k = op.flat if CATEGORY[dt] == 2 else op.int_flat
+        dims[0], bufs[2] = 3 if same_shape(x, b) else 4, b.ptr
         launch(k.find(dt, dt), bufs, dims, NULL, x.count, x.count * k.cost)
     else:
         check_fits(x, b)
-        k = op.strided if CATEGORY[dt] == 2 else op.int_strided
-        operands[0], operands[1], operands[2] = <PyObject *>x, <PyObject *>x, <PyObject *>b
-        units = plan(3, operands, x.nd, x.shape_, dims) if x.count else 0
-        launch(k.find(dt, dt), bufs, dims, NULL, units, x.count * k.cost)
+        b = in_order(b, x)
+        operands[2], bufs[2] = <PyObject *>b, b.ptr
+        run_strided(k, dt, dt, 3, operands, bufs, x)
     x.storage.version += 1
     return x
 
