@@ -117,6 +117,12 @@ def _occupancy(total, ot, alpha, o, beta, ob, nll, x, frame, labels, first, leng
         beta[ob + k] += np.float64(x[frame + c])
 
 
+@jit
+def _gradient(dx, o, x, total, ot, n, factor):
+    for c in range(n):
+        dx[o + c] = type(dx[0])(factor * (np.float64(km.exp(x[o + c])) - total[ot + c]))
+
+
 @kernel
 def ctc(
     loss: T,  # (N,)
@@ -167,8 +173,7 @@ def ctc(
                 _step_back(beta, ob, labels, first, length)
             _occupancy(total, ot, alpha, o, beta, ob, nll, x, frame, labels, first, length, n, blank)
             factor = scale[b] if nll < -NEVER else np.nan  # also of classes that are no label
-            for c in range(n):
-                dx[frame + c] = T(factor * (np.float64(km.exp(x[frame + c])) - total[ot + c]))
+            _gradient(dx, frame, x, total, ot, n, factor)
 
 
 @ctc.reference

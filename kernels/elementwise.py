@@ -207,7 +207,7 @@ def _unary_fast(name, function, reference, fast, beyond):
 
 
 def _binary(name, function, reference, to_bool=False):
-    f = jit(function)
+    f = jit(function, forceinline=True)  # pow is long: a call would keep its loop scalar
 
     def flat(y: U, a: T, b: T, mode: dim, lo, hi):
         if mode == 0:

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import math as km
 from .contract import T, dim, f8s, i8, jit, kernel, scalar, u1
-from .losses import STRIP, _jit, _jit_sum, _zero, scratch
+from .losses import STRIP, _jit, _jit_sum, _label, _zero, scratch
 
 COSINE_EPS = 1e-12  # PyTorch's, added to each squared length
 inf = np.inf
@@ -73,7 +73,7 @@ def multi_margin(
     """loss = w_t / C sum over j != t of max(0, margin - x_t + x_j)**p; dx = scale times its gradient. Unit: row."""
     n = n_classes
     for row in range(lo, hi):
-        t = target[row]
+        t = max(_label(target, row, n, -1), 0)  # checked by the caller, but another thread may write it
         w = weight[t] if has_weight else T(1)
         loss[row] = _multi_margin(x, row * n, n, t, w, p, margin)
         _multi_margin_gradient(dx, x, row * n, n, t, scale * w / T(n), p, margin)
@@ -110,7 +110,7 @@ def multi_margin_loss(
     """The loss of multi_margin. Unit: row."""
     n = n_classes
     for row in range(lo, hi):
-        t = target[row]
+        t = max(_label(target, row, n, -1), 0)
         loss[row] = _multi_margin(x, row * n, n, t, weight[t] if has_weight else T(1), p, margin)
 
 
@@ -128,9 +128,10 @@ def _mark(mark, target, o, n):
     for j in range(o, o + n):
         mark[j] = 0
     for k in range(n):
-        if target[o + k] < 0:
+        t = _label(target, o + k, n, -1)
+        if t < 0:
             return k
-        mark[o + target[o + k]] = 1
+        mark[o + t] = 1
     return n
 
 
@@ -162,7 +163,7 @@ def multilabel_margin(
         labels = _mark(mark, target, o, n)
         _zero(dx, o, n)
         for k in range(labels):
-            t = o + target[o + k]
+            t = o + max(_label(target, o + k, n, -1), 0)
             base = T(1) - x[t]
             total += _label_hinges(mark, x, o, n, base)
             above = 0
@@ -205,7 +206,7 @@ def multilabel_margin_loss(
     for row in range(lo, hi):
         o, total = row * n, 0.0
         for k in range(_mark(mark, target, o, n)):
-            total += _label_hinges(mark, x, o, n, T(1) - x[o + target[o + k]])
+            total += _label_hinges(mark, x, o, n, T(1) - x[o + max(_label(target, o + k, n, -1), 0)])
         loss[row] = T(total / n)
 
 
@@ -220,14 +221,12 @@ def _(loss, mark, x, target, n_classes):
 @_jit
 def _soft_margin(x, t):
     """t softplus(-x) + (1 - t) softplus(x) and its derivative, from one exp. 0 * inf is nan, as in PyTorch."""
-    zero, one = type(x)(0), type(x)(1)
-    e = km.exp_down(-abs(x))
+    one, size = type(x)(1), abs(x)
+    e = km.exp_down(-size)
+    wrong, right = (t, one - t) if km.negative(x) else (one - t, t)  # of the side that costs |x| more, and of the other
     log = km.log1p_unit(e)
-    s = one / (one + e)
-    up = x >= zero
-    plus, minus = (x if up else zero) + log, (zero if up else -x) + log
-    p, r = (s, e * s) if up else (e * s, s)  # sigmoid(x), sigmoid(-x)
-    return t * minus + (one - t) * plus, (one - t) * p - t * r
+    slope = km.mad(-right, e, wrong) * (one / (one + e))
+    return wrong * (size + log) + right * log, km.flip(slope, x)
 
 
 @_jit_sum
@@ -419,6 +418,14 @@ def _sizes(a, b, o, n, eps):
     return s
 
 
+@_jit_sum
+def _powers(a, b, o, n, eps, order):
+    s = 0.0
+    for j in range(o, o + n):
+        s += np.float64(km.pow(abs(a[j] - b[j] + eps), type(eps)(order)))
+    return s
+
+
 @_call
 def _distance(a, b, o, n, eps, order):
     """The norm of a - b + eps of an order above 0, inf included."""
@@ -426,16 +433,15 @@ def _distance(a, b, o, n, eps, order):
         return type(eps)(np.sqrt(_squares(a, b, o, n, eps)))
     if order == 1.0:
         return type(eps)(_sizes(a, b, o, n, eps))
-    s = 0.0
+    if order != inf:
+        return type(eps)(km.pow(_powers(a, b, o, n, eps, order), 1.0 / order))
+    s = type(eps)(0)
     for j in range(o, o + n):
-        d = np.float64(abs(a[j] - b[j] + eps))
-        if order == inf:
-            s = s if d <= s else d  # nan wins ...
-            if s != s:
-                return type(eps)(s)  # ... and stays
-        else:
-            s += km.pow(d, order)
-    return type(eps)(s if order == inf else km.pow(s, 1.0 / order))
+        d = abs(a[j] - b[j] + eps)
+        s = s if d <= s else d  # nan wins ...
+        if s != s:
+            return s  # ... and stays
+    return s
 
 
 @_call
@@ -455,30 +461,31 @@ def _share(a, b, o, n, eps, order, y, g):
 
 
 @_jit
-def _slope(d, order, y, share):
-    """share times the slope of the distance y by its difference d."""
+def _slope(d, kind, order, y, share):
+    """share times the slope of the distance y by its difference d; kind: the order, or 0 where it is another."""
     size, zero = abs(d), type(d)(0)
     sign = type(d)(1) if d > zero else type(d)(-1) if d < zero else d  # nan stays
-    if order == 2.0:
+    if kind == 2.0:
         return type(d)(share * np.float64(d))
-    if order == 1.0:
+    if kind == 1.0:
         return type(d)(share) * sign
-    if order == inf:
+    if kind == inf:
         return (type(d)(share) if size == y or size != size else zero) * sign
-    return type(d)(share * km.pow(np.float64(size), order - 1.0) * np.float64(sign)) if d != zero else zero
+    slope = type(d)(share * np.float64(km.pow(size, type(d)(order - 1.0)) * sign))
+    return zero if d == zero else slope
 
 
 @_jit
-def _gradients(da, dp, dn, a, p, n, o, width, eps, order, ys, shares):
+def _gradients(da, dp, dn, a, p, n, o, width, eps, kind, order, ys, shares):
+    for j in range(o, o + width):  # a loop for each, of few buffers: else LLVM would not vectorise it
+        dp[j] = -_slope(a[j] - p[j] + eps, kind, order, ys[0], shares[0])
     for j in range(o, o + width):
-        toward = _slope(a[j] - p[j] + eps, order, ys[0], shares[0])
-        away = _slope(a[j] - n[j] + eps, order, ys[1], shares[1])
-        da[j] = toward + away
-        dp[j] = -toward
-        dn[j] = -away
+        dn[j] = -_slope(a[j] - n[j] + eps, kind, order, ys[1], shares[1])
+    for j in range(o, o + width):
+        da[j] = -dp[j] - dn[j]
     if shares[2] != 0.0:
         for j in range(o, o + width):
-            swapped = _slope(p[j] - n[j] + eps, order, ys[2], shares[2])
+            swapped = _slope(p[j] - n[j] + eps, kind, order, ys[2], shares[2])
             dp[j] += swapped
             dn[j] -= swapped
 
@@ -486,11 +493,13 @@ def _gradients(da, dp, dn, a, p, n, o, width, eps, order, ys, shares):
 @_call
 def _triplet_gradients(da, dp, dn, a, p, n, o, width, eps, order, ys, shares):
     if order == 2.0:
-        _gradients(da, dp, dn, a, p, n, o, width, eps, 2.0, ys, shares)  # short, once the order is known
+        _gradients(da, dp, dn, a, p, n, o, width, eps, 2.0, order, ys, shares)  # short, once the order is known
     elif order == 1.0:
-        _gradients(da, dp, dn, a, p, n, o, width, eps, 1.0, ys, shares)
+        _gradients(da, dp, dn, a, p, n, o, width, eps, 1.0, order, ys, shares)
+    elif order == inf:
+        _gradients(da, dp, dn, a, p, n, o, width, eps, inf, order, ys, shares)
     else:
-        _gradients(da, dp, dn, a, p, n, o, width, eps, order, ys, shares)
+        _gradients(da, dp, dn, a, p, n, o, width, eps, 0.0, order, ys, shares)
 
 
 @_jit

@@ -13,8 +13,8 @@ exceptions, sin and cos, call libm for huge arguments; sin_fast and cos_fast are
 * `forceinline` is LLVM's inlining: unlike inline='always' a helper keeps its own flags, whatever the caller's fastmath.
 
 Methods: exp/expm1: Cody-Waite n*ln2 + r, polynomial in r, 2**n in two factors (the last product rounds a denormal).
-log/log1p: fdlibm's s = f/(2+f) series; log1p_unit, softplus: a polynomial, since a division costs more than its higher
-degree. pow: exp(y log x) with the logarithm in two parts. tanh: Cephes' split at 0.625. erf: x + x*P(x*x) up to 1, beyond it
+log/log1p: fdlibm's s = f/(2+f) series; log1p_unit, softplus: a polynomial, since a division costs more than the higher
+degree. pow: exp(y log x), the logarithm in two parts. tanh: Cephes' split at 0.625. erf: x + x*P(x*x) to 1, beyond it
 1 - exp(P(|x|)) with P = log(erfc). sin/cos: fdlibm's kernels after a three-part pi/2 reduction (float32's in float64).
 Coefficients are our own: weighted least squares at Chebyshev nodes of the stated function, 70 digits (mpmath), weighted
 for relative error of the result; the fit adds less than 0.1 ulp, but for float32 exp (0.2).

@@ -10,7 +10,7 @@ c. Everything that can fail (state creation, shapes, dtypes) happens before the 
    parameters of two dtypes need two calls.
 """
 
-from cpython.dict cimport PyDict_GetItem
+from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
@@ -185,7 +185,7 @@ cdef Tensor gradient_of(Tensor p):
 
 cdef object state_of(Tensor p, state, str fresh, init, list created):
     """The states of p, made by ``init`` where there are none or ``fresh`` is missing, and then noted in ``created``."""
-    cdef PyObject *found = PyDict_GetItem(state, p)
+    cdef PyObject *found = PyDict_GetItemWithError(state, p)
     cdef object own = <object>found if found != NULL else state[p]
     if found == NULL:
         created.append((p, True))
@@ -200,7 +200,7 @@ cdef object state_of(Tensor p, state, str fresh, init, list created):
 
 cdef Tensor held(own, str name, Tensor p):
     """State ``name`` of p."""
-    cdef PyObject *found = PyDict_GetItem(own, name)
+    cdef PyObject *found = PyDict_GetItemWithError(own, name)
     if found == NULL:
         raise KeyError(f"optimizer state of a parameter of shape {tuple(p.shape)} lacks {name!r}")
     return <Tensor?><object>found

@@ -9,6 +9,7 @@ import pytest
 from llvmlite import binding
 from numba import njit
 
+from minigrad.kernels import contract
 from minigrad.kernels import math as kmath
 
 INF, NAN = np.inf, np.nan
@@ -144,6 +145,49 @@ def test_accuracy(name, dtype):
     assert worst <= MAX_ULP, f"{name} is {worst:.2f} ulp wrong at {at}"
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "pow"])
+def test_whole_range_of_float32(name):
+    """Every 8,191st of all bit patterns: each exponent, both signs, denormals, infinities and nan, to 2 ulp."""
+    x = np.arange(0, 2**32, 8191, dtype=np.int64).astype(np.uint32).view(np.float32)
+    with np.errstate(all="ignore"):
+        wide = x.astype(np.float64)
+        want = (
+            np.array([math.erf(v) for v in wide]) if name == "erf" else (REFERENCE.get(name) or getattr(np, name))(wide)
+        )
+    worst, at = ulps(apply(name, np.float32, x), want, np.float32)
+    assert worst <= MAX_ULP, f"{name} is {worst:.2f} ulp wrong at {x[at]!r}"
+
+
+def test_whole_range_of_pow():
+    """Pairs of bit patterns, and of bases and exponents whose power is neither 0 nor infinite."""
+    rng = np.random.default_rng(5)
+    for dtype, uint, wider in ((np.float32, np.uint32, np.float64), (np.float64, np.uint64, np.longdouble)):
+        x, y = (rng.integers(0, np.iinfo(uint).max, 40_000, dtype=uint).view(dtype) for _ in "xy")
+        a = np.abs(x[np.isfinite(x) & (x != 0)])
+        limit = np.log(np.finfo(dtype).max.astype(wider))
+        b = (limit * rng.uniform(-1.05, 1.02, a.size) / np.log(a.astype(wider))).astype(dtype)
+        with np.errstate(all="ignore"):
+            for base, exponent in ((x, y), (a, b), (-a, np.rint(b))):
+                keep = np.isfinite(exponent) & (np.isfinite(base))
+                base, exponent = base[keep], exponent[keep]
+                want = np.power(base.astype(wider), exponent.astype(wider))
+                worst, at = ulps(apply("pow", dtype, base, exponent), want, dtype)
+                assert worst <= MAX_ULP, f"pow is {worst:.2f} ulp wrong at {base[at]!r}, {exponent[at]!r}"
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
+def test_parts_of_the_range(dtype):
+    """exp_down and log1p_unit, which losses use."""
+    wider = np.float64 if dtype == np.float32 else np.longdouble
+    least = np.log(np.finfo(dtype).tiny.astype(wider))
+    x = np.concatenate([np.linspace(least + 1e-3, 0, 50_000), -np.geomspace(1e-30, 1, 20_000)]).astype(dtype)
+    assert ulps(apply("exp_down", dtype, x), np.exp(x.astype(wider)), dtype)[0] <= MAX_ULP
+    saturated = apply("exp_down", dtype, np.array([2 * least, -INF, 0, NAN] * 9, dtype))
+    np.testing.assert_array_equal(saturated, [0, 0, 1, NAN] * 9)
+    f = np.concatenate([np.linspace(0, 1, 50_000), np.geomspace(1e-30, 1, 20_000)]).astype(dtype)
+    assert ulps(apply("log1p_unit", dtype, f), np.log1p(f.astype(wider)), dtype)[0] <= MAX_ULP
+
+
 SPECIAL = {
     "exp": [(0, 1), (-0.0, 1), (INF, INF), (-INF, 0), (1e4, INF), (-1e4, 0), (NAN, NAN)],
     "expm1": [(0, 0), (-0.0, -0.0), (INF, INF), (-INF, -1), (1e4, INF), (-1e4, -1), (NAN, NAN), (1e-30, 1e-30)],
@@ -247,17 +291,29 @@ def test_fastmath_of_the_caller_stays_out(name):
 SCALAR = {("sin", "f32"), ("sin", "f64"), ("cos", "f32"), ("cos", "f64")}  # they call libm for huge arguments
 
 
-@pytest.mark.skipif(not binding.get_host_cpu_features().get("avx2"), reason="needs AVX2")
+FEATURES = binding.get_host_cpu_features()
+WIDEST = "zmm" if FEATURES.get("avx512f") else "ymm"  # what "vectorised" has to mean
+
+
+@pytest.mark.skipif(not FEATURES.get("avx2"), reason="needs AVX2")
 @pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
 @pytest.mark.parametrize("name", NAMES + FAST)
 def test_vectorised(name, dtype):
     suffix = "f32" if dtype == np.float32 else "f64"
     if (name, suffix) in SCALAR:
-        pytest.skip("scalar by design")
+        pytest.skip("a vector only where no argument is huge: see the kernel's test")
     apply(name, dtype, *[np.ones(3)] * (2 if name == "pow" else 1))
     loop = loop_of(name, dtype)
     (asm,) = [a for s, a in loop.inspect_asm().items() if str(s[0].dtype) == np.dtype(dtype).name]
     # pow of float32 computes in float64.
     packed = "p[sd]" if name == "pow" else "ps" if dtype == np.float32 else "pd"
-    assert re.search(rf"v(fn?m(add|sub)\d+|mul|div|sqrt){packed}\s.*%?[yz]mm", asm)
+    assert re.search(rf"v(fn?m(add|sub)\d+|mul|div|sqrt){packed}\s.*%?{WIDEST}", asm)
     assert not re.search(r"\bv(cvtss2sd|cvtps2pd)\b", asm) or name in ("pow", *FAST), "promoted to float64"
+
+
+@pytest.mark.skipif(not FEATURES.get("avx2"), reason="needs AVX2")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["sin", "pow"])
+def test_kernels_that_are_long_are_vectorised(name, dtype):
+    code = contract.assembly(f"elementwise.{name}", dtype)
+    assert len(re.findall(rf"fn?m(?:add|sub)\d+p[sd]\s.*{WIDEST}", code)) > 10
