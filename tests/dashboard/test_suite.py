@@ -16,7 +16,7 @@ PROBE = '''
 import ctypes, os
 from pathlib import Path
 import scipy_openblas32
-from .common import load
+from .common import Case, Timed, load
 
 class Number(float):
     size, shape = 1, ()
@@ -54,6 +54,14 @@ class Peers:
 
     def time_nothing(self, framework):
         pass
+
+class Nothing(Timed):
+    cases, ways = {"nothing": Case()}, ("minigrad",)
+
+    @staticmethod
+    def make(framework, case):
+        print("made")
+        return lambda: None
 '''
 
 
@@ -92,6 +100,13 @@ def test_variables_are_gone_and_absent_peers_are_skipped(asv):
     for peer in ("torch", "jax"):
         assert re.search(rf"{peer}\s+n/a", out), out
         assert f"skipped: NotImplementedError('{peer} is not installed')" in out
+
+
+def test_samples_are_of_many_calls_after_one_setup(asv):
+    """asv does a setup again before each sample and times one call, of which clocks and caches would be most."""
+    out = asv("run", "-E", "existing", "--show-stderr", "-b", "Nothing", MINIGRAD_BENCH="quick")
+    assert re.search(r"minigrad\s+[\d.]+±[\d.]+ns", out), out
+    assert out.count("made\n") == 1
 
 
 def test_the_probe_sees_the_variables(asv, tmp_path):
