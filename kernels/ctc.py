@@ -14,7 +14,7 @@ import numpy as np
 
 from . import math as km
 from .contract import T, dim, f8, i8, jit, kernel
-from .losses import _jit, _zero
+from .losses_parts import _jit, _zero
 
 NEVER = -np.inf
 

@@ -1,9 +1,9 @@
 """Losses whose unit is a row: margins over classes, cosines, triplets; each with its gradients in one pass.
 
 DESIGN
-a. As in losses.py: ``name`` writes ``loss[row]`` and every gradient times ``scale``, ``name_loss`` the same loss alone.
+a. As in losses.py, ``name`` writes ``loss[row]`` and every gradient times ``scale``, ``name_loss`` the same loss alone.
    Both call the same helpers for everything that is summed, so that their losses have the same bits.
-b. Sums are float64, in the order of the row; or, over one contiguous array, reassociated in strips as in losses.py.
+b. Sums are float64, in the order of the row; or, over one contiguous array, reassociated in strips, as there.
 c. What runs once a row and is long to compile is a call, not inlined.
 d. Comparisons are written so that nan and ties fall as in PyTorch; inputs are checked by the caller.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from . import math as km
 from .contract import T, dim, f8s, i8, jit, kernel, scalar, u1
-from .losses import STRIP, _jit, _jit_sum, _label, _zero, scratch
+from .losses_parts import STRIP, _jit, _jit_sum, _label, _zero, scratch
 
 COSINE_EPS = 1e-12  # PyTorch's, added to each squared length
 inf = np.inf

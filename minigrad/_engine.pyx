@@ -1653,7 +1653,9 @@ cdef class Tensor:
         return self.shape_[0]
 
     def __hash__(self):
-        return <Py_hash_t>((<size_t><PyObject *>self) >> 4)
+        # By its address, whose bits are mixed: tensors lie at equal distances, and a dict looks at the low bits only.
+        cdef size_t h = (<size_t><PyObject *>self >> 4) * <size_t>0x9E3779B97F4A7C15
+        return <Py_hash_t>(h ^ (h >> 32))
 
     def __iter__(self):
         return dunder["iter"](self)

@@ -8,17 +8,20 @@ b. Numbers that depend on a tensor's own step count (bias corrections) come from
    equal step counts, in practice once.
 c. Everything that can fail (state creation, shapes, dtypes) happens before the first parameter is written, also where
    parameters of two dtypes need two calls.
+d. Of two hundred small parameters with their states, the objects fill a first-level cache many times over. So each is
+   looked at once: what has to stay alive, and to be marked as written later, is a list of storages, not of tensors.
 """
 
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp
 
 from .._engine cimport Kernel, Tensor, check_expanded, to_contiguous
 from .._launch cimport launch
-from .._storage cimport CATEGORY, DTYPES, F32, F64
+from .._storage cimport CATEGORY, DTYPES, F32, F64, Storage
 
 from .._engine import write_memory
 
@@ -42,7 +45,10 @@ cdef class Tables:
     cdef Py_ssize_t[8] dims
     cdef double[16] scalars
     cdef int dt
-    cdef list borrowed, alive, touched  # (tensor, contiguous copy); tensors in use; tensors that will be written
+    cdef list borrowed  # (tensor, contiguous copy)
+    cdef PyObject **kept  # storages in use: another thread may drop a gradient or a state meanwhile
+    cdef bint *written    # and whether the kernel writes them
+    cdef Py_ssize_t kept_room, n_kept
 
     def __dealloc__(self):
         for i in range(SLOTS):
@@ -54,6 +60,26 @@ cdef class Tables:
         free(self.table)
         free(self.chunk_tensor)
         free(self.chunk_start)
+        self.release()
+        free(self.kept)
+        free(self.written)
+
+    cdef int keep(self, Tensor t, bint written) except -1:
+        """Hold the memory of t until the kernel has run; it is then marked as written if it was."""
+        if self.n_kept == self.kept_room:
+            self.kept_room = 2 * self.kept_room + 64
+            self.kept = <PyObject **>grown(self.kept, self.kept_room * sizeof(PyObject *))
+            self.written = <bint *>grown(self.written, self.kept_room * sizeof(bint))
+        Py_INCREF(t.storage)
+        self.kept[self.n_kept], self.written[self.n_kept] = <PyObject *>t.storage, written
+        self.n_kept += 1
+        return 0
+
+    cdef int release(self) noexcept:
+        while self.n_kept:
+            self.n_kept -= 1
+            Py_DECREF(<object>self.kept[self.n_kept])
+        return 0
 
     cdef int reserve(self, Py_ssize_t n) except -1:
         cdef int i
@@ -100,13 +126,14 @@ cdef Tables take_tables():
     if tables is None:
         tables = Tables()
     tables.tensors = tables.chunks = tables.elements = 0
-    tables.borrowed, tables.alive, tables.touched = [], [], []
+    tables.borrowed = []
     return tables
 
 
 cdef int give_back(Tables tables) except -1:
     global spare
-    tables.borrowed = tables.alive = tables.touched = None
+    tables.borrowed = None
+    tables.release()
     spare = tables
     return 0
 
@@ -256,7 +283,7 @@ cdef int collect(Tables tables, params, state, tuple names, Py_ssize_t columns, 
         at = tables.tensors - 1
         tables.address[0][at] = <int64_t>dense(p, tables.borrowed).ptr
         g = to_contiguous(g)
-        tables.alive.append(g)  # another thread may set .grad to None meanwhile
+        tables.keep(g, False)  # another thread may set .grad to None meanwhile
         tables.address[1][at] = <int64_t>g.ptr
         for i in range(k):
             if names[i] is None:
@@ -265,14 +292,14 @@ cdef int collect(Tables tables, params, state, tuple names, Py_ssize_t columns, 
             if not fits(s, p):
                 misfit(names[i], s, p)
             tables.address[2 + i][at] = <int64_t>dense(s, tables.borrowed).ptr
-            tables.touched.append(s)
-        tables.touched.append(p)
+            tables.keep(s, True)
+        tables.keep(p, True)
         if row is not None:
             same = values is not None
             for i in range(n):
                 s = counter_held(own, counters[i], p)
                 tables.counter[i][at] = <int64_t>s.ptr
-                tables.touched.append(s)
+                tables.keep(s, True)
                 same = same and last[i] == (<float *>s.ptr)[0]
                 last[i] = (<float *>s.ptr)[0]
             if not same:
@@ -307,8 +334,9 @@ cdef int finish(Kernel kernel, Tables tables, void **bufs, Py_ssize_t units, Py_
     for j in range(counters):  # after it: starting the threads may fail
         for i in range(tables.tensors):
             (<float *>tables.counter[j][i])[0] = tables.count[j][i]
-    for item in tables.touched:
-        (<Tensor>item).storage.version += 1
+    for i in range(tables.n_kept):
+        if tables.written[i]:
+            (<Storage>tables.kept[i]).version += 1
     for original, copy in tables.borrowed:
         write_memory(original, copy)
     give_back(tables)
@@ -335,9 +363,9 @@ def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=Non
         tables.add(t)
         if partials is not None:
             t = to_contiguous(t)
-            tables.alive.append(t)
+            tables.keep(t, False)
         else:
-            tables.touched.append(t)
+            tables.keep(t, True)
             t = dense(t, tables.borrowed)
         tables.address[1][tables.tensors - 1] = <int64_t>t.ptr
     if tables.tensors == 0:
@@ -368,10 +396,10 @@ def average(Kernel kernel not None, averages, tensors, double weight):
             raise RuntimeError(f"average {k} has shape {tuple(a.shape)} and dtype {a.dtype!r}, its new value "
                                f"{tuple(t.shape)} and {t.dtype!r}; all must have one floating dtype")
         tables.add(a)
-        tables.touched.append(a)
+        tables.keep(a, True)
         tables.address[0][k] = <int64_t>dense(a, tables.borrowed).ptr
         t = to_contiguous(t)
-        tables.alive.append(t)
+        tables.keep(t, False)
         tables.address[1][k] = <int64_t>t.ptr
         k += 1
     if k == 0:
@@ -418,28 +446,28 @@ def factored(Kernel kernel not None, params, state, tuple dims, dict scalars, ro
             tables.add(p)
             at = tables.tensors - 1
             g = to_contiguous(g)
-            tables.alive.append(g)
+            tables.keep(g, False)
             tables.address[0][at] = <int64_t>dense(p, tables.borrowed).ptr
             tables.address[1][at] = <int64_t>g.ptr
-            tables.touched.append(p)
+            tables.keep(p, True)
             tables.address[3][at] = 0
             if p.nd < 2:
                 s = held(own, "variance", p)
                 if not fits(s, p):
                     misfit("variance", s, p)
                 tables.address[2][at] = <int64_t>dense(s, tables.borrowed).ptr
-                tables.touched.append(s)
+                tables.keep(s, True)
             else:
                 for i, name in (2, "row_var"), (3, "col_var"):
                     s = held(own, name, p)
                     if not factor(s, p, p.nd + 1 - i):
                         misfit(name, s, p)
                     tables.address[i][at] = <int64_t>dense(s, tables.borrowed).ptr
-                    tables.touched.append(s)
+                    tables.keep(s, True)
             tables.address[4][at] = p.shape_[p.nd - 2] if p.nd > 1 else 1
             tables.address[5][at] = p.shape_[p.nd - 1] if p.nd else 1
             s = counter_held(own, "step", p)
-            tables.touched.append(s)
+            tables.keep(s, True)
             tables.counter[0][at] = <int64_t>s.ptr
             tables.count[0][at] = (<float *>s.ptr)[0] + 1
             values = row(<double>(<float *>s.ptr)[0] + 1)

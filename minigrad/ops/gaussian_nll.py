@@ -9,7 +9,7 @@ from .._storage import float64
 from .losses import BLOCK, pair, reduced, reduction_of
 from .pointwise import where
 
-_K_BOTH, _K_LOSS = Kernel("losses.gaussian_nll", 0.8), Kernel("losses.gaussian_nll_loss", 0.6)
+_K_BOTH, _K_LOSS = Kernel("losses_each.gaussian_nll", 0.8), Kernel("losses_each.gaussian_nll_loss", 0.6)
 
 
 def _at_least(v, eps):

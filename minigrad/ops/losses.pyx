@@ -35,9 +35,9 @@ from .reduce import _softmax
 from .shape import broadcast_named, broadcast_tensors
 
 cdef Op SIGMOID = sigmoid, SOFTMAX = _softmax
-cdef Kernel LABEL_STATS = Kernel("losses.label_stats", 0.3), BCE_CHECK = Kernel("losses.bce_check", 0.2)
+cdef Kernel LABEL_STATS = Kernel("losses.label_stats", 0.3), BCE_CHECK = Kernel("losses_each.bce_check", 0.2)
 cpdef enum:
-    BLOCK = 4096  # elements a unit of the elementwise kernels, see kernels/losses.py
+    BLOCK = 4096  # elements a unit of the elementwise kernels, see kernels/losses_each.py
 cpdef enum:
     NONE = 0
     MEAN = 1
@@ -505,7 +505,7 @@ cdef class EachLoss:
 
     def __init__(self, name, op, formula, double cost, bint logits=False):
         self.op, self.formula, self.logits = op_named(op), formula, logits
-        self.fused, self.loss_only = Kernel("losses." + name, cost), Kernel("losses." + name + "_loss", cost)
+        self.fused, self.loss_only = Kernel("losses_each." + name, cost), Kernel("losses_each." + name + "_loss", cost)
 
     cdef Tensor run(self, Tensor x, Tensor t, Tensor w, Tensor q, double constant, int reduction):
         """x and t of one shape and dtype; w, q (pos_weight, only for logits) of that shape or None."""

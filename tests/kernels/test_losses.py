@@ -7,7 +7,9 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from minigrad.kernels import contract, losses
+from minigrad.kernels import contract
+from minigrad.kernels.losses_each import BLOCK
+from minigrad.kernels.losses_parts import FAR
 
 from .harness import reference, run
 
@@ -220,23 +222,23 @@ def test_a_label_that_another_thread_writes_reads_nothing_outside():
 def test_large_gradients_have_the_same_bits():
     """A gradient too large for the caches goes past them, in whole lines; in smaller pieces it does not."""
     rng = np.random.default_rng(0)
-    n, c = 2 * losses.FAR // (4 * 30_011), 30_011  # rows begin anywhere in a line
+    n, c = 2 * FAR // (4 * 30_011), 30_011  # rows begin anywhere in a line
     x, target = rng.standard_normal((n, c), np.float32), rng.integers(0, c, n)
     target[1] = -100
     whole = cross_entropy(x, target, scale=0.5, t="float32")
     pieces = cross_entropy(x, target, scale=0.5, t="float32", splits=range(1, n))
     assert [a.tobytes() for a in whole] == [a.tobytes() for a in pieces]
-    x = rng.standard_normal(losses.FAR // 4 + 777, np.float32)
+    x = rng.standard_normal(FAR // 4 + 777, np.float32)
     for name in ("mse", "bce_logits"):
         whole = elementwise(name, x, np.abs(x))[2]
-        blocks = -(-x.size // losses.BLOCK)
+        blocks = -(-x.size // BLOCK)
         out = np.full(blocks, 7.0), None, np.empty_like(x)  # at another address
         for lo in range(0, blocks, 100):
             stop = min(lo + 100, blocks)
             dims = (x.size, 0, 0) if name == "mse" else (x.size, 0, 0, 0)
             numbers = (0.0, 1.0) if name == "mse" else (1.0,)
             arrays = [*out, x, np.abs(x), None, *([None] if name == "bce_logits" else [])]
-            run(f"losses.{name}", arrays, dims, numbers, stop, lo=lo)
+            run(f"losses_each.{name}", arrays, dims, numbers, stop, lo=lo)
         assert whole.tobytes() == out[2].tobytes()
 
 
@@ -247,17 +249,17 @@ def elementwise(name, x, target, w=None, q=None, c=0.0, scale=1.0, each=False, t
     """(part, loss, dx) of a fused kernel; ``out`` and ``lo`` continue an earlier call."""
     x, target, w, q = [None if a is None else odd(np.asarray(a, t)) for a in (x, target, w, q)]
     n = x.size
-    blocks = -(-n // losses.BLOCK)
+    blocks = -(-n // BLOCK)
     part, loss, dx = out or (None if each else np.full(blocks, 7.0), np.full(n, 7, t) if each else None, odd(x))
     if name == "bce_logits":
         extra, flags, numbers = [w, q], (w is not None, q is not None), ()
     else:
         extra, flags, numbers = [w], (w is not None,), (c,)
     dims = (n, each, *flags)
-    run(f"losses.{name}", [part, loss, dx, x, target, *extra], dims, (*numbers, scale), blocks, t, lo=lo)
+    run(f"losses_each.{name}", [part, loss, dx, x, target, *extra], dims, (*numbers, scale), blocks, t, lo=lo)
     if out is None and t == "float32":  # the twin has the same code in float64
         alone = [None if a is None else np.zeros_like(a) for a in (part, loss)]
-        run(f"losses.{name}_loss", [*alone, x, target, *extra], dims, numbers, blocks, t)
+        run(f"losses_each.{name}_loss", [*alone, x, target, *extra], dims, numbers, blocks, t)
         close(*((alone[1], loss) if each else (alone[0], part)), t)
     return part, loss, dx
 
@@ -285,16 +287,16 @@ def test_elementwise_equals_its_reference(name, t):
                 want = [None if a is None else np.empty(a.shape) for a in got]
                 if name == "bce_logits":
                     arrays = [*want, x, target, *([w, q] if weighted else [None, None])]
-                    reference("losses.bce_logits", arrays, (n, each, weighted, weighted), (0.25,))
+                    reference("losses_each.bce_logits", arrays, (n, each, weighted, weighted), (0.25,))
                 else:
                     arrays = [*want, x, target, w if weighted else None]
-                    reference(f"losses.{name}", arrays, (n, each, weighted), (c, 0.25))
+                    reference(f"losses_each.{name}", arrays, (n, each, weighted), (c, 0.25))
                 for a, b in zip(got, want, strict=True):
                     if a is not None:
                         # float32 1 - x loses up to an ulp of 1, which bce's quotient enlarges near 0 and 1
                         close(a, b, t, 1 if a is not got[2] or name != "bce" else 1e3)
-                if n > 3 * losses.BLOCK and not weighted:
-                    out = elementwise(name, x[: 3 * losses.BLOCK], target[: 3 * losses.BLOCK], c=c, scale=0.25, t=t)
+                if n > 3 * BLOCK and not weighted:
+                    out = elementwise(name, x[: 3 * BLOCK], target[: 3 * BLOCK], c=c, scale=0.25, t=t)
                     whole = elementwise(name, x, target, c=c, scale=0.25, t=t)
                     assert out[0].tobytes() == whole[0][:3].tobytes()
                     part, dx = np.concatenate([out[0], np.zeros(len(whole[0]) - 3)]), odd(whole[2])
@@ -332,9 +334,9 @@ def test_bce_check():
     def check(x, target):
         bad = np.empty(2, np.int64)
         x, target = odd(np.float32(x)), odd(np.float32(target))
-        run("losses.bce_check", [bad, x, target], (len(x),), (), 1)
+        run("losses_each.bce_check", [bad, x, target], (len(x),), (), 1)
         want = np.empty(2, np.int64)
-        reference("losses.bce_check", [want, x, target], (len(x),))
+        reference("losses_each.bce_check", [want, x, target], (len(x),))
         assert bad.tolist() == want.tolist()
         return tuple(bad.tolist())
 
@@ -404,7 +406,7 @@ def test_gaussian_nll_equals_its_reference(t):
     rng = np.random.default_rng(0)
     eps, constant, scale = 0.3, 0.9, 0.25
     for n in (0, 1, 7, 20000):
-        blocks = -(-n // losses.BLOCK)
+        blocks = -(-n // BLOCK)
         x, target = (odd((rng.standard_normal(n) * 2).astype(t)) for _ in range(2))
         v = odd(rng.random(n).astype(t) * 2)
         v[1::5] = 0
@@ -413,15 +415,15 @@ def test_gaussian_nll_equals_its_reference(t):
             got += [odd(x) if has_dv else None]
             numbers = (eps, constant, scale)
             for lo, hi in ((0, blocks // 2), (blocks // 2, blocks)):
-                run("losses.gaussian_nll", [*got, x, target, v], (n, each, has_dv), numbers, hi, t, lo=lo)
+                run("losses_each.gaussian_nll", [*got, x, target, v], (n, each, has_dv), numbers, hi, t, lo=lo)
             want = [None if a is None else np.empty(a.shape) for a in got]
-            reference("losses.gaussian_nll", [*want, x, target, v], (n, each, has_dv), numbers)
+            reference("losses_each.gaussian_nll", [*want, x, target, v], (n, each, has_dv), numbers)
             for a, b in zip(got, want, strict=True):
                 if a is not None:
                     close(a, b, t, 10)
             if t == "float32":
                 alone = [None if a is None else np.zeros_like(a) for a in got[:2]]
-                run("losses.gaussian_nll_loss", [*alone, x, target, v], (n, each), numbers[:2], blocks, t)
+                run("losses_each.gaussian_nll_loss", [*alone, x, target, v], (n, each), numbers[:2], blocks, t)
                 assert alone[each].tobytes() == got[each].tobytes()
 
 
@@ -435,9 +437,9 @@ def test_float32_sums_are_accurate():
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="looks for x86 registers")
 def test_hot_loops_are_vectorised():
-    code = contract.assembly("losses.bce_logits", "float32")
+    code = contract.assembly("losses_each.bce_logits", "float32")
     widest = "zmm" if llvm.get_host_cpu_features().get("avx512f") else "[xyz]mm"
     assert re.search(rf"divps\s.*{widest}", code)
     code = contract.assembly("losses.cross_entropy_loss", "float32")
     assert re.search(rf"(?:fmadd\w*|mul)ps\s.*{widest}", code) and re.search(rf"pmaxsd\s.*{widest}", code)
-    assert re.search(rf"movntps\s.*{widest}", contract.assembly("losses.mse", "float32"))  # see FAR
+    assert re.search(rf"movntps\s.*{widest}", contract.assembly("losses_each.mse", "float32"))  # see FAR
