@@ -1,6 +1,6 @@
 """Every case of the suite, all frameworks in turns in one run: `results/*.json`, and the tables made of them.
 
-python benchmarks/report.py [family ...]        steps operations losses optimizers elementwise products inference ...
+python benchmarks/report.py [family ...]        steps operations losses optimizers elementwise products threads ...
 """
 
 import argparse
@@ -11,7 +11,7 @@ from harness import clean_environment, row, write
 
 clean_environment()
 
-from suite import limits, startup  # noqa: E402
+from suite import limits, neighbour, startup, threads  # noqa: E402
 from suite.common import compare  # noqa: E402
 
 FAMILIES = ("steps", "operations", "losses", "optimizers", "elementwise", "products", "inference", "training")
@@ -43,13 +43,31 @@ def first_steps():
     return [{"work": "process start to the end of the first step", "seconds": median, "ratio": ratio}]
 
 
+def against_threads():
+    """The time of each class of kernels at each size with 1, 2 and more threads; prints the worst ratio."""
+    rows = []
+    for kind in threads.KINDS:
+        entry = {"work": kind, "us": {}}
+        for n in threads.SIZES:
+            if n <= threads.LARGEST.get(kind, n):
+                entry["us"][f"{n:,}"] = threads.in_a_process(kind, n)
+        rows.append(entry)
+        ratios = {n: max(list(us.values())[1:]) / us["1"] for n, us in entry["us"].items()}
+        size = max(ratios, key=ratios.get)
+        print(f"{kind:14s} with more threads at most {ratios[size]:.2f} times the time (size {size})", flush=True)
+    return rows
+
+
+OTHERS = {"startup": first_steps, "threads": against_threads, "neighbour": neighbour.measure}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("family", nargs="*", choices=[*FAMILIES, "startup"], default=[*FAMILIES, "startup"])
+    parser.add_argument("family", nargs="*", choices=[*FAMILIES, *OTHERS], default=[*FAMILIES, *OTHERS])
     parser.add_argument("--only", default="", help="cases whose name contains this; prints only")
     options = parser.parse_args()
     for family in options.family:
-        rows = first_steps() if family == "startup" else measure(family, options.only)
+        rows = OTHERS[family]() if family in OTHERS else measure(family, options.only)
         if not options.only:
             write(family, rows)
 

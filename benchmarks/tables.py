@@ -18,14 +18,37 @@ def families():
     for path in sorted(RESULTS.glob("*.json")):
         found = json.loads(path.read_text())
         entries = found["rows"]
+        machine = ", ".join(f"{k} {v}" for k, v in found["machine"].items()) + f"; {found['date']}"
+        if path.stem == "threads":
+            yield path.stem, machine, *against_threads(entries)
+            continue
         names = list(dict.fromkeys(name for entry in entries for name in times(entry)))
-        extra = list(dict.fromkeys(k for entry in entries for k in ("memory", "accuracy", "limit") if k in entry))
-        header = ["work", *names, "PyTorch's ratio", "goal"]
+        extra = list(
+            dict.fromkeys(k for entry in entries for k in ("memory", "accuracy", "limit", "mean") if k in entry)
+        )
+        header = ["work", *names]
+        if "minigrad" in names:
+            header += ["PyTorch's ratio", "goal"]
         if "jax" in names:
             header += ["JAX's ratio", "goal"]
         header += [{"limit": "% of limit"}.get(k, k) for k in extra]
-        machine = ", ".join(f"{k} {v}" for k, v in found["machine"].items()) + f"; {found['date']}"
         yield path.stem, machine, header, [cells(entry, names, extra) for entry in entries]
+
+
+def against_threads(entries):
+    """(header, rows): minigrad's time with one thread, and times with more of them relative to it."""
+    sizes = list(dict.fromkeys(size for entry in entries for size in entry["us"]))
+    threads = list(next(iter(entries[0]["us"].values())))
+    rows = []
+    for entry in entries:
+        line = [entry["work"]]
+        for size in sizes:
+            us = entry["us"].get(size)
+            more = [f"{us[n] / us['1']:.2f}" for n in threads[1:]] if us else []
+            line.append(f"{duration(1e-6 * us['1'])}: {', '.join(more)}" if us else "")
+        rows.append(line)
+    title = f"minigrad with 1 thread: {' and '.join(threads[1:])} threads take times"
+    return [title, *(f"n = {size}" for size in sizes)], rows
 
 
 def times(entry):
@@ -37,7 +60,8 @@ def cells(entry, names, extra):
     found = times(entry)
     line = [entry["work"], *(duration(found[name]) if name in found else "" for name in names)]
     goal = entry.get("goal") or {}
-    line += ratio(entry, [name for name in found if name.startswith("torch")], goal.get("torch"))
+    if "minigrad" in names:
+        line += ratio(entry, [name for name in found if name.startswith("torch")], goal.get("torch"))
     if "jax" in names:
         line += ratio(entry, ["jax"] if "jax" in found else [], goal.get("jax"))
     for name in extra:
