@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
+GRAPH = RESULTS / "threads.svg"
 INTRODUCTION = (
     "Medians of one run in which the frameworks take turns, each in a process of its own. A ratio is the peer's time "
     "/ minigrad's, in brackets the ratio of their quartiles; PyTorch's best way counts. Per cent of the limit: of the "
@@ -85,11 +86,33 @@ def duration(seconds):
     return f"{seconds / scale:.3g} {unit}"
 
 
+def graph():
+    """Draw times against size and threads, a panel a class of kernels; False without results or matplotlib."""
+    if not (RESULTS / "threads.json").exists():
+        return False
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return GRAPH.exists()
+    entries = json.loads((RESULTS / "threads.json").read_text())["rows"]
+    figure = Figure((12, 9), layout="constrained")
+    for entry, axes in zip(entries, figure.subplots(-(-len(entries) // 3), 3, sharex=True).flat):
+        sizes = [int(size.replace(",", "")) for size in entry["us"]]
+        for n, style in zip(next(iter(entry["us"].values())), ("-", "--", ":")):
+            axes.loglog(sizes, [us[n] for us in entry["us"].values()], style, marker=".", label=f"{n} threads")
+        axes.set(title=entry["work"], xlabel="elements", ylabel="us a call")
+        axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(GRAPH, metadata={"Date": None})
+    return True
+
+
 def markdown():
     lines = ["# Measured", "", INTRODUCTION]
     for name, machine, header, rows in families():
         lines += ["", f"## {name}", "", machine, "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
         lines += [f"| {' | '.join(row)} |" for row in rows]
+        lines += ["", f"![Times against size and threads]({GRAPH.name})"] * (name == "threads" and graph())
     return "\n".join(lines) + "\n"
 
 
@@ -101,6 +124,8 @@ def page():
         for tag, row in [("th", header), *(("td", row) for row in rows)]:
             parts.append("<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>")
         parts.append("</table>")
+        if name == "threads" and graph():
+            parts.append(GRAPH.read_text()[GRAPH.read_text().index("<svg") :])
     return "\n".join(parts)
 
 

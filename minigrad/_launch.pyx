@@ -9,7 +9,7 @@ b. Small work runs at once, with the GIL. Work of WORTH fork-joins may be shared
    import costs some 0.4 s, so it is loaded, in a thread of its own, once the process has done enough work that two
    threads would have saved that much. More threads than cores never help: a team is no larger.
 c. Estimates and machines differ, so each kernel at each size (a slot) has its calls timed, serial and shared ones: what
-   takes less time is done, and the other way tried again for a 64th of the time.
+   takes less time is done, and the other way tried again for a 256th of the time.
 d. A busy neighbour can make a shared call 50 times slower than a serial one, since every thread waits for the one that
    was descheduled. So every shared call adds what it saved against serial ones to a purse, or takes what it lost. An
    empty purse makes calls serial for as long as the loss was, then a trial starts with a purse that pays for one stall,
@@ -61,10 +61,10 @@ ctypedef void (*driver_t)(Py_ssize_t, void **, Py_ssize_t *, double *, Py_ssize_
 # Nanoseconds of estimated work: from RELEASE on the GIL is released, from ``share`` on threads may help; DEBT loads the
 # driver. Of the purse: what a trial starts with, what proves that threads pay, the most it holds.
 cdef double RELEASE = 20_000, DEBT = 1e9
-cdef double TRIAL = 1e7, PROOF = 1.5e7, MOST = 2e7, PATIENCE = 16
+cdef double TRIAL = 1e7, PROOF = 1.5e7, MOST = 2e7, PATIENCE = 32
 # WEIGHT: of a new measurement in a running mean. FIRST: calls of each kind in a slot before they are compared. RETRY:
 # what is slower gets one part of the time. WORTH: fork-joins of work that may be shared; TYPICAL: one.
-cdef double WEIGHT = 0.2, RETRY = 64, WORTH = 5, TYPICAL = 2_000
+cdef double WEIGHT = 0.2, RETRY = 256, WORTH = 5, TYPICAL = 2_000
 cdef int FIRST = 3
 
 cdef driver_t driver = NULL
