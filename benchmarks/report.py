@@ -1,6 +1,6 @@
 """Every case of the suite, all frameworks in turns in one run: `results/*.json`, and the tables made of them.
 
-python benchmarks/report.py [family ...]        steps operations losses optimizers elementwise products inference ...
+python benchmarks/report.py [family ...]        steps operations losses optimizers elementwise products threads ...
 """
 
 import argparse
@@ -11,11 +11,10 @@ from harness import clean_environment, row, write
 
 clean_environment()
 
-from suite import limits, memory, startup, steps  # noqa: E402
+from suite import limits, memory, neighbour, startup, steps, threads  # noqa: E402
 from suite.common import compare  # noqa: E402
 
 FAMILIES = ("steps", "operations", "losses", "optimizers", "elementwise", "products", "inference", "training")
-EVERYTHING = [*FAMILIES, "startup", "memory"]
 
 
 def measure(family, only=""):
@@ -36,7 +35,7 @@ def measure(family, only=""):
     return rows
 
 
-def first_steps():
+def first_steps(only=""):
     seconds = startup.seconds(("minigrad", "torch"))
     median = {name: round(statistics.median(s), 3) for name, s in seconds.items()}
     ratio = {"torch": round(median["torch"] / median["minigrad"], 1)}
@@ -55,16 +54,35 @@ def peaks(only=""):
     return rows
 
 
+def against_threads(only=""):
+    """The time of each class of kernels at each size with 1, 2 and more threads; prints the worst ratio."""
+    rows = []
+    for kind in (kind for kind in threads.KINDS if only in kind):
+        entry = {"work": kind, "us": {}}
+        for n in threads.SIZES:
+            if n <= threads.LARGEST.get(kind, n):
+                entry["us"][f"{n:,}"] = threads.in_a_process(kind, n)
+        rows.append(entry)
+        ratios = {n: max(list(us.values())[1:]) / us["1"] for n, us in entry["us"].items()}
+        size = max(ratios, key=ratios.get)
+        print(f"{kind:14s} with more threads at most {ratios[size]:.2f} times the time (size {size})", flush=True)
+    return rows
+
+
+def beside_a_neighbour(only=""):
+    return neighbour.measure()
+
+
+OTHERS = {"startup": first_steps, "memory": peaks, "threads": against_threads, "neighbour": beside_a_neighbour}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("family", nargs="*", choices=EVERYTHING, default=EVERYTHING)
+    parser.add_argument("family", nargs="*", choices=[*FAMILIES, *OTHERS], default=[*FAMILIES, *OTHERS])
     parser.add_argument("--only", default="", help="cases whose name contains this; prints only")
     options = parser.parse_args()
     for family in options.family:
-        if family == "startup":
-            rows = first_steps()
-        else:
-            rows = peaks(options.only) if family == "memory" else measure(family, options.only)
+        rows = OTHERS[family](options.only) if family in OTHERS else measure(family, options.only)
         if not options.only:
             write(family, rows)
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
+GRAPH = RESULTS / "threads.svg"
 INTRODUCTION = (
     "Medians of one run in which the frameworks take turns, each in a process of its own. A ratio is the peer's time "
     "/ minigrad's, in brackets the ratio of their quartiles; PyTorch's best way counts. Per cent of the limit: of the "
@@ -16,22 +17,43 @@ def families():
     """(name, machine, header, rows of text) of every result."""
     for path in sorted(RESULTS.glob("*.json")):
         found = json.loads(path.read_text())
-        entries = [row for row in found["rows"] if compares(row)]
-        if not entries:
+        entries = found["rows"]
+        machine = ", ".join(f"{k} {v}" for k, v in found["machine"].items()) + f"; {found['date']}"
+        if path.stem == "threads":
+            yield path.stem, machine, *against_threads(entries)
             continue
         names = list(dict.fromkeys(name for entry in entries for name in times(entry)))
-        extra = list(dict.fromkeys(k for entry in entries for k in ("memory", "accuracy", "limit") if k in entry))
-        header = ["work", *names, "PyTorch's ratio", "goal"]
+        extra = list(
+            dict.fromkeys(k for entry in entries for k in ("memory", "accuracy", "limit", "mean") if k in entry)
+        )
+        header = ["work", *names]
+        if "minigrad" in names:
+            header += ["PyTorch's ratio", "goal"]
         if "jax" in names:
             header += ["JAX's ratio", "goal"]
         header += [{"limit": "% of limit"}.get(k, k) for k in extra]
-        machine = ", ".join(f"{k} {v}" for k, v in found["machine"].items()) + f"; {found['date']}"
         yield path.stem, machine, header, [cells(entry, names, extra) for entry in entries]
 
 
 def compares(entry):
     """Whether it is minigrad's time beside others'."""
-    return isinstance(entry, dict) and "ratio" in entry and "minigrad" in (entry.get("us") or entry.get("seconds", {}))
+    return "ratio" in entry and "minigrad" in (entry.get("us") or entry.get("seconds", {}))
+
+
+def against_threads(entries):
+    """(header, rows): minigrad's time with one thread, and times with more of them relative to it."""
+    sizes = list(dict.fromkeys(size for entry in entries for size in entry["us"]))
+    threads = list(next(iter(entries[0]["us"].values())))
+    rows = []
+    for entry in entries:
+        line = [entry["work"]]
+        for size in sizes:
+            us = entry["us"].get(size)
+            more = [f"{us[n] / us['1']:.2f}" for n in threads[1:]] if us else []
+            line.append(f"{duration(1e-6 * us['1'])}: {', '.join(more)}" if us else "")
+        rows.append(line)
+    title = f"minigrad with 1 thread: {' and '.join(threads[1:])} threads take times"
+    return [title, *(f"n = {size}" for size in sizes)], rows
 
 
 def times(entry):
@@ -46,7 +68,8 @@ def cells(entry, names, extra):
     text = "{} MB".format if "MB" in entry else duration
     line = [entry["work"], *(text(found[name]) if name in found else "" for name in names)]
     goal = entry.get("goal") or {}
-    line += ratio(entry, [name for name in found if name.startswith("torch")], goal.get("torch"))
+    if "minigrad" in names:
+        line += ratio(entry, [name for name in found if name.startswith("torch")], goal.get("torch"))
     if "jax" in names:
         line += ratio(entry, ["jax"] if "jax" in found else [], goal.get("jax"))
     for name in extra:
@@ -70,12 +93,47 @@ def duration(seconds):
     return f"{seconds / scale:.3g} {unit}"
 
 
+def graph():
+    """Draw times against size and threads, a panel a class of kernels; False without results or matplotlib."""
+    if not (RESULTS / "threads.json").exists():
+        return False
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return GRAPH.exists()
+    entries = json.loads((RESULTS / "threads.json").read_text())["rows"]
+    figure = Figure((12, 9), layout="constrained")
+    for entry, axes in zip(entries, figure.subplots(-(-len(entries) // 3), 3, sharex=True).flat):
+        sizes = [int(size.replace(",", "")) for size in entry["us"]]
+        for n, style in zip(next(iter(entry["us"].values())), ("-", "--", ":")):
+            axes.loglog(sizes, [us[n] for us in entry["us"].values()], style, marker=".", label=f"{n} threads")
+        axes.set(title=entry["work"], xlabel="elements", ylabel="us a call")
+        axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(GRAPH, metadata={"Date": None})
+    return True
+
+
 def markdown():
     lines = ["# Measured", "", INTRODUCTION]
     for name, machine, header, rows in families():
         lines += ["", f"## {name}", "", machine, "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
         lines += [f"| {' | '.join(row)} |" for row in rows]
+        lines += ["", f"![Times against size and threads]({GRAPH.name})"] * (name == "threads" and graph())
     return "\n".join(lines) + "\n"
+
+
+def page():
+    """The front page: the same tables in HTML, complete in one file."""
+    parts = [f"<p>{html.escape(INTRODUCTION)}</p>"]
+    for name, machine, header, rows in families():
+        parts += [f"<h2>{html.escape(name)}</h2>", f"<p class=machine>{html.escape(machine)}</p>", "<table>"]
+        for tag, row in [("th", header), *(("td", row) for row in rows)]:
+            parts.append("<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>")
+        parts.append("</table>")
+        if name == "threads" and graph():
+            parts.append(GRAPH.read_text()[GRAPH.read_text().index("<svg") :])
+    return "\n".join(parts)
 
 
 def write():

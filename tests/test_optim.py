@@ -1247,3 +1247,30 @@ def test_repr():
     lines = text.splitlines()
     assert lines[0] == "SGD (" and lines[1] == "Parameter Group 0" and lines[-1] == ")"
     assert "    lr: 0.001" in lines and "    lr: 0.5" in lines and "params" not in text
+
+
+@pytest.mark.parametrize("kind", [mg.optim.Adam, mg.optim.SGD, mg.optim.Adafactor])
+def test_a_step_that_fails_in_one_group_changes_no_other(kind):
+    """Neither parameters nor states; and the next step is as if there had not been one."""
+
+    def run(fail):
+        params = [mg.ones(3, 2, requires_grad=True), mg.full((4,), 2.0, requires_grad=True)]
+        options = {"momentum": 0.9} if kind is mg.optim.SGD else {}
+        optimizer = kind([{"params": [p]} for p in params], lr=0.1, **options)
+        for step in range(3):
+            for p in params:
+                p.grad = mg.full(p.shape, float(step + 1))
+            if fail:
+                before = [p.tolist() for p in params]
+                states = {k: {n: v.tolist() for n, v in s.items()} for k, s in optimizer.state_dict()["state"].items()}
+                optimizer.param_groups[1]["lr"] = "fast"
+                with pytest.raises((TypeError, ValueError)):
+                    optimizer.step()
+                optimizer.param_groups[1]["lr"] = 0.1
+                assert [p.tolist() for p in params] == before
+                found = optimizer.state_dict()["state"]
+                assert {k: {n: v.tolist() for n, v in s.items()} for k, s in found.items()} == states
+            optimizer.step()
+        return [p.tolist() for p in params]
+
+    assert run(True) == run(False)

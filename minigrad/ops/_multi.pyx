@@ -7,13 +7,15 @@ a. ``update`` walks the parameters once, looks their state up in the optimizer's
 b. Numbers that depend on a tensor's own step count (bias corrections) come from ``row(step)``, called once per run of
    equal step counts, in practice once.
 c. Everything that can fail (state creation, shapes, dtypes) happens before the first parameter is written, also where
-   parameters of two dtypes need two calls.
+   parameters of two dtypes need two calls, or several groups: ``all_groups``. No Python code runs while they are
+   written, hence no Ctrl-C.
 d. Of two hundred small parameters with their states, the objects fill a first-level cache many times over. So each is
    looked at once: what has to stay alive, and to be marked as written later, is a list of storages, not of tensors.
 """
 
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
+from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
@@ -30,6 +32,7 @@ cpdef enum:
 cdef enum:
     SLOTS = 6      # parameter, gradient, up to four more
     COUNTERS = 3   # step count and what else is one number a tensor
+    SPARE = 16     # tables that are kept
 
 
 cdef class Tables:
@@ -115,26 +118,22 @@ cdef class Tables:
         return 0
 
 
-cdef Tables spare = None  # the last call's tables: a step allocates nothing
+cdef list spare = []  # tables of former calls: a step allocates nothing
 
 
 cdef Tables take_tables():
-    """Empty tables; the spare ones unless another thread is using them."""
-    global spare
-    cdef Tables tables = spare
-    spare = None
-    if tables is None:
-        tables = Tables()
+    """Empty tables, spare ones if there are any."""
+    cdef Tables tables = <Tables>spare.pop() if spare else Tables()
     tables.tensors = tables.chunks = tables.elements = 0
     tables.borrowed = []
     return tables
 
 
 cdef int give_back(Tables tables) except -1:
-    global spare
     tables.borrowed = None
     tables.release()
-    spare = tables
+    if len(spare) < SPARE:
+        spare.append(tables)
     return 0
 
 
@@ -196,9 +195,50 @@ def update(Kernel kernel not None, params, state, tuple names, tuple dims, tuple
     except BaseException:
         undo(state, created, fresh)
         raise
-    # from here on nothing fails
-    for item in batches:
-        commit(kernel, <Tables>item, names, 0 if row is None else len(counters))
+    write_or_wait((kernel, batches, names, 0 if row is None else len(counters), state, created, fresh))
+
+
+cdef dict waiting = {}  # thread -> what ``all_groups`` is to write at its end
+
+
+def all_groups(update_group, groups):
+    """Call ``update_group(group)`` for each group; what they update is written at the end, or nothing is."""
+    cdef long thread = PyThread_get_thread_ident()
+    cdef list steps = []
+    before = waiting.get(thread)
+    waiting[thread] = steps
+    try:
+        for group in groups:
+            update_group(group)
+    except BaseException:
+        for step in steps:
+            undo(step[4], step[5], step[6])
+        raise
+    finally:
+        if before is None:
+            del waiting[thread]
+        else:
+            waiting[thread] = before
+    for step in steps:
+        write(step)
+
+
+cdef int write_or_wait(tuple step) except -1:
+    """From here on nothing fails."""
+    steps = waiting.get(PyThread_get_thread_ident()) if waiting else None
+    if steps is None:
+        return write(step)
+    (<list>steps).append(step)
+    return 0
+
+
+cdef int write(tuple step) except -1:
+    for tables in <list>step[1]:
+        if step[2] is None:
+            commit_factored(<Kernel>step[0], <Tables>tables)
+        else:
+            commit(<Kernel>step[0], <Tables>tables, <tuple>step[2], step[3])
+    return 0
 
 
 cdef Tensor gradient_of(Tensor p):
@@ -422,7 +462,6 @@ def factored(Kernel kernel not None, params, state, tuple dims, dict scalars, ro
     cdef object own
     cdef dict found = {}
     cdef list created = []
-    cdef void *bufs[8]
     cdef Py_ssize_t i, at
     cdef object values
     if not isinstance(state, dict) or len(dims) > 8 or max(map(len, scalars.values())) > 16:
@@ -475,11 +514,14 @@ def factored(Kernel kernel not None, params, state, tuple dims, dict scalars, ro
     except BaseException:
         undo(state, created, None)
         raise
-    # from here on nothing fails
-    for tables in found.values():
-        bufs[0], bufs[1], bufs[2], bufs[3] = tables.address[0], tables.address[2], tables.address[3], tables.address[1]
-        bufs[4], bufs[5], bufs[6], bufs[7] = tables.address[4], tables.address[5], tables.sizes, tables.table
-        finish(kernel, tables, bufs, tables.tensors, 1)
+    write_or_wait((kernel, list(found.values()), None, 1, state, created, None))
+
+
+cdef int commit_factored(Kernel kernel, Tables tables) except -1:
+    cdef void *bufs[8]
+    bufs[0], bufs[1], bufs[2], bufs[3] = tables.address[0], tables.address[2], tables.address[3], tables.address[1]
+    bufs[4], bufs[5], bufs[6], bufs[7] = tables.address[4], tables.address[5], tables.sizes, tables.table
+    return finish(kernel, tables, bufs, tables.tensors, 1)
 
 
 cdef inline bint factor(Tensor s, Tensor p, Py_ssize_t along) noexcept:

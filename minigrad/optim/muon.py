@@ -35,6 +35,7 @@ class Muon(Optimizer):
     """
 
     _buffers = ("momentum_buffer",)
+    _at_once = False  # reads the momentum that it has just written
 
     def __init__(
         self,

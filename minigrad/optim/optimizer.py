@@ -6,6 +6,7 @@ from functools import wraps
 
 from .._engine import RemovableHandle, Tensor, clear_gradients, enable_grad, operand
 from .._storage import float32
+from ..ops._multi import all_groups
 from ..ops._warn import warn_user
 
 
@@ -44,6 +45,7 @@ class Optimizer:
 
     _buffers: tuple[str, ...] = ()  # keys of states that have the parameter's shape and dtype
     _counters: tuple[str, ...] = ()  # keys of states that are one float32 number
+    _at_once = True  # all that ``_update`` writes it hands to ``ops._multi``
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -160,8 +162,11 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            self._update(group)
+        if len(self.param_groups) > 1 and self._at_once:
+            all_groups(self._update, self.param_groups)
+        else:
+            for group in self.param_groups:
+                self._update(group)
         return loss
 
     def _update(self, group):
