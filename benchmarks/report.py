@@ -1,6 +1,6 @@
 """Every case of the suite, all frameworks in turns in one run: `results/*.json`, and the tables made of them.
 
-python benchmarks/report.py [family ...]        steps operations losses optimizers elementwise products threads ...
+python benchmarks/report.py [family ...]        steps operations losses optimizers elementwise strides threads ...
 """
 
 import argparse
@@ -14,7 +14,17 @@ clean_environment()
 from suite import limits, memory, neighbour, startup, steps, threads  # noqa: E402
 from suite.common import compare  # noqa: E402
 
-FAMILIES = ("steps", "operations", "losses", "optimizers", "elementwise", "products", "inference", "training")
+FAMILIES = (
+    "steps",
+    "operations",
+    "losses",
+    "optimizers",
+    "elementwise",
+    "strides",
+    "products",
+    "inference",
+    "training",
+)
 
 
 def measure(family, only=""):

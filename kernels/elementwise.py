@@ -2,8 +2,8 @@
 
 DESIGN
 a. ``add`` is a flat loop over elements ``[lo, hi)`` of contiguous operands. For other strides ``strided_binary``
-   calls it by its address: over rows, the innermost dimension, the others unravelled from their number. Operands that do
-   not run along the rows are first brought into a buffer on the stack by ``pack``, PIECE elements of several rows at a
+   calls it by its address: over rows, the innermost dimension, the others unravelled from their number. What does
+   not run along the rows is first brought into a buffer on the stack by ``pack``, PIECE elements of several rows at a
    time. The engine puts the dimension along which such an operand runs, if there is one, last of the outer ones; a tile
    of that and of the innermost dimension is then transposed in registers.
 b. LLVM guards a loop by an alias check and falls to scalar code where it fails, hence ``mode``: 0 distinct operands,

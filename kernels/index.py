@@ -1,4 +1,4 @@
-"""Indexing: selecting, gathering and scattering by position, masks, one-hot, triangles and transposition.
+"""Indexing: selecting, gathering and scattering by position, masks, one-hot and triangles.
 
 DESIGN
 a. The engine has validated the indices (``check_index``) and made them non-negative (``wrap_index``) before: nothing
@@ -13,12 +13,8 @@ d. Kernels that only move data take any dtype; the caller may pass a same-sized 
 import numpy as np
 
 from .contract import T, dim, i8, kernel, u1
-from .lanes import stack
 
 TILE = 64  # columns a unit of the kernels that write to repeated places
-BLOCK = 32  # rows of y a unit of transpose
-ROWS = 64  # rows of x it copies at once
-STAGE = 8 * ROWS
 
 
 def _cube(a, n, inner):
@@ -279,40 +275,3 @@ def tri(y: T, x: T, rows: dim, cols: dim, diagonal: dim, upper: dim, lo, hi):
 @tri.reference
 def _tri(y, x, rows, cols, diagonal, upper):
     _cube(y, rows, cols)[:] = (np.triu if upper else np.tril)(_cube(x, rows, cols), diagonal)
-
-
-@kernel
-def transpose(y: T, x: T, rows: dim, cols: dim, lo, hi):
-    """y[b] = x[b].T; y (batch, cols, rows), x (batch, rows, cols); unit = b * ceil(cols / BLOCK) + BLOCK rows of y."""
-    tile = stack(T(0), STAGE)
-    blocks = (cols + BLOCK - 1) // BLOCK
-    for unit in range(lo, hi):
-        b = unit // blocks
-        first = (unit - b * blocks) * BLOCK
-        last = first + BLOCK if first + BLOCK < cols else cols
-        base = b * rows * cols
-        for start in range(0, rows, ROWS):
-            count = ROWS if start + ROWS < rows else rows - start
-            for c in range(first, last - 7, 8):
-                # through a copy: rows of x a power of two apart would evict each other from the cache
-                at, to = base + start * cols + c, base + c * rows + start
-                for r in range(count):
-                    for k in range(8):
-                        tile[r * 8 + k] = x[at + r * cols + k]
-                for r in range(count):  # LLVM turns these loads 8 apart into shuffles
-                    y[to + r] = tile[r * 8]
-                    y[to + rows + r] = tile[r * 8 + 1]
-                    y[to + 2 * rows + r] = tile[r * 8 + 2]
-                    y[to + 3 * rows + r] = tile[r * 8 + 3]
-                    y[to + 4 * rows + r] = tile[r * 8 + 4]
-                    y[to + 5 * rows + r] = tile[r * 8 + 5]
-                    y[to + 6 * rows + r] = tile[r * 8 + 6]
-                    y[to + 7 * rows + r] = tile[r * 8 + 7]
-            for c in range(last - (last - first) % 8, last):
-                for r in range(start, start + count):
-                    y[base + c * rows + r] = x[base + r * cols + c]
-
-
-@transpose.reference
-def _transpose(y, x, rows, cols):
-    _cube(y, cols, rows)[:] = _cube(x, rows, cols).swapaxes(1, 2)

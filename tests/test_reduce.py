@@ -359,3 +359,19 @@ def test_no_warnings_of_numpy():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert math.isnan(mg.zeros(0).mean().item()) and math.isnan(mg.tensor([INF, -INF]).sum().item())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "bool"])
+def test_extremes_of_rows_of_every_length(dtype):
+    random = np.random.default_rng(2)
+    for n in (*range(1, 70, 3), 127, 128, 200):
+        x = random.integers(0 if dtype == "bool" else -90, 2 if dtype == "bool" else 90, (7, n)).astype(dtype)
+        if dtype.startswith("float"):
+            x[0, n // 2], x[1, n - 1], x[2, 0], x[3], x[4, n - 1] = NAN, -NAN, INF, -INF, NAN
+            x[4, 0] = NAN
+        t = mg.from_numpy(x)
+        for dim in (0, 1):
+            np.testing.assert_array_equal(t.amax(dim).numpy(), x.max(dim))
+            np.testing.assert_array_equal(t.amin(dim).numpy(), x.min(dim))
+            np.testing.assert_array_equal(t.max(dim).indices.numpy(), x.argmax(dim))
+            np.testing.assert_array_equal(t.min(dim).indices.numpy(), x.argmin(dim))

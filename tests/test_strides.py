@@ -106,3 +106,29 @@ def test_both_operands_are_views():
     views = [v[:40, :40] for v in views] + [np.ascontiguousarray(views[0][:40, :40])]
     for a, b in itertools.product(views, views):
         same(tensor(a) - tensor(b), a - b)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_reductions_of_views(name):
+    view = VIEWS[name](maker("float32"))
+    x, dims = tensor(view), range(view.ndim)
+    for dim in [(d,) for d in dims] + list(itertools.combinations(dims, 2)) + [tuple(dims)]:
+        for keepdim in (False, True):
+            same(x.sum(dim, keepdim), view.sum(dim, keepdims=keepdim))
+            if view.size:
+                same(x.amax(dim, keepdim), view.max(dim, keepdims=keepdim))
+        if view.size and len(dim) == 1:
+            same(x.argmax(dim[0]), view.argmax(dim[0]))
+            same(x.max(dim[0]).values, view.max(dim[0]))
+            same(x.cumsum(dim[0]), view.cumsum(dim[0]))
+
+
+def test_a_reduced_view_can_be_written_and_differentiated():
+    x = mg.arange(24.0).reshape(2, 3, 4).requires_grad_()
+    y = x.permute(2, 1, 0).sum(1)
+    y += 1
+    y[0] *= 2
+    y.sum().backward()
+    wanted = np.ones((2, 3, 4))
+    wanted[:, :, 0] = 2
+    np.testing.assert_array_equal(x.grad.numpy(), wanted)

@@ -23,7 +23,7 @@ from . import pointwise as p
 from ._warn import warn_user
 from .direct import mean as mean
 from .direct import plug, rows, sum
-from .shape import cat, flip, narrow, permute, reshape, select, stack, wrap_dim
+from .shape import cat, flip, narrow, permute, reshape, row_major, select, stack, wrap_dim
 
 BLOCK = 32768  # elements a unit of work reduces when a long run is cut
 TILE = 512  # columns a unit of the _columns kernels, see kernels/reduce.py
@@ -114,6 +114,25 @@ def _contiguous(x):
     return x if x.is_contiguous() else x.detach().clone()
 
 
+def _in_memory_order(x, axes, shape):
+    """(view, axes, strides) of a dense, permuted x: a contiguous view, its axes, and None or what restores the order.
+
+    Those are the strides by which the result has ``shape``, where other dimensions come first in memory. None where x
+    has gaps or repeats.
+    """
+    strides, sizes = x.stride(), x.shape
+    order = sorted(range(x.ndim), key=lambda d: -strides[d])
+    turned = view(x, [sizes[d] for d in order], [strides[d] for d in order])
+    if not turned.is_contiguous():
+        return None
+    kept = [axes[d] for d in order if axes[d] >= 0]
+    back = None
+    if kept != sorted(kept):
+        steps = dict(zip(kept, row_major([shape[a] for a in kept])))
+        back = [steps.get(a, 1) for a in range(len(shape))]
+    return turned, tuple([axes[d] for d in order]), back
+
+
 class _Fold:
     """The kernels of a reduction, (over blocks, over columns), those that reduce its partial results, its identity."""
 
@@ -121,9 +140,16 @@ class _Fold:
         self.kernels = (Kernel(f"reduce.{name}", cost), Kernel(f"reduce.{name}_columns", cost))
         self.identity, self.then, self.converts = identity, then or self, converts
 
-    def __call__(self, x, shape, steps, dtype):
+    def __call__(self, x, shape, steps, dtype, axes=None):
+        """x reduced to ``shape``. With ``axes`` a transposed x is reduced in the order of its memory: no copy."""
         if not steps:
             return filled(shape, self.identity, dtype)
+        if axes is not None and not x.is_contiguous():
+            turned = _in_memory_order(x, axes, shape)
+            if turned is not None:
+                x, axes, back = turned
+                y = self(x, shape, _steps(x.shape, axes), dtype)
+                return view(y, shape, back).detach().clone() if back else y
         x, fold = _contiguous(x), self
         for columns, dims, units, work, size in steps[:-1]:
             y = empty((size,), dtype)
@@ -191,7 +217,7 @@ _expand = Op("Expand", lambda d, axes, shape: _add_up(d, shape, axes))
 
 def _add_up(x, shape, axes):
     """x summed to ``shape``, over the dimensions that ``axes`` marks by -1; recorded."""
-    y = _SUM(x, shape, _steps(x.shape, axes), x.dtype)
+    y = _SUM(x, shape, _steps(x.shape, axes), x.dtype, axes)
     return _sum.record(y, x, saved=(x.shape, axes))
 
 
@@ -208,7 +234,7 @@ def sum_to(g, shape):
     if full == shape:
         return g
     axes, steps = _layout_to(full, shape)
-    return _sum.record(_SUM(g, shape, steps, g.dtype), g, saved=(full, axes))
+    return _sum.record(_SUM(g, shape, steps, g.dtype, axes), g, saved=(full, axes))
 
 
 def _general_sum(input, dim, keepdim, dtype):
@@ -220,8 +246,8 @@ def _general_sum(input, dim, keepdim, dtype):
         if input.dtype is bool_:
             return any(input, dim, keepdim)
     elif not input.is_floating_point():
-        return _SUM(input, shape, steps, int64)
-    return _sum.record(_SUM(input, shape, steps, input.dtype), input, saved=(full, axes))
+        return _SUM(input, shape, steps, int64, axes)
+    return _sum.record(_SUM(input, shape, steps, input.dtype, axes), input, saved=(full, axes))
 
 
 _mean = Op("Mean", lambda dy, shape, axes, n: _spread(dy / n, shape, axes))
@@ -238,7 +264,7 @@ def _general_mean(input, dim, keepdim, dtype):
         )
     full = input.shape
     shape, axes, steps, n = _layout(full, _key(dim), keepdim)
-    y = p.div(_SUM(input, shape, steps, input.dtype), n)
+    y = p.div(_SUM(input, shape, steps, input.dtype, axes), n)
     return _mean.record(y, input, saved=(full, axes, n))
 
 
@@ -276,7 +302,7 @@ def prod(input, dim=None, keepdim=False, *, dtype=None):
         if input.dtype is bool_:
             return all(input, dim, keepdim)
     shape, axes, steps, _ = _layout(input.shape, _key(dim), keepdim)
-    y = _PROD(input, shape, steps, input.dtype if dtype is not None or input.is_floating_point() else int64)
+    y = _PROD(input, shape, steps, input.dtype if dtype is not None or input.is_floating_point() else int64, axes)
     return _prod.record(y, input, saved=(input, axes))
 
 
@@ -317,8 +343,8 @@ def _truth(fold, input, dim, keepdim):
     if dim == () or dim == []:  # here no dimensions are none, unlike everywhere else, as in PyTorch
         y = p.ne(input.detach(), 0)
         return cast(y, uint8) if input.dtype is uint8 else y
-    shape, _, steps, _ = _layout(input.shape, _key(dim), keepdim)
-    y = fold(input, shape, steps, bool_)
+    shape, axes, steps, _ = _layout(input.shape, _key(dim), keepdim)
+    y = fold(input, shape, steps, bool_, axes)
     return cast(y, uint8) if input.dtype is uint8 else y
 
 
@@ -386,7 +412,7 @@ def _extreme_values(op, fold, name, input, dim, keepdim):
         _check_nonempty(input, dim, name)
         y = empty(shape, input.dtype)
     else:
-        y = fold(input, shape, steps, input.dtype)
+        y = fold(input, shape, steps, input.dtype, axes)
     return op.record(y, input, saved=(input, y, axes))
 
 
@@ -586,7 +612,7 @@ def _variance(name, input, dim, unbiased, keepdim, correction):
             f"(input numel divided by output numel): correction {correction}, {n} elements."
         )
     x = input.detach()
-    centre = p.sub(x, _spread(p.div(_SUM(x, shape, steps, x.dtype), n), x.shape, axes))
+    centre = p.sub(x, _spread(p.div(_SUM(x, shape, steps, x.dtype, axes), n), x.shape, axes))
     y = p.div(_SQUARES(centre, shape, steps, x.dtype), divisor)
     return _var.record(y, input, saved=(input, axes, n, divisor))
 
@@ -647,7 +673,7 @@ def _vector_norm(input, order, dim, keepdim):
     shape, axes, steps, _ = _layout(input.shape, dim, keepdim)
     x = input.detach()
     if order == 2:
-        y = cast(p.sqrt(_SQUARES(x, shape, steps, float64)), x.dtype)
+        y = cast(p.sqrt(_SQUARES(x, shape, steps, float64, axes)), x.dtype)
     else:
         y = p.pow(_SUM(p.pow(p.abs(x), order), shape, steps, x.dtype), 1 / order)
     return _norm.record(y, input, saved=(input, y, axes, order))

@@ -141,11 +141,3 @@ def test_tri():
             for upper in (0, 1):
                 x, y = numbers("float32", batch, rows, cols), numbers("float32", batch, rows, cols)
                 check("tri", "float32", [y], [x], (rows, cols, diagonal, upper), batch * rows)
-
-
-@pytest.mark.parametrize("t", ["float32", "int8"])
-def test_transpose(t):
-    for batch, rows, cols in ((1, 0, 3), (1, 1, 1), (2, 67, 45), (1, 64, 64), (3, 1, 9), (1, 9, 1), (1, 130, 103)):
-        x, y = numbers(t, batch, rows, cols), numbers(t, batch, cols, rows)
-        units = batch * -(-cols // kernels.BLOCK)
-        check("transpose", t, [y], [x], (rows, cols), units)
