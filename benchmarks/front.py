@@ -43,7 +43,7 @@ def families(results):
     found = {}
     for path in sorted(Path(results).glob("*.json")):
         content = json.loads(path.read_text())
-        rows = [row for row in content["rows"] if tables.compares(row)]
+        rows = [row for row in content["rows"] if "ratio" in row and "minigrad" in tables.times(row)]
         if rows:
             found[path.stem] = Family(path.stem, content["machine"], content["date"], rows)
     return [found[name] for name in dict.fromkeys([*FAMILIES, *found]) if name in found]

@@ -16,9 +16,7 @@ def families():
     """(name, machine, header, rows of text) of every result."""
     for path in sorted(RESULTS.glob("*.json")):
         found = json.loads(path.read_text())
-        entries = [row for row in found["rows"] if compares(row)]
-        if not entries:
-            continue
+        entries = found["rows"]
         names = list(dict.fromkeys(name for entry in entries for name in times(entry)))
         extra = list(dict.fromkeys(k for entry in entries for k in ("memory", "accuracy", "limit") if k in entry))
         header = ["work", *names, "PyTorch's ratio", "goal"]
@@ -27,11 +25,6 @@ def families():
         header += [{"limit": "% of limit"}.get(k, k) for k in extra]
         machine = ", ".join(f"{k} {v}" for k, v in found["machine"].items()) + f"; {found['date']}"
         yield path.stem, machine, header, [cells(entry, names, extra) for entry in entries]
-
-
-def compares(entry):
-    """Whether it is minigrad's time beside others'."""
-    return isinstance(entry, dict) and "ratio" in entry and "minigrad" in (entry.get("us") or entry.get("seconds", {}))
 
 
 def times(entry):
