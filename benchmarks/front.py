@@ -116,7 +116,8 @@ def ratio_cell(row, start, label):
 
 def limit_cell(row):
     share, _, of = html.escape(row.get("limit", "")).partition(" of ")
-    return tag("td", f"{share} {tag('small', 'of ' + of)}" if share else "", data_l="of the limit")
+    text = f"{share} {tag('small', 'of ' + of)}" if share else ""
+    return tag("td", text, _class="limit", title=f"of {of}" if of else None, data_l="of the limit")
 
 
 def remarks(row):
