@@ -14,9 +14,14 @@ from urllib.parse import quote
 import tables
 
 HERE = Path(__file__).parent
-PEERS = {"torch": "PyTorch", "torch fused": "PyTorch, fused", "torch.compile": "torch.compile", "jax": "JAX"}
+WAYS = {  # beside plain minigrad; a column each, if anything was measured
+    "minigrad-compiled": "minigrad, compiled",
+    "torch": "PyTorch",
+    "torch fused": "PyTorch, fused",
+    "torch.compile": "torch.compile",
+    "jax": "JAX",
+}
 FAMILIES = ("steps", "training", "mnist", "operations", "inference", "losses", "linear_cross_entropy", "optimizers")
-COLUMNS = 2 + len(PEERS) + 4
 STYLE = (HERE / "front.css").read_text()
 
 
@@ -43,7 +48,7 @@ def families(results):
     found = {}
     for path in sorted(Path(results).glob("*.json")):
         content = json.loads(path.read_text())
-        rows = [row for row in content["rows"] if tables.compares(row)]
+        rows = [row for row in content["rows"] if "ratio" in row and "minigrad" in tables.times(row)]
         if rows:
             found[path.stem] = Family(path.stem, content["machine"], content["date"], rows)
     return [found[name] for name in dict.fromkeys([*FAMILIES, *found]) if name in found]
@@ -111,41 +116,46 @@ def ratio_cell(row, start, label):
 
 def limit_cell(row):
     share, _, of = html.escape(row.get("limit", "")).partition(" of ")
-    return tag("td", f"{share} {tag('small', 'of ' + of)}" if share else "", data_l="of the limit")
+    text = f"{share} {tag('small', 'of ' + of)}" if share else ""
+    return tag("td", text, _class="limit", title=f"of {of}" if of else None, data_l="of the limit")
 
 
 def remarks(row):
     """What has no column: contenders of one family, memory, accuracy."""
-    others = {k: tables.duration(v) for k, v in tables.times(row).items() if k not in PEERS and k != "minigrad"}
+    others = {k: tables.duration(v) for k, v in tables.times(row).items() if k not in WAYS and k != "minigrad"}
     found = {"also": others, **{k: row[k] for k in ("memory", "accuracy") if k in row}}
     return [f"{label}: " + ", ".join(f"{k} {v}" for k, v in parts.items()) for label, parts in found.items() if parts]
 
 
-def table_row(family, row, curves):
+def table_row(family, row, ways, curves):
     times, fastest, notes = tables.times(row), best(row), remarks(row)
     cells = [tag("th", html.escape(row["work"]), scope="row")]
     cells.append(tag("td", tables.duration(times["minigrad"]), _class="ours", data_l="minigrad"))
-    for name, label in PEERS.items():
-        text = tables.duration(times[name]) if name in times else ""
-        mark = "best" if fastest and name == fastest[0] and len(row["ratio"]) > 1 else None
+    for name in ways:
+        text, label = tables.duration(times[name]) if name in times else "", WAYS[name]
+        mark = "best" if fastest and name == fastest[0] else None
         cells.append(tag("td", text, _class=mark, data_l=label))
     cells += [ratio_cell(row, "torch", "beside PyTorch"), ratio_cell(row, "jax", "beside JAX"), limit_cell(row)]
     cells.append(tag("td", curves.get((family.name, row["work"]), ""), _class="curve", data_l="commits"))
     written = tag("tr", "".join(cells), _class="noted" if notes else None)
     if notes:
-        written += tag("tr", tag("td", html.escape("; ".join(notes)), colspan=COLUMNS), _class="notes")
+        written += tag("tr", tag("td", html.escape("; ".join(notes)), colspan=len(ways) + 6), _class="notes")
     return written
 
 
 def table(found, curves, index):
     """The one table: a group of rows a family."""
-    head = ["work", "minigrad", *PEERS.values(), "beside PyTorch's best way", "beside JAX", "of the limit"]
-    parts = [tag("thead", tag("tr", "".join(tag("th", text, scope="col") for text in [*head, "over the commits"])))]
+    ways = [name for name in WAYS if any(name in tables.times(row) for family in found for row in family.rows)]
+    head = [tag("th", text, scope="col") for text in ("work", "minigrad", *(WAYS[name] for name in ways))]
+    wide = ("beside PyTorch's best way", "beside JAX")
+    head += [tag("th", text, scope="col", _class="left") for text in wide]
+    head += [tag("th", "of the limit", scope="col"), tag("th", "over the commits", scope="col", _class="left")]
+    parts = [tag("thead", tag("tr", "".join(head)))]
     for family in found:
         link = tag("a", html.escape(family.name.replace("_", " ")), href=graph(index, family.name))
-        title = tag("th", f"{link} {tag('span', html.escape(family.about))}", colspan=COLUMNS, scope="colgroup")
+        title = tag("th", f"{link} {tag('span', html.escape(family.about))}", colspan=len(ways) + 6, scope="colgroup")
         rows = [tag("tr", title, _class="family", id=family.name)]
-        parts.append(tag("tbody", "".join(rows + [table_row(family, row, curves) for row in family.rows])))
+        parts.append(tag("tbody", "".join(rows + [table_row(family, row, ways, curves) for row in family.rows])))
     return tag("div", tag("table", "\n".join(parts)), _class="wide")
 
 

@@ -1,13 +1,11 @@
 """The dashboard's page on threads, of `results/threads.json`: a chart a class of kernels, and one table.
 
-A row of that file is a kernel and a size, by name ("add, 1,000") or as two entries, and seconds or us by the number of
-threads.
+A row of that file has us by size ("1,000") and number of threads. Steps beside a busy process are of `neighbour.json`.
 """
 
 import html
 import json
 import math
-import re
 from pathlib import Path
 
 import tables
@@ -20,13 +18,11 @@ def read(results):
     """{kernel: {size: {threads: seconds}}} of threads.json; empty where there is none."""
     path, found = Path(results) / "threads.json", {}
     for row in json.loads(path.read_text())["rows"] if path.exists() else ():
-        kernel, size = row.get("kernel"), row.get("size")
-        if kernel is None:
-            kernel, size = row["work"].split(", ", 1)
-        size = int(re.sub(r"\D", "", str(size)))
-        times = {int(re.search(r"\d+", str(count))[0]): s for count, s in tables.times(row).items()}
-        found.setdefault(kernel, {})[size] = dict(sorted(times.items()))
-    return {kernel: dict(sorted(sizes.items())) for kernel, sizes in found.items()}
+        found[row["work"]] = {
+            int(size.replace(",", "")): {int(count): us * 1e-6 for count, us in times.items()}
+            for size, times in row["us"].items()
+        }
+    return found
 
 
 def speedup(times, count):
@@ -92,6 +88,23 @@ def table(found, counts):
     return tag("div", tag("table", "\n".join(parts)), _class="wide narrow")
 
 
+def neighbour(results):
+    """What threads cost beside a process that keeps a core busy: a table, where it was measured."""
+    path = Path(results) / "neighbour.json"
+    if not path.exists():
+        return ""
+    rows = json.loads(path.read_text())["rows"]
+    names = list(dict.fromkeys(name for row in rows for name in row["us"]))
+    head = tag("thead", tag("tr", "".join(tag("th", html.escape(text), scope="col") for text in ["work", *names])))
+    body = "".join(
+        tag("tr", tag("th", html.escape(row["work"]), scope="row") + "".join(
+            tag("td", tables.duration(us * 1e-6), data_l=name) for name, us in row["us"].items()
+        ))
+        for row in rows
+    )  # fmt: skip
+    return "<h2>Beside a busy process</h2>" + tag("div", tag("table", head + tag("tbody", body)), _class="wide narrow")
+
+
 def page(results):
     """The whole page, or None."""
     found = read(results)
@@ -115,5 +128,6 @@ def page(results):
 {tag("div", "".join(cards), _class="cards charts")}
 <h2>In numbers</h2>
 {table(found, counts)}
+{neighbour(results)}
 </main>""",
     )

@@ -35,11 +35,6 @@ def families():
         yield path.stem, machine, header, [cells(entry, names, extra) for entry in entries]
 
 
-def compares(entry):
-    """Whether it is minigrad's time beside others'."""
-    return "ratio" in entry and "minigrad" in (entry.get("us") or entry.get("seconds", {}))
-
-
 def against_threads(entries):
     """(header, rows): minigrad's time with one thread, and times with more of them relative to it."""
     sizes = list(dict.fromkeys(size for entry in entries for size in entry["us"]))

@@ -85,7 +85,7 @@ def full(tmp_path_factory):
     results = BENCHMARKS / "results" / "asv"
     measured = lambda folder, names: [name for name in names if name[8:9] == "-"]  # noqa: E731
     shutil.copytree(results.parent, home / "results", ignore=measured)
-    threads = [{"work": f"add, {n}", "us": {"1": n, "2": n / 2, "4": n}} for n in (1, 1000)]
+    threads = [{"work": "add", "us": {size: {"1": us, "2": us / 2, "4": us} for size, us in (("1", 1), ("1,000", 9))}}]
     (home / "results" / "threads.json").write_text(json.dumps({"machine": {}, "date": "", "rows": threads}))
     machine = json.loads(next(results.glob("*/machine.json")).read_text())
     benchmarks = json.loads((results / "benchmarks.json").read_text())

@@ -116,17 +116,25 @@ def test_the_probe_sees_the_variables(asv, tmp_path):
     assert re.search(r"probe.Probe.track_contender\s+[45].0", out), out
 
 
-def test_quick_takes_few_cases(asv):
-    """Two ways and five cases of a family at most: what makes `make bench-quick` take minutes."""
+def test_quick_takes_few_cases():
+    """Five cases of a family at most, and no slow way: what makes `make bench-quick` take minutes."""
     script = """
-import suite.elementwise, suite.steps
+import json, suite.elementwise, suite.steps
 from suite.common import chosen
-print(chosen(range(18)), chosen("ab"), *map(len, suite.elementwise.Elementwise.params), suite.steps.Step.params[0])
+print(json.dumps([chosen(range(18)), chosen("ab"), *suite.elementwise.Elementwise.params, *suite.steps.Step.params]))
 """
     found = {}
     for mode in ("quick", ""):
         environment = os.environ | {"MINIGRAD_BENCH": mode}
         command = [sys.executable, "-c", script]
-        found[mode] = subprocess.check_output(command, cwd=ROOT / "benchmarks", env=environment, text=True).strip()
-    assert found["quick"] == "[0, 4, 8, 12, 17] ['a', 'b'] 2 5 ['minigrad', 'torch']"
-    assert found[""].endswith("3 18 ['minigrad', 'torch', 'torch fused', 'torch.compile', 'jax']")
+        output = subprocess.check_output(command, cwd=ROOT / "benchmarks", env=environment)
+        spread, both, *found[mode] = json.loads(output)
+        assert spread == ([0, 4, 8, 12, 17] if mode else list(range(18)))
+        assert both == ["a", "b"]
+    slow = {"torch fused", "torch.compile", "jax"}
+    ways, cases, step_ways, nets = found["quick"]
+    assert {"minigrad", "torch"} <= set(ways) & set(step_ways)
+    assert not slow & {*ways, *step_ways}
+    assert len(cases) == len(nets) == 5
+    assert slow <= set(found[""][2])
+    assert len(found[""][1]) == 18
