@@ -118,18 +118,5 @@ def markdown():
     return "\n".join(lines) + "\n"
 
 
-def page():
-    """The front page: the same tables in HTML, complete in one file."""
-    parts = [f"<p>{html.escape(INTRODUCTION)}</p>"]
-    for name, machine, header, rows in families():
-        parts += [f"<h2>{html.escape(name)}</h2>", f"<p class=machine>{html.escape(machine)}</p>", "<table>"]
-        for tag, row in [("th", header), *(("td", row) for row in rows)]:
-            parts.append("<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>")
-        parts.append("</table>")
-        if name == "threads" and graph():
-            parts.append(GRAPH.read_text()[GRAPH.read_text().index("<svg") :])
-    return "\n".join(parts)
-
-
 def write():
     (RESULTS / "README.md").write_text(markdown())
