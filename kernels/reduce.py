@@ -45,6 +45,7 @@ TILE = 512  # columns reduced at a time, and a unit of the _columns kernels
 GROUP = 512  # rows whose sum is added to the total
 WIDTH = 256  # lanes of a narrow column reduction
 PACK = 2048  # elements of short rows that are taken together
+STRIPE = 64  # columns of a softmax
 
 _FAST = {"reassoc", "contract"}
 
@@ -539,6 +540,117 @@ def dlog_softmax(dx: T, dy: T, y: T, n: dim, lo, hi):
 def _dlog_softmax(dx, dy, y, n):
     dy, y = dy.astype(np.float64).reshape(-1, n), y.astype(np.float64).reshape(-1, n)
     dx.reshape(y.shape)[:] = dy - np.exp(y) * dy.sum(1, keepdims=True)
+
+
+# The same along the middle of (outer, n, inner); unit = o * ceil(inner / STRIPE) + a stripe of columns, so narrow that
+# the second cache holds it for the next pass.
+
+
+@kernel
+def softmax_columns(y: T, x: T, n: dim, inner: dim, lo, hi):
+    """y = softmax(x) along the middle of (outer, n, inner)."""
+    top, total = stack(T(0), STRIPE), stack(np.float64(0), STRIPE)
+    stripes = (inner + STRIPE - 1) // STRIPE
+    for unit in range(lo, hi):
+        first = unit % stripes * STRIPE
+        start, width = unit // stripes * n * inner + first, min(STRIPE, inner - first)
+        _column_max(top, total, x, start, n, inner, width)
+        for a in range(start, start + n * inner, inner):
+            for c in range(width):
+                e = km.exp_down(x[a + c] - top[c])
+                y[a + c] = e
+                total[c] += e
+        for c in range(width):
+            top[c] = T(1) / T(total[c])
+        for a in range(start, start + n * inner, inner):
+            for c in range(width):
+                y[a + c] = y[a + c] * top[c]
+
+
+@kernel
+def log_softmax_columns(y: T, x: T, n: dim, inner: dim, lo, hi):
+    """y = log_softmax(x) along the middle of (outer, n, inner)."""
+    top, total, logs = stack(T(0), STRIPE), stack(np.float64(0), STRIPE), stack(T(0), STRIPE)
+    stripes = (inner + STRIPE - 1) // STRIPE
+    for unit in range(lo, hi):
+        first = unit % stripes * STRIPE
+        start, width = unit // stripes * n * inner + first, min(STRIPE, inner - first)
+        _column_max(top, total, x, start, n, inner, width)
+        for a in range(start, start + n * inner, inner):
+            for c in range(width):
+                total[c] += km.exp_down(x[a + c] - top[c])
+        for c in range(width):
+            logs[c] = km.log(T(total[c]))
+        for a in range(start, start + n * inner, inner):
+            for c in range(width):
+                y[a + c] = x[a + c] - top[c] - logs[c]
+
+
+@jit
+def _column_max(top, total, x, start, n, inner, width):
+    for c in range(width):
+        top[c], total[c] = x[start + c], 0.0
+    for a in range(start, start + n * inner, inner):
+        for c in range(width):
+            top[c] = higher(top[c], x[a + c])
+
+
+@kernel
+def dsoftmax_columns(dx: T, dy: T, y: T, n: dim, inner: dim, lo, hi):
+    """dx = y * (dy - sum(dy * y)) along the middle of (outer, n, inner)."""
+    total, s = stack(np.float64(0), STRIPE), stack(T(0), STRIPE)
+    stripes = (inner + STRIPE - 1) // STRIPE
+    for unit in range(lo, hi):
+        first = unit % stripes * STRIPE
+        start, width = unit // stripes * n * inner + first, min(STRIPE, inner - first)
+        for c in range(width):
+            total[c] = 0.0
+        for a in range(start, start + n * inner, inner):
+            for c in range(width):
+                total[c] += dy[a + c] * y[a + c]
+        for c in range(width):
+            s[c] = T(total[c])
+        for a in range(start, start + n * inner, inner):
+            for c in range(width):
+                dx[a + c] = y[a + c] * (dy[a + c] - s[c])
+
+
+@kernel
+def dlog_softmax_columns(dx: T, dy: T, y: T, n: dim, inner: dim, lo, hi):
+    """dx = dy - exp(y) * sum(dy) along the middle of (outer, n, inner)."""
+    total, s = stack(np.float64(0), STRIPE), stack(T(0), STRIPE)
+    stripes = (inner + STRIPE - 1) // STRIPE
+    for unit in range(lo, hi):
+        first = unit % stripes * STRIPE
+        start, width = unit // stripes * n * inner + first, min(STRIPE, inner - first)
+        for c in range(width):
+            total[c] = 0.0
+        for a in range(start, start + n * inner, inner):
+            for c in range(width):
+                total[c] += dy[a + c]
+        for c in range(width):
+            s[c] = T(total[c])
+        for a in range(start, start + n * inner, inner):
+            for c in range(width):
+                dx[a + c] = dy[a + c] - km.exp_down(y[a + c]) * s[c]
+
+
+def _by_columns(of_rows):
+    def reference(y, *inputs):
+        *inputs, n, inner = inputs
+        if y.size:
+            turned = [np.ascontiguousarray(x.reshape(-1, n, inner).swapaxes(1, 2)) for x in inputs]
+            result = np.zeros(turned[0].shape)
+            of_rows(result.reshape(-1, n), *turned, n)
+            y.reshape(-1, n, inner)[:] = result.swapaxes(1, 2)
+
+    return reference
+
+
+softmax_columns.reference(_by_columns(_softmax))
+log_softmax_columns.reference(_by_columns(_log_softmax))
+dsoftmax_columns.reference(_by_columns(_dsoftmax))
+dlog_softmax_columns.reference(_by_columns(_dlog_softmax))
 
 
 # --- running sums and products --------------------------------------------------------------------------------------

@@ -686,6 +686,10 @@ _K_DSOFTMAX, _K_DLOG_SOFTMAX = Kernel("reduce.dsoftmax", 0.3), Kernel("reduce.dl
 _K_LOGSUMEXP = Kernel("reduce.logsumexp", 0.8)
 
 
+_COLUMNS = {k: Kernel(f"{k.name}_columns", k.cost) for k in (_K_SOFTMAX, _K_LOG_SOFTMAX, _K_DSOFTMAX, _K_DLOG_SOFTMAX)}
+STRIPE = 64  # columns a unit of those, see kernels/reduce.py
+
+
 def _moved(x, dims):
     """A contiguous tensor with ``dims`` (sorted) moved last, x itself where possible; not recorded."""
     nd = x.ndim
@@ -710,6 +714,12 @@ def _by_rows(kernel, dim, *inputs):
     """Run a kernel on rows along ``dim``: an output of the inputs' shape, not recorded."""
     y = rows(kernel, dim, *inputs)
     if y is not None:
+        return y
+    outer, n, inner = _around(inputs[0].shape, dim)
+    if inner >= STRIPE // 4 and inputs[0].numel():
+        y = empty(inputs[0].shape, inputs[0].dtype)
+        inputs = tuple([_contiguous(x) for x in inputs])
+        _COLUMNS[kernel]((y,), inputs, (n, inner), (), outer * -(-inner // STRIPE), y.numel())
         return y
     dims = (dim,) if inputs[0].ndim else ()
     inputs = tuple([_moved(x, dims) for x in inputs])

@@ -179,6 +179,19 @@ def test_softmax(name, t):
         check(f"reduce.{name}", [(shape, t)], inputs, (n,), rows, t, tolerance=40 * eps(t))
 
 
+@pytest.mark.parametrize(("name", "t"), [row for row in SOFTMAX if row[0] != "logsumexp"])
+def test_softmax_columns(name, t):
+    for outer, n, inner in [(0, 3, 20), (2, 7, 20), (1, 65, 64), (3, 10, 131), (1, 300, 17)]:
+        shape = (outer, n, inner)
+        inputs = [data(t, outer * n * inner).reshape(shape) * np.dtype(t).type(5)]
+        if name.startswith("d"):
+            y = np.zeros(shape, t)
+            reference(f"reduce.{name[1:]}_columns", [y, inputs[0]], (n, inner))
+            inputs = [data(t, y.size + 1)[1:], y]
+        units = outer * -(-inner // reduce.STRIPE)
+        check(f"reduce.{name}_columns", [(shape, t)], inputs, (n, inner), units, t, tolerance=40 * eps(t))
+
+
 def test_softmax_extremes():
     # row, softmax, logsumexp: as PyTorch
     table = [
