@@ -491,7 +491,7 @@ def _log1p_rest(f):
 
 @_jit
 def log1p_unit(f):
-    """log(1 + f) for f in [0, 1]. At most 1 ulp wrong."""
+    """log(1 + f) for f in [0, 1]. At most 1.2 ulp wrong."""
     return mad(f * f, _log1p_rest(f), f)
 
 
