@@ -16,8 +16,8 @@ d. A busy neighbour can make a shared call 50 times slower than a serial one, si
    was descheduled. So every shared call adds what it saved against serial ones to a purse, or takes what it lost. An
    empty purse makes calls serial for as long as the loss was, then a trial starts with a purse that pays for one stall,
    such as when another pool's threads still spin (8 ms in GNU OpenMP). Each failure doubles the pause, up to PATIENCE
-   times the loss: where a neighbour stays busy, threads cost at most 1 / PATIENCE of the time. Savings of PROOF make
-   pauses short again.
+   times the loss: where a neighbour stays busy, threads cost at most 1 / PATIENCE of the time. Savings beyond a full
+   purse make pauses shorter again.
 e. One thread at a time drives the pool; others run serially meanwhile. Workqueue aborts the process when two threads
    use it, and the second may be a user's own parallel function: there, only a process with one Python thread shares.
    After a fork the child stays serial, because OpenMP's pool does not survive it.
@@ -61,11 +61,12 @@ ctypedef void (*driver_t)(Py_ssize_t, void **, Py_ssize_t *, double *, Py_ssize_
                           Py_ssize_t) noexcept nogil
 
 # Nanoseconds of estimated work: from RELEASE on the GIL is released, from ``share`` on threads may help; DEBT loads the
-# driver. Of the purse: what a trial starts with, what proves that threads pay, the most it holds.
+# driver. Of the purse: what a trial starts with, and the most it holds.
 cdef double RELEASE = 20_000, DEBT = 1e9
-cdef double TRIAL = 1e7, PROOF = 1.5e7, MOST = 2e7, PATIENCE = 32
-# WEIGHT: of a new measurement in a running mean. FIRST: serial calls in a slot before it is shared. REST, LONGEST: calls
-# until the slower way is tried again, at first and at most. WORTH: fork-joins of work that may be shared; TYPICAL: one.
+cdef double TRIAL = 1e7, MOST = 2e7, PATIENCE = 32
+# WEIGHT: of a new measurement in a running mean. FIRST: serial calls in a slot before it is shared. BURST: shared calls
+# of a trial. REST, LONGEST: calls until the slower way is tried again, at first and at most. WORTH:
+# fork-joins of work that may be shared; TYPICAL: one.
 cdef double WEIGHT = 0.1, WORTH = 5, TYPICAL = 2_000
 cdef int FIRST = 3, BURST = 32, REST = 512, LONGEST = 8192
 
@@ -290,12 +291,13 @@ cdef int took(Slot *slot, int kind, double rate) noexcept:
 cdef int shared_took(double saved) noexcept:
     """Note how many nanoseconds a shared call saved, and decide how the next ones run."""
     global purse, sharing, next_trial, patience
-    purse = purse + saved if purse + saved < MOST else MOST
+    purse += saved
+    if purse > MOST:
+        patience = max(1, patience - (purse - MOST) / TRIAL)
+        purse = MOST
     sharing = purse > 0
-    if purse > PROOF:
-        patience = 1
     if not sharing:
         next_trial = mg_now() + patience * (TRIAL - purse)
-        patience = 2 * patience if patience < PATIENCE else PATIENCE
+        patience = min(2 * patience, PATIENCE)
         purse = TRIAL
     return 0

@@ -195,7 +195,11 @@ def update(Kernel kernel not None, params, state, tuple names, tuple dims, tuple
     except BaseException:
         undo(state, created, fresh)
         raise
-    write_or_wait((kernel, batches, names, 0 if row is None else len(counters), state, created, fresh))
+    if waiting:
+        write_or_wait((kernel, batches, names, 0 if row is None else len(counters), state, created, fresh))
+        return
+    for item in batches:  # from here on nothing fails
+        commit(kernel, <Tables>item, names, 0 if row is None else len(counters))
 
 
 cdef dict waiting = {}  # thread -> what ``all_groups`` is to write at its end
@@ -225,7 +229,7 @@ def all_groups(update_group, groups):
 
 cdef int write_or_wait(tuple step) except -1:
     """From here on nothing fails."""
-    steps = waiting.get(PyThread_get_thread_ident()) if waiting else None
+    steps = waiting.get(PyThread_get_thread_ident())
     if steps is None:
         return write(step)
     (<list>steps).append(step)
