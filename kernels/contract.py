@@ -22,6 +22,7 @@ c. Object code is kept in our own cache and loaded through llvmlite, so that a w
 d. A cache that cannot be read or written costs a recompile and one warning, never an error.
 """
 
+import ctypes
 import functools
 import hashlib
 import importlib
@@ -40,7 +41,7 @@ DTYPES = ("float32", "float64", "int64", "int32", "int16", "int8", "uint8", "boo
 # Annotation markers; see DESIGN b.
 T, U, f8, i8, i4, u1, dim, dims, scalar, f8s = "T", "U", "f8", "i8", "i4", "u1", "dim", "dims", "scalar", "f8s"
 _FIXED = {"f8": "float64", "i8": "int64", "i4": "int32", "u1": "uint8"}
-_MAGIC = b"minigrad-object-2"
+_MAGIC = b"minigrad-object-3"
 # Without the wrappers for Python callers, which would be a fourth of the time spent compiling: what ``jit`` returns may
 # be called from compiled code only.
 JIT = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -88,6 +89,17 @@ def address(name: str, t: str, u: str = "") -> int:
             if found is None:
                 found = _addresses[key] = _load(key, _read(key) or _write(key, _compile(key)))
     return found
+
+
+def shape(at: int) -> tuple[str, int, int, int, bool] | None:
+    """The kernel at an address: its name with dtypes, how many buffers, dims and scalars it takes, whether ``dims``
+    follow; None if it is none of ours. From its object code, so that nothing is imported."""
+    for key, found in [*_addresses.items()]:
+        if found == at:
+            place = _state["engine"].get_global_value_address(_symbol(key) + "_shape")
+            bufs, dims, scalars, more = (ctypes.c_int64 * 4).from_address(place)
+            return ".".join(part for part in key if part), bufs, dims, scalars, bool(more)
+    return None
 
 
 def assembly(name: str, t: str, u: str = "") -> str:
@@ -280,7 +292,9 @@ def _arguments(spec: Kernel, t: str, u: str):
         else:
             raise TypeError(f"kernel {spec.name}: argument {name!r} has unknown annotation {kind!r} for {t}")
     call = ", ".join(["ptr %ret", "ptr %exc", *values, "i64 %lo", "i64 %hi"])
+    shape = [*places.values(), "dims" in spec.fn.__annotations__.values()]
     entry = [
+        f"\n@{{symbol}}_shape = constant [4 x i64] [{', '.join(f'i64 {int(n)}' for n in shape)}]",
         "\ndefine void @{symbol}(ptr %b, ptr %d, ptr %s, i64 %lo, i64 %hi) {{",
         "  %ret = alloca ptr",
         "  %exc = alloca ptr",

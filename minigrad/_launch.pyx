@@ -18,6 +18,8 @@ d. One thread at a time drives the pool; others run serially meanwhile. After a 
 
 import os
 
+from ._record cimport recorder, recording
+
 cdef extern from "<time.h>" nogil:
     """
     #ifdef _WIN32
@@ -120,6 +122,8 @@ cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_s
     cdef Py_ssize_t chunks
     if units <= 0:
         return 0
+    if recorder is not None and recording():
+        recorder.kernel(f, bufs, dims, scalars, units, cost)
     if cost < SHARE or units == 1 or threads == 1 or forked:
         if cost > RELEASE:
             with nogil:

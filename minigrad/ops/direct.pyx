@@ -11,6 +11,7 @@ from .._engine cimport (
     Kernel, Op, Tensor, grad_enabled, needs_grad, new_like, new_tensor, record, same_shape, shape_tuple, strided_view,
 )
 from .._launch cimport launch
+from .._record cimport describe
 from .._storage cimport CATEGORY, F32
 
 cdef Kernel SUM = Kernel("reduce.sum", 0.1)
@@ -28,18 +29,28 @@ cdef object run(Tensor x, bint mean):
     dims[0], dims[1], dims[2], dims[3] = x.count, 1, x.count, 1
     launch(SUM.find(x.dt, x.dt), bufs, dims, NULL, 1, x.count * SUM.cost)
     if mean:
-        divide(y, x.count)
+        divide(y, y, x.count)
     if grad_enabled() and needs_grad(x):
         record(MEAN if mean else TOTAL, y, (x,), (shape_tuple(x), x.count))
     return y
 
 
-cdef int divide(Tensor y, Py_ssize_t n) noexcept:
-    if y.dt == F32:
-        (<float *>y.ptr)[0] /= <float>n
+cdef void divide_kernel(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
+    if dims[1]:
+        (<float *>bufs[0])[0] = (<float *>bufs[1])[0] / <float>dims[0]
     else:
-        (<double *>y.ptr)[0] /= <double>n
-    return 0
+        (<double *>bufs[0])[0] = (<double *>bufs[1])[0] / <double>dims[0]
+
+
+describe(divide_kernel, "divide", 2, 2, 0, 0)
+
+
+cdef int divide(Tensor y, Tensor x, Py_ssize_t n) except -1:
+    """y = x / n, both of one element."""
+    cdef void *bufs[2]
+    cdef Py_ssize_t[2] dims
+    bufs[0], bufs[1], dims[0], dims[1] = y.ptr, x.ptr, n, y.dt == F32
+    return launch(divide_kernel, bufs, dims, NULL, 1, 0)
 
 
 def sum_all(Tensor x not None):
@@ -70,11 +81,7 @@ def dmean_all(Tensor dy, tuple shape, Py_ssize_t n):
     if grad_enabled():
         return (dy / n).expand(shape)
     g = new_tensor(dy.dt, 0, NULL)
-    if g.dt == F32:
-        (<float *>g.ptr)[0] = (<float *>dy.ptr)[0]
-    else:
-        (<double *>g.ptr)[0] = (<double *>dy.ptr)[0]
-    divide(g, n)
+    divide(g, dy, n)
     return dsum_all(g, shape, n)
 
 

@@ -5,6 +5,7 @@ from collections import OrderedDict, defaultdict
 from functools import wraps
 
 from .._engine import RemovableHandle, Tensor, clear_gradients, enable_grad, operand
+from .._record import current
 from .._storage import float32
 from ..ops._warn import warn_user
 
@@ -160,8 +161,12 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        recorder = current()
         for group in self.param_groups:
-            self._update(group)
+            if recorder is None:
+                self._update(group)
+            else:
+                recorder.update(self, group)
         return loss
 
     def _update(self, group):
@@ -333,6 +338,11 @@ def register_optimizer_step_post_hook(hook):
 def _with_hooks(step, args, kwargs):
     """``step(*args, **kwargs)`` between the hooks of everybody and those of the optimizer, ``args[0]``."""
     self = args[0]
+    recorder = current()
+    if recorder is not None and (
+        _global_pre_hooks or _global_post_hooks or self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+    ):
+        recorder.refuses("calls a step hook of an optimizer")
     for hook in [*_global_pre_hooks.values(), *self._optimizer_step_pre_hooks.values()]:
         changed = hook(self, args, kwargs)
         if changed is None:

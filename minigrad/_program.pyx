@@ -1,0 +1,1456 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Captured programs: the kernel calls of one run of a function, and the loop that makes them again.
+
+DESIGN
+a. ``Capture`` hears of every kernel call of the capturing thread and keeps it: kernel, buffers, dims, scalars. An address
+   is kept as a slot and an offset. A slot is a block of the program's own (allocated during the capture), memory that
+   existed before (a parameter), an argument, a gradient that was there, or a constant. An address that belongs to none of
+   them, or any look at a tensor's value, makes the function one that cannot be captured.
+b. Memory freed during the capture is kept and used again by the capture only. So the addresses are a plan that reuses
+   memory as the eager run did, and needs no further planning; the program owns the blocks.
+c. ``Program.run`` writes new addresses where arguments are elsewhere, gives results that somebody still holds other
+   memory, and runs the list. What must be computed again (random offsets, step counts, learning rates) is computed
+   between two calls, by the objects that computed it eagerly.
+d. A value that the eager code looked at and found harmless (labels within range) is looked at again; if it has changed,
+   the run is abandoned before anything visible was written, and the function runs eagerly.
+e. Guards compare pointers and, for dicts, CPython's version tags; only what has changed is compared by value.
+"""
+
+from cpython.dict cimport PyDict_GetItem
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memmove, memset
+
+import os
+import sys
+import time
+
+from ._engine cimport Node, Tensor, anomaly, default_float, grad_enabled, needs_grad
+from ._launch cimport launch
+from ._record cimport Prepared, Recorder, kernel_t, recorder, recording, set_recorder, shapes, describe
+from ._record cimport PyThread_get_thread_ident
+from ._storage cimport CATEGORY, DTYPES, ITEMSIZE, Storage, new_storage, storage_of
+
+from .kernels import contract
+
+cdef extern from *:
+    """
+    #if PY_VERSION_HEX < 0x030E0000
+    #define mg_dict_tag(d) (((PyDictObject *)(d))->ma_version_tag)
+    #else
+    static uint64_t mg_no_tag = 0;
+    #define mg_dict_tag(d) (++mg_no_tag)  /* always looked at again */
+    #endif
+    #define mg_cell(c) (((PyCellObject *)(c))->ob_ref)
+    """
+    uint64_t mg_dict_tag(PyObject *d)
+    PyObject *mg_cell(PyObject *c)
+    Py_ssize_t Py_REFCNT(PyObject *o)
+
+cdef str PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+cdef enum:
+    CALL, PREPARED, EXPECT, TAKE
+cdef enum:
+    OWN, OUTER, ARGUMENT, GRADIENT, CONSTANT
+cdef enum:
+    CLASSES = 136
+cdef enum:
+    NO_GRADIENT, SAME_GRADIENT, NEW_GRADIENT
+# Estimated nanoseconds: calls above SHARED go through ``launch``, which may share them; runs of small ones above
+# RELEASED let other Python threads run.
+cdef double SHARED = 12_000, RELEASED = 20_000
+cdef unsigned int serials = 0
+cdef frozenset SIMPLE = frozenset((int, float, bool, str, bytes, complex, type(None), type(Ellipsis), slice))
+
+
+cdef struct Call:
+    kernel_t f
+    void **bufs
+    Py_ssize_t *dims
+    double *scalars
+    Py_ssize_t units
+    double cost
+    int kind
+    int last           # of a run of small calls that starts here: one past its end, else 0
+    int object
+    int line
+    int name
+    Py_ssize_t b, d, s  # where its buffers, dims and scalars are in the pools
+    int nb, nd, ns
+
+
+cdef struct Slot:
+    char *base
+    Py_ssize_t nbytes
+    int size_class
+    int kind
+    int index          # of an argument or a leaf
+    int next           # free block of the same class
+    int first          # call in which it was first used
+    bint alive
+    bint clobbered     # used before the last check
+    PyObject *storage  # borrowed, while alive
+
+
+cdef struct Patch:
+    void **place       # once sealed
+    Py_ssize_t at      # before: which buffer, or which call's scalars
+    int kind           # 0: a buffer, 1: scalars, 2: ``place`` itself
+    int slot
+    Py_ssize_t offset
+
+
+cdef struct Range:
+    char *lo
+    char *hi
+    int slot
+
+
+cdef void *grown(void *p, size_t n) except NULL:
+    p = realloc(p, n)
+    if p == NULL:
+        raise MemoryError("cannot allocate a captured program")
+    return p
+
+
+cdef void copy_bytes(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
+    memcpy(bufs[0], bufs[1], dims[0])
+
+
+describe(copy_bytes, "constant", 2, 1, 0, 2)
+
+
+def user_line():
+    """(file, line number) of the innermost frame outside of minigrad, or ("", 0)."""
+    frame = sys._getframe(0)
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame = frame.f_back
+    return ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+
+
+cdef Py_ssize_t extent_of(Tensor t) noexcept:
+    """Bytes from the first element of t to the end of its last one."""
+    cdef Py_ssize_t n = 1
+    cdef int i
+    if t.count == 0:
+        return 0
+    for i in range(t.nd):
+        n += (t.shape_[i] - 1) * t.stride_[i]
+    return n * ITEMSIZE[t.dt]
+
+
+cdef class Capture(Recorder):
+    """Records the kernel calls of the thread that makes it."""
+    cdef Call *code
+    cdef Slot *slots
+    cdef Patch *patches
+    cdef Range *own        # sorted; blocks of the program
+    cdef Range *outer      # sorted; what was there before
+    cdef void **bufs
+    cdef Py_ssize_t *dims
+    cdef double *scalars
+    cdef Py_ssize_t count, room, slot_count, slot_room, patch_count, patch_room, own_count, own_room
+    cdef Py_ssize_t outer_count, outer_room, buf_count, buf_room, dim_count, dim_room, scalar_count, scalar_room
+    cdef int free_slots[CLASSES]
+    cdef void *temporary       # a constant on the stack, and its copy
+    cdef Py_ssize_t temporary_size
+    cdef void *temporary_copy
+    cdef Prepared pending
+    cdef readonly list objects, constants, keep_alive, groups, taken_, generators, names, lines, watched
+    cdef dict line_numbers, name_numbers
+    cdef list storages, versions       # outer storages, their versions at the start
+    cdef object open_storage
+    cdef readonly object why, why_line
+    cdef bint has_checks
+    cdef Py_ssize_t last_check
+
+    def __cinit__(self):
+        cdef int i
+        for i in range(CLASSES):
+            self.free_slots[i] = -1
+
+    def __init__(self, arguments, tensors):
+        """arguments: the tensors that are arguments; tensors: all others that the function may use."""
+        global serials
+        cdef Tensor t, g
+        cdef set seen = set()
+        cdef int i
+        cdef Py_ssize_t j
+        serials += 1
+        self.serial, self.thread = serials, PyThread_get_thread_ident()
+        self.objects, self.constants, self.keep_alive, self.groups, self.taken_ = [], [], [], [], []
+        self.generators, self.names, self.lines, self.watched = [], [], [], []
+        self.line_numbers, self.name_numbers, self.storages, self.versions = {}, {}, [], []
+        for i, item in enumerate(tensors):
+            t = <Tensor>item
+            if id(t.storage) not in seen:
+                seen.add(id(t.storage))
+                self.note_outer(t.storage)
+                self.add_outer(t.storage.ptr, t.storage.nbytes, OUTER, len(self.storages) - 1)
+        for i, item in enumerate(tensors):
+            g = <Tensor>(<Tensor>item).gradient
+            if g is not None and id(g.storage) not in seen:
+                self.versions.append(g.storage.version)  # not kept alive: the function may drop it
+                self.storages.append(None)
+                self.add_outer(g.ptr, extent_of(g), GRADIENT, i)
+        for i, item in enumerate(arguments):
+            t = <Tensor>item
+            if id(t.storage) in seen or t.count == 0:
+                continue  # guarded by identity
+            for j in range(self.outer_count):
+                if self.outer[j].lo < t.ptr + extent_of(t) and t.ptr < self.outer[j].hi:
+                    if self.outer[j].lo != t.ptr or self.outer[j].hi != t.ptr + extent_of(t):
+                        self.refuse("has arguments that share memory")
+                    break
+            else:
+                self.note_outer(t.storage)
+                self.add_outer(t.ptr, extent_of(t), ARGUMENT, i)
+
+    def __dealloc__(self):
+        free(self.code); free(self.slots); free(self.patches); free(self.own); free(self.outer)
+        free(self.bufs); free(self.dims); free(self.scalars)
+
+    cdef int note_outer(self, Storage s) except -1:
+        self.storages.append(s)
+        self.versions.append(s.version)
+        return 0
+
+    cdef int new_slot(self, char *base, Py_ssize_t n, int size_class, int kind, int index) except -1:
+        cdef Slot *slot
+        if self.slot_count == self.slot_room:
+            self.slot_room = 2 * self.slot_room + 64
+            self.slots = <Slot *>grown(self.slots, self.slot_room * sizeof(Slot))
+        slot = &self.slots[self.slot_count]
+        memset(slot, 0, sizeof(Slot))
+        slot.base, slot.nbytes, slot.size_class, slot.kind, slot.index = base, n, size_class, kind, index
+        slot.next = slot.first = -1
+        self.slot_count += 1
+        return <int>self.slot_count - 1
+
+    cdef int add_outer(self, char *base, Py_ssize_t n, int kind, int index) except -1:
+        cdef int slot = self.new_slot(base, n, -2, kind, index)
+        if self.outer_count == self.outer_room:
+            self.outer_room = 2 * self.outer_room + 64
+            self.outer = <Range *>grown(self.outer, self.outer_room * sizeof(Range))
+        insert(self.outer, self.outer_count, base, n, slot)
+        self.outer_count += 1
+        return slot
+
+    # --- memory ---
+
+    cdef void *reuse(self, int size_class) noexcept:
+        cdef int slot
+        if size_class < 0 or self.free_slots[size_class] < 0:
+            return NULL
+        slot = self.free_slots[size_class]
+        self.free_slots[size_class] = self.slots[slot].next
+        return self.slots[slot].base
+
+    cdef int allocated(self, object storage, void *p, Py_ssize_t n, int size_class) except -1:
+        cdef int slot = find(self.own, self.own_count, <char *>p)
+        if slot < 0:
+            slot = self.new_slot(<char *>p, n, size_class, OWN, -1)
+            if self.own_count == self.own_room:
+                self.own_room = 2 * self.own_room + 64
+                self.own = <Range *>grown(self.own, self.own_room * sizeof(Range))
+            insert(self.own, self.own_count, <char *>p, n, slot)
+            self.own_count += 1
+        self.slots[slot].alive, self.slots[slot].storage = True, <PyObject *>storage
+        return 0
+
+    cdef bint keep(self, unsigned int serial, void *p) noexcept:
+        cdef int slot
+        if serial != self.serial:
+            return False
+        slot = find(self.own, self.own_count, <char *>p)
+        if slot < 0:
+            return False
+        self.slots[slot].alive, self.slots[slot].storage = False, NULL
+        if self.slots[slot].size_class >= 0:
+            self.slots[slot].next = self.free_slots[self.slots[slot].size_class]
+            self.free_slots[self.slots[slot].size_class] = slot
+        return True
+
+    cdef int leased(self, object storage) except -1:
+        cdef Storage s = <Storage>storage
+        self.keep_alive.append(s)
+        self.add_outer(s.ptr, s.nbytes, CONSTANT, -1)
+        return 0
+
+    # --- what cannot be replayed ---
+
+    cdef int refuse(self, object why) except -1:
+        if self.why is None:
+            self.why, self.why_line = why, user_line()
+        return 0
+
+    def refuses(self, why):
+        """``refuse`` for Python code."""
+        self.refuse(why)
+
+    cdef int opened(self, object storage) except -1:
+        self.settle()
+        self.open_storage = (storage, user_line())
+        return 0
+
+    cdef int settle(self) except -1:
+        """What was opened was not filled with constants."""
+        if self.open_storage is not None and self.why is None:
+            self.why, self.why_line = "gets at the memory of a tensor", self.open_storage[1]
+        self.open_storage = None
+        return 0
+
+    def filled(self, Tensor made not None):
+        """Python numbers were written into the memory of ``made``, which was opened for it."""
+        if self.open_storage is not None and self.open_storage[0] is made.storage:
+            self.open_storage = None
+            self.written(made.ptr, made.count * ITEMSIZE[made.dt])
+
+    def taken(self, generator, n, seed, offset):
+        """The next kernel call uses random numbers from here on."""
+        self.taken_.append((generator, n, seed, offset))
+
+    def update(self, optimizer, group):
+        """Let ``optimizer`` update the parameters of ``group``; its hyperparameters may change later if it does so by
+        kernels over whole lists of parameters and nothing else."""
+        cdef Py_ssize_t first = self.count, i
+        cdef list tables = []
+        cdef bint live = True
+        optimizer._update(group)
+        for i in range(first, self.count):
+            if self.code[i].kind != PREPARED:
+                live = False
+            else:
+                tables.append(self.objects[self.code[i].object])
+        if live and tables:
+            self.groups.append((optimizer, group, tables))
+
+    # --- recording ---
+
+    cdef int resolve(self, void *p, Py_ssize_t *offset) noexcept:
+        """The slot of an address, or -1."""
+        cdef int slot = find(self.own, self.own_count, <char *>p)
+        if slot < 0:
+            slot = find(self.outer, self.outer_count, <char *>p)
+        if slot >= 0:
+            offset[0] = <char *>p - self.slots[slot].base
+        return slot
+
+    cdef int add_patch(self, int kind, Py_ssize_t at, void **place, int slot, Py_ssize_t offset) except -1:
+        cdef Patch *patch
+        if self.patch_count == self.patch_room:
+            self.patch_room = 2 * self.patch_room + 256
+            self.patches = <Patch *>grown(self.patches, self.patch_room * sizeof(Patch))
+        patch = &self.patches[self.patch_count]
+        patch.kind, patch.at, patch.place, patch.slot, patch.offset = kind, at, place, slot, offset
+        self.patch_count += 1
+        if self.slots[slot].first < 0:
+            self.slots[slot].first = <int>self.count
+        return 0
+
+    cdef Call *add_call(self, int kind, kernel_t f, int nb, int nd, int ns, Py_ssize_t units, double cost,
+                        str name) except NULL:
+        cdef Call *call
+        cdef object line = user_line()
+        if self.count == self.room:
+            self.room = 2 * self.room + 64
+            self.code = <Call *>grown(self.code, self.room * sizeof(Call))
+        while self.buf_count + nb > self.buf_room:
+            self.buf_room = 2 * self.buf_room + 256
+            self.bufs = <void **>grown(self.bufs, self.buf_room * sizeof(void *))
+        while self.dim_count + nd > self.dim_room:
+            self.dim_room = 2 * self.dim_room + 256
+            self.dims = <Py_ssize_t *>grown(self.dims, self.dim_room * sizeof(Py_ssize_t))
+        while self.scalar_count + ns > self.scalar_room:
+            self.scalar_room = 2 * self.scalar_room + 256
+            self.scalars = <double *>grown(self.scalars, self.scalar_room * sizeof(double))
+        call = &self.code[self.count]
+        memset(call, 0, sizeof(Call))
+        call.kind, call.f, call.units, call.cost, call.object = kind, f, units, cost, -1
+        call.nb, call.nd, call.ns, call.b, call.d, call.s = nb, nd, ns, self.buf_count, self.dim_count, self.scalar_count
+        if line not in self.line_numbers:
+            self.line_numbers[line] = len(self.lines)
+            self.lines.append(line)
+        if name not in self.name_numbers:
+            self.name_numbers[name] = len(self.names)
+            self.names.append(name)
+        call.line, call.name = self.line_numbers[line], self.name_numbers[name]
+        self.buf_count += nb
+        self.dim_count += nd
+        self.scalar_count += ns
+        self.count += 1
+        return call
+
+    cdef void *copy_of(self, void *p, Py_ssize_t n) except NULL:
+        """The bytes at p, for as long as the program lives."""
+        cdef bytearray copy = bytearray(max(n, 16))
+        cdef char *made = copy
+        memcpy(made, p, n)
+        self.constants.append(copy)
+        return made
+
+    cdef int kernel(self, kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t units,
+                    double cost) except -1:
+        cdef Prepared tables = self.pending
+        cdef Call *call
+        cdef Py_ssize_t offset, i, at
+        cdef int nb, nd, ns, slot, opaque
+        cdef str name
+        cdef object taken
+        self.pending = None
+        self.settle()
+        if self.why is not None:
+            return 0
+        found = shapes.get(<size_t>f)
+        if found is None:
+            found = contract.shape(<size_t>f)
+            if found is None:
+                return self.refuse("runs a kernel that compile does not know")
+            shapes[<size_t>f] = found = (*found, 0)
+        name, nb, nd, ns, more, opaque = found
+        if more:
+            nd += dims[0] * (nb + 1)
+        if self.taken_:
+            taken = self.taken_.pop(0)
+            if self.taken_ or nd < 2 or dims[0] != taken[2] or dims[1] != taken[3]:
+                return self.refuse("takes random numbers in a way that compile does not know")
+            call = self.add_call(TAKE, NULL, 0, 0, 0, taken[1], 0, "random.take")
+            call.object = <int>len(self.objects)
+            self.objects.append(taken[0])
+            if not any([g is taken[0] for g in self.generators]):
+                self.generators.append(taken[0])
+        call = self.add_call(CALL if tables is None else PREPARED, f, nb, 0 if tables is not None else nd,
+                             0 if tables is not None else ns, units, cost, name)
+        at = self.count - 1
+        if tables is not None:
+            call.object = <int>len(self.objects)
+            self.objects.append(tables)
+            call.dims, call.scalars = dims, scalars
+            tables.addresses(self)
+        else:
+            for i in range(nd):
+                self.dims[call.d + i] = dims[i]
+            if ns:
+                slot = self.resolve(scalars, &offset)
+                if slot >= 0:
+                    self.add_patch(1, at, NULL, slot, offset)
+                    call.ns = -1
+                else:
+                    memcpy(self.scalars + call.s, scalars, ns * sizeof(double))
+        for i in range(nb):
+            self.bufs[call.b + i] = bufs[i]
+            if bufs[i] == NULL or opaque >> i & 1 or (tables is not None and tables.owns(bufs[i])):
+                continue
+            slot = self.resolve(bufs[i], &offset)
+            if slot >= 0:
+                self.add_patch(0, call.b + i, NULL, slot, offset)
+            elif self.temporary != NULL and bufs[i] >= self.temporary and (
+                    <char *>bufs[i] < <char *>self.temporary + self.temporary_size):
+                self.bufs[call.b + i] = <char *>self.temporary_copy + (<char *>bufs[i] - <char *>self.temporary)
+            else:
+                self.refuse(f"uses a tensor that compile cannot find (in {name}): pass it as an argument, or keep it where "
+                            "the function, its module or its optimizer has it")
+        self.temporary = NULL
+        return 0
+
+    cdef int prepared(self, Prepared call) except -1:
+        self.pending = call
+        return 0
+
+    cdef int address(self, void **place) except -1:
+        cdef Py_ssize_t offset
+        cdef int slot
+        if place[0] == NULL:
+            return 0
+        slot = self.resolve(place[0], &offset)
+        if slot < 0:
+            return self.refuse("updates a tensor that compile cannot find")
+        return self.add_patch(2, 0, place, slot, offset)
+
+    cdef int written(self, void *p, Py_ssize_t n) except -1:
+        cdef Call *call
+        cdef Py_ssize_t offset
+        cdef int slot
+        self.settle()
+        if self.why is not None or n == 0:
+            return 0
+        slot = self.resolve(p, &offset)
+        if slot < 0:
+            return self.refuse("writes memory that compile does not know")
+        call = self.add_call(CALL, copy_bytes, 2, 1, 0, 1, 0, "constant")
+        self.bufs[call.b], self.bufs[call.b + 1], self.dims[call.d] = p, self.copy_of(p, n), n
+        return self.add_patch(0, call.b, NULL, slot, offset)
+
+    cdef int constant(self, void *p, Py_ssize_t n) except -1:
+        self.temporary, self.temporary_size, self.temporary_copy = p, n, self.copy_of(p, n)
+        return 0
+
+    cdef bint always(self, void *p, void *value, Py_ssize_t n) except -1:
+        """By the last call that mentions the address: whether it wrote these bytes, a constant."""
+        cdef Py_ssize_t i, j
+        cdef Call *call
+        for i in range(self.count - 1, -1, -1):
+            call = &self.code[i]
+            if call.kind == PREPARED:
+                return False
+            for j in range(call.nb):
+                if self.bufs[call.b + j] == p:
+                    return j == 0 and (self.names[call.name].startswith("elementwise.fill.") or call.f == copy_bytes) and (
+                        memcmp(self.bufs[call.b + 1], value, n) == 0)
+        return False
+
+    cdef int expect(self, void *p, Py_ssize_t n) except -1:
+        cdef Call *call
+        cdef Py_ssize_t offset
+        cdef int slot
+        if self.why is not None:
+            return 0
+        slot = self.resolve(p, &offset)
+        if slot < 0 or self.changed():
+            return self.refuse("checks values (labels, say) after it has changed a parameter")
+        call = self.add_call(EXPECT, NULL, 2, 0, 0, n, 0, "check")
+        self.bufs[call.b], self.bufs[call.b + 1] = p, self.copy_of(p, n)
+        self.has_checks, self.last_check = True, self.count - 1
+        return self.add_patch(0, call.b, NULL, slot, offset)
+
+    cdef bint changed(self) except -1:
+        """Whether memory from before the capture has been written by now."""
+        cdef Py_ssize_t i
+        for i in range(len(self.storages)):
+            if self.storages[i] is not None and (<Storage>self.storages[i]).version != <unsigned int>self.versions[i]:
+                return True
+        for i in range(self.slot_count):
+            if self.slots[i].kind == GRADIENT and self.slots[i].first >= 0:
+                return True
+        return False
+
+    # --- the program ---
+
+    def discard(self):
+        """Give kept memory back."""
+        cdef Py_ssize_t i
+        self.settle()
+        for i in range(self.slot_count):
+            if self.slots[i].kind == OWN and not self.slots[i].alive:
+                storage_of(self.slots[i].base, self.slots[i].nbytes, self.slots[i].size_class)
+        self.own_count = self.slot_count = 0
+
+    def seal(self, Guards guards not None, structure, places, values, tuple leaves not None, result):
+        """The Program, or None: ``why`` says why not. ``structure`` of the arguments, ``leaves``; ``places`` of those that
+        are tensors, (place, value) of the others."""
+        cdef Program p = Program()
+        cdef Py_ssize_t i, j
+        cdef Tensor t
+        cdef int slot
+        cdef set visible = set()
+        cdef list sources = []
+        cdef Storage s
+        self.settle()
+        if self.taken_:
+            self.refuse("takes random numbers in a way that compile does not know")
+        if self.why is not None:
+            return None
+        # results
+        p.outputs, p.tree = [], None
+        p.tree = self.tree_of(result, guards, leaves, p.outputs, sources)
+        if self.why is not None:
+            return None
+        p.single = p.tree == ("output", 0)
+        # gradients
+        p.ends = <int *>grown(NULL, (guards.tensor_count + 1) * sizeof(int))
+        p.incoming = <int *>grown(NULL, (guards.tensor_count + 1) * sizeof(int))
+        p.gradients = []
+        for i in range(guards.tensor_count):
+            p.incoming[i] = -1
+        for i in range(self.slot_count):
+            if self.slots[i].kind == GRADIENT and self.slots[i].first >= 0:
+                p.incoming[self.slots[i].index] = <int>i
+        shown = []
+        for i in range(guards.tensor_count):
+            t = <Tensor>guards.tensors[i].tensor
+            p.gradients.append(None)
+            p.ends[i] = NO_GRADIENT
+            if t.gradient is None:
+                continue
+            t = <Tensor>t.gradient
+            slot = find(self.own, self.own_count, t.storage.ptr)
+            if slot < 0 or not self.slots[slot].alive:
+                p.ends[i] = SAME_GRADIENT
+                continue
+            if slot in visible or t.requires or t.node is not None:
+                self.refuse("leaves a gradient that shares memory or has a history")
+                return None
+            p.ends[i] = NEW_GRADIENT
+            p.gradients[i] = t
+            visible.add(slot)
+            shown.append((slot, i))
+        for item in p.outputs:
+            slot = (<Output>item).slot
+            if slot not in visible:
+                visible.add(slot)
+                shown.append((slot, -1))
+        for i in range(self.slot_count):
+            if self.slots[i].kind == OWN and self.slots[i].alive and i not in visible:
+                self.refuse("keeps a tensor that it has made")
+                return None
+        # tensors with a history that were used
+        for i in range(guards.tensor_count):
+            t = <Tensor>guards.tensors[i].tensor
+            slot = find(self.outer, self.outer_count, t.storage.ptr)
+            if t.node is not None and t.requires and guards.grad and slot >= 0 and self.slots[slot].first >= 0:
+                self.refuse("uses a tensor with a history from outside")
+                return None
+        # arguments
+        p.guards, p.structure, p.places, p.constants_of = guards, structure, list(places), list(values)
+        p.argument_count = len(p.places)
+        p.arguments = <ArgumentSpec *>grown(NULL, (p.argument_count + 1) * sizeof(ArgumentSpec))
+        for i in range(p.argument_count):
+            self.describe_argument(&p.arguments[i], <Tensor>leaves[<Py_ssize_t>p.places[i]], guards)
+        p.bumps = []
+        for i in range(len(self.storages)):
+            s = <Storage>self.storages[i]
+            if s is not None and s.version != <unsigned int>self.versions[i] and any(
+                    [g is s for g in guards.storages]):
+                p.bumps.append((s, s.version - <unsigned int>self.versions[i]))
+        # memory
+        p.memory = []
+        for i in range(self.slot_count):
+            if self.slots[i].kind != OWN:
+                p.memory.append(None)
+            elif self.slots[i].alive:
+                p.memory.append(<object>self.slots[i].storage)
+            else:
+                p.memory.append(storage_of(self.slots[i].base, self.slots[i].nbytes, self.slots[i].size_class))
+        p.visible = <Visible *>grown(NULL, (len(shown) + 1) * sizeof(Visible))
+        p.visible_count = len(shown)
+        for i in range(p.visible_count):
+            p.visible[i].slot, p.visible[i].leaf = shown[i]
+            slot = p.visible[i].slot
+            self.slots[slot].clobbered = self.has_checks and self.slots[slot].first <= self.last_check
+        p.objects, p.constants, p.keep_alive = self.objects, self.constants, self.keep_alive
+        p.names, p.lines, p.generators, p.has_checks = self.names, self.lines, self.generators, self.has_checks
+        guards.set_live(self.groups)
+        self.hand_over(p)
+        return p
+
+    cdef int describe_argument(self, ArgumentSpec *spec, Tensor t, Guards guards) except -1:
+        cdef Py_ssize_t i
+        cdef int d
+        spec.slot = find(self.outer, self.outer_count, t.ptr)
+        if spec.slot >= 0 and (self.slots[spec.slot].kind != ARGUMENT or self.slots[spec.slot].first < 0):
+            spec.slot = -1
+        spec.nd, spec.dt, spec.ptr, spec.readonly, spec.delta = t.nd, t.dt, t.ptr, t.storage.readonly, 0
+        spec.pinned = any([s is t.storage for s in guards.storages])
+        for i in range(len(self.storages)):
+            if self.storages[i] is t.storage:
+                spec.delta = t.storage.version - <unsigned int>self.versions[i]
+        for d in range(t.nd):
+            spec.shape[d], spec.stride[d] = t.shape_[d], t.stride_[d]
+        return 0
+
+    cdef object tree_of(self, result, Guards guards, tuple leaves, list outputs, list sources):
+        """How ``result`` is put together; its tensors are appended to ``outputs``."""
+        cdef Tensor t
+        cdef Output o
+        cdef int slot
+        cdef Py_ssize_t i
+        if isinstance(result, Tensor):
+            t = <Tensor>result
+            for i in range(len(leaves)):
+                if leaves[i] is t:
+                    return "argument", i
+            for i in range(guards.tensor_count):
+                if <PyObject *>t == guards.tensors[i].tensor:
+                    return "value", t
+                if (<Tensor>guards.tensors[i].tensor).gradient is t and find(self.own, self.own_count, t.ptr) >= 0:
+                    return "gradient", i
+            for i in range(len(sources)):
+                if sources[i] is t:
+                    return "output", i
+            slot = find(self.own, self.own_count, t.storage.ptr)
+            if slot < 0 or not self.slots[slot].alive:
+                self.refuse("returns a view of a tensor that it has not made")
+                return None
+            if t.requires and (t.node is None or leads_to_leaf(t.node)):
+                self.refuse("returns a tensor with a history: run it under no_grad(), or return .detach()")
+                return None
+            if type(t) is not Tensor:
+                self.refuse(f"returns a new {type(t).__name__}")
+                return None
+            o = Output()
+            o.slot, o.offset, o.like = slot, t.ptr - t.storage.ptr, Tensor.__new__(Tensor)
+            o.like.dt, o.like.nd, o.like.count, o.like.contiguous = t.dt, t.nd, t.count, t.contiguous
+            memcpy(o.like.shape_, t.shape_, t.nd * sizeof(Py_ssize_t))
+            memcpy(o.like.stride_, t.stride_, t.nd * sizeof(Py_ssize_t))
+            o.like.node, o.like.requires = t.node, t.requires
+            o.made_by = t.storage.made_by if t.storage.made_at == t.storage.version else NULL
+            outputs.append(o)
+            sources.append(t)
+            return "output", len(outputs) - 1
+        if type(result) in SIMPLE:
+            return "value", result
+        if type(result) is dict:
+            parts = [self.tree_of(v, guards, leaves, outputs, sources) for v in result.values()]
+            return "dict", dict, parts, list(result)
+        if isinstance(result, tuple) and hasattr(result, "_fields"):
+            return "named", type(result), [self.tree_of(v, guards, leaves, outputs, sources) for v in result]
+        if type(result) in (list, tuple):
+            return "sequence", type(result), [self.tree_of(v, guards, leaves, outputs, sources) for v in result]
+        for i in range(len(leaves)):
+            if leaves[i] is result:
+                return "argument", i
+        self.refuse(f"returns a {type(result).__name__}")
+        return None
+
+    cdef int hand_over(self, Program p) except -1:
+        """Move code, memory and patches into the program, with addresses instead of places."""
+        cdef Py_ssize_t i, j
+        cdef Call *call
+        cdef Patch *patch
+        cdef Patch *sorted_patches
+        cdef double total
+        p.first = <Py_ssize_t *>grown(NULL, (self.slot_count + 2) * sizeof(Py_ssize_t))
+        sorted_patches = <Patch *>grown(NULL, (self.patch_count + 1) * sizeof(Patch))
+        for i in range(self.count):
+            call = &self.code[i]
+            call.bufs = self.bufs + call.b
+            if call.kind != PREPARED:
+                call.dims = self.dims + call.d
+                call.scalars = self.scalars + call.s if call.ns > 0 else NULL
+        memset(p.first, 0, (self.slot_count + 2) * sizeof(Py_ssize_t))
+        for i in range(self.patch_count):
+            p.first[self.patches[i].slot + 2] += 1
+        for i in range(2, self.slot_count + 2):
+            p.first[i] += p.first[i - 1]
+        for i in range(self.patch_count):
+            patch = &self.patches[i]
+            if patch.kind == 0:
+                patch.place = &self.bufs[patch.at]
+            elif patch.kind == 1:
+                patch.place = <void **>&self.code[patch.at].scalars
+            patch.place[0] = self.slots[patch.slot].base + patch.offset
+            sorted_patches[p.first[patch.slot + 1]] = patch[0]
+            p.first[patch.slot + 1] += 1
+        i = 0
+        while i < self.count:  # runs of small calls
+            j, total = i, 0
+            while j < self.count and self.code[j].kind == CALL and self.code[j].cost < SHARED:
+                total += self.code[j].cost
+                j += 1
+            if total > RELEASED:
+                self.code[i].last = <int>j
+            i = j + 1
+        p.code, p.slots, p.bufs, p.dims, p.scalars = self.code, self.slots, self.bufs, self.dims, self.scalars
+        p.patches = sorted_patches
+        p.count, p.slot_count, p.patch_count = self.count, self.slot_count, self.patch_count
+        self.code, self.slots, self.bufs, self.dims, self.scalars = NULL, NULL, NULL, NULL, NULL
+        self.count = self.slot_count = self.patch_count = self.own_count = self.outer_count = 0
+        return 0
+
+
+cdef int insert(Range *ranges, Py_ssize_t count, char *lo, Py_ssize_t n, int slot) except -1:
+    """Into sorted ranges with room for one more."""
+    cdef Py_ssize_t i = count
+    while i > 0 and ranges[i - 1].lo > lo:
+        ranges[i] = ranges[i - 1]
+        i -= 1
+    ranges[i].lo, ranges[i].hi, ranges[i].slot = lo, lo + n, slot
+    return 0
+
+
+cdef int find(Range *ranges, Py_ssize_t count, char *p) noexcept:
+    cdef Py_ssize_t lo = 0, hi = count, middle
+    while lo < hi:
+        middle = (lo + hi) // 2
+        if ranges[middle].lo <= p:
+            lo = middle + 1
+        else:
+            hi = middle
+    return ranges[lo - 1].slot if lo > 0 and p < ranges[lo - 1].hi else -1
+
+
+cdef bint leads_to_leaf(Node node) except -1:
+    """Whether a gradient could still flow from ``node`` to a leaf: whether some path has not been freed."""
+    cdef list stack = [node]
+    cdef set seen = set()
+    cdef Node n
+    while stack:
+        n = <Node>stack.pop()
+        if id(n) in seen or n.freed:
+            continue
+        seen.add(id(n))
+        for edge in n.edges:
+            if isinstance(edge, Node):
+                stack.append(edge)
+            elif edge is not None:
+                return True
+    return False
+
+
+def start(arguments, tensors):
+    """Record this thread from now on; the Capture."""
+    if recorder is not None:
+        return None  # another thread is at it, or this one is within a captured function
+    cdef Capture capture = Capture(arguments, tensors)
+    set_recorder(capture)
+    return capture
+
+
+def stop():
+    """Record no more."""
+    if recording():
+        set_recorder(None)
+
+
+cdef class Refresher(Recorder):
+    """Hears of one optimizer's update only, which hands it its hyperparameters instead of running."""
+    cdef list tables
+    cdef bint fits
+
+    def renew(self, shape, scalars, row):
+        for item in self.tables:
+            self.fits = self.fits and item.renew(shape, scalars, row)
+        self.tables = []
+
+    @staticmethod
+    def of(optimizer, group, tables):
+        """Whether the hyperparameters that ``group`` has now could be put into ``tables``."""
+        cdef Refresher r
+        if recorder is not None:
+            return False
+        r = Refresher()
+        r.thread, r.refreshing, r.tables, r.fits = PyThread_get_thread_ident(), True, list(tables), True
+        set_recorder(r)
+        try:
+            optimizer._update(group)
+        finally:
+            set_recorder(None)
+        return r.fits and not r.tables
+
+
+cdef bint same(object a, object b) except -1:
+    """Whether a guard that saw ``a`` lets ``b`` pass."""
+    return a is b or (type(a) is type(b) and type(a) in SIMPLE and a == b)
+
+
+# --- guards -----------------------------------------------------------------------------------------------------------
+
+cdef struct TensorGuard:
+    PyObject *tensor
+    PyObject *storage
+    char *ptr
+    int nd
+    int dt
+    bint requires
+    bint had            # a gradient
+    Py_ssize_t[8] shape
+    Py_ssize_t[8] stride
+
+
+cdef struct DictGuard:
+    PyObject *dict
+    uint64_t tag
+
+
+cdef struct NameGuard:
+    PyObject *dict      # NULL: a cell
+    PyObject *name
+    PyObject *value
+
+
+cdef class Guards:
+    """What a program depends on besides its arguments, and whether all of it is as it was."""
+    cdef TensorGuard *tensors
+    cdef DictGuard *dicts
+    cdef NameGuard *names
+    cdef Py_ssize_t tensor_count, dict_count, name_count
+    cdef readonly list tensor_list, dict_list, dict_copies, name_list, value_list, lists, list_copies, storages
+    cdef dict live             # index of a group's dict -> (optimizer, group, tables)
+    cdef bint grad, anomaly_free
+    cdef int default_dtype
+    cdef readonly object reason
+
+    def __init__(self, tensors, dicts, names, lists):
+        """names: (dict, name, value) of globals, (cell, None, value) of closures."""
+        cdef Py_ssize_t i
+        cdef int d
+        cdef Tensor t
+        cdef TensorGuard *guard
+        self.tensor_list, self.storages = list(tensors), []
+        self.dict_list, self.dict_copies = list(dicts), [dict(each) for each in dicts]
+        self.name_list, self.value_list = [(a, b) for a, b, c in names], [c for a, b, c in names]
+        self.lists, self.list_copies = list(lists), [tuple(item) for item in lists]
+        self.live, self.grad, self.default_dtype = {}, grad_enabled(), default_float
+        self.tensors = <TensorGuard *>grown(NULL, (len(self.tensor_list) + 1) * sizeof(TensorGuard))
+        self.dicts = <DictGuard *>grown(NULL, (len(self.dict_list) + 1) * sizeof(DictGuard))
+        self.names = <NameGuard *>grown(NULL, (len(self.name_list) + 1) * sizeof(NameGuard))
+        self.tensor_count, self.dict_count = len(self.tensor_list), len(self.dict_list)
+        self.name_count = len(self.name_list)
+        for i in range(self.tensor_count):
+            t, guard = <Tensor>self.tensor_list[i], &self.tensors[i]
+            needs_grad(t)
+            self.storages.append(t.storage)
+            guard.tensor, guard.storage, guard.ptr = <PyObject *>t, <PyObject *>t.storage, t.ptr
+            guard.nd, guard.dt, guard.requires, guard.had = t.nd, t.dt, t.requires, t.gradient is not None
+            for d in range(t.nd):
+                guard.shape[d], guard.stride[d] = t.shape_[d], t.stride_[d]
+        for i in range(self.dict_count):
+            self.dicts[i].dict = <PyObject *>self.dict_list[i]
+            self.dicts[i].tag = mg_dict_tag(self.dicts[i].dict)
+        for i in range(self.name_count):
+            a, b = self.name_list[i]
+            self.names[i].dict = <PyObject *>a
+            self.names[i].name = NULL if b is None else <PyObject *>b
+            self.names[i].value = <PyObject *>self.value_list[i]
+
+    def __dealloc__(self):
+        free(self.tensors); free(self.dicts); free(self.names)
+
+    def watch(self, extra):
+        """Also guard these dicts, of which one may be here already."""
+
+    def set_live(self, groups):
+        """Let the hyperparameters of (optimizer, group, tables) change."""
+        for optimizer, group, tables in groups:
+            for i in range(self.dict_count):
+                if self.dict_list[i] is group:
+                    self.live[i] = (optimizer, group, tables)
+
+    cdef bint fails(self, object why):
+        self.reason = why
+        return False
+
+    cdef bint hold(self, bint gradients) except -1:
+        """Whether everything is as it was; hyperparameters that may change have been taken over then.
+
+        ``gradients``: also whether the same tensors have one."""
+        cdef Py_ssize_t i
+        cdef int d
+        cdef Tensor t
+        cdef TensorGuard *guard
+        cdef PyObject *found
+        if self.grad != grad_enabled() or anomaly or self.default_dtype != default_float:
+            return self.fails("grad mode, anomaly mode or default dtype")
+        for i in range(self.tensor_count):
+            guard = &self.tensors[i]
+            t = <Tensor>guard.tensor
+            if (<PyObject *>t.storage != guard.storage or t.ptr != guard.ptr or t.nd != guard.nd or t.dt != guard.dt
+                    or t.hooks is not None or t.after_hooks is not None):
+                return self.fails(f"memory or hooks of a tensor of shape {tuple(t.shape)}")
+            if t.base is not None and t.history != t.base.history:
+                return self.fails("history of a view")
+            if t.requires != guard.requires:
+                return self.fails(f"requires_grad of a tensor of shape {tuple(t.shape)}")
+            if gradients and (t.gradient is not None) != guard.had:
+                return self.fails(f"whether a tensor of shape {tuple(t.shape)} has a gradient")
+            for d in range(t.nd):
+                if t.shape_[d] != guard.shape[d] or t.stride_[d] != guard.stride[d]:
+                    return self.fails("shape of a tensor")
+        for i in range(self.name_count):
+            if self.names[i].name == NULL:
+                found = mg_cell(self.names[i].dict)
+            else:
+                found = PyDict_GetItem(<object>self.names[i].dict, <object>self.names[i].name)
+            if found != self.names[i].value:
+                if found == NULL or not same(self.value_list[i], <object>found):
+                    return self.fails(f"the variable {self.name_list[i][1] or 'of a closure'}")
+                self.value_list[i] = <object>found
+                self.names[i].value = found
+        for i in range(self.dict_count):
+            if self.dicts[i].tag != mg_dict_tag(self.dicts[i].dict) and not self.dict_holds(i):
+                return False
+        for i in range(len(self.lists)):
+            if not self.list_holds(<list>self.lists[i], <tuple>self.list_copies[i]):
+                return self.fails("a list")
+        return True
+
+    cdef bint list_holds(self, list now, tuple then) except -1:
+        cdef Py_ssize_t i
+        if len(now) != len(then):
+            return False
+        for i in range(len(then)):
+            if now[i] is not then[i] and not same(then[i], now[i]):
+                return False
+        return True
+
+    cdef bint dict_holds(self, Py_ssize_t i) except -1:
+        cdef dict now = <dict>self.dict_list[i], then = <dict>self.dict_copies[i]
+        cdef uint64_t tag = mg_dict_tag(self.dicts[i].dict)
+        changed = []
+        if len(now) != len(then):
+            return self.fails(f"the names in a dict: {sorted(map(str, now.keys() ^ then.keys()))[:3]}")
+        for key, value in then.items():
+            found = PyDict_GetItem(now, key)
+            if found == NULL:
+                return self.fails(f"{key!r} is missing from a dict")
+            if not same(value, <object>found):
+                changed.append(key)
+        if changed:
+            group = self.live.get(i)
+            if group is None or "params" in changed or not Refresher.of(*group):
+                return self.fails(f"the value of {changed[0]!r}")
+            self.dict_copies[i] = dict(now)
+        self.dicts[i].tag = tag
+        return True
+
+    def holds(self, gradients=True):
+        """``hold`` for Python code."""
+        return self.hold(gradients)
+
+
+# --- programs ---------------------------------------------------------------------------------------------------------
+
+cdef class Output:
+    """A tensor that the function returned, over memory of the program."""
+    cdef int slot
+    cdef Py_ssize_t offset
+    cdef Tensor like
+    cdef void *made_by
+
+
+cdef struct Visible:
+    int slot
+    int leaf               # whose gradient it is, or -1
+
+
+cdef struct ArgumentSpec:
+    int slot               # -1: its memory is not used
+    int nd
+    int dt
+    bint pinned            # shares memory with a parameter or the like: only this very memory will do
+    bint readonly
+    Py_ssize_t delta       # how often it is written
+    char *ptr
+    Py_ssize_t[8] shape
+    Py_ssize_t[8] stride
+
+
+cdef class Program:
+    """A list of kernel calls, the memory they use, and what it may be run for."""
+    cdef Call *code
+    cdef Slot *slots
+    cdef Patch *patches        # sorted by slot
+    cdef Py_ssize_t *first     # of each slot, its first patch
+    cdef void **bufs
+    cdef Py_ssize_t *dims
+    cdef double *scalars
+    cdef Py_ssize_t count, slot_count, patch_count
+    cdef ArgumentSpec *arguments
+    cdef Visible *visible
+    cdef Py_ssize_t argument_count, visible_count
+    cdef readonly Guards guards
+    cdef readonly list memory, objects, constants, keep_alive, names, lines, generators
+    cdef list gradients        # of each guarded tensor: the program's gradient tensor, or None
+    cdef int *ends             # of each guarded tensor: what becomes of its gradient
+    cdef int *incoming         # of each guarded tensor: the slot of the gradient it had, or -1
+    cdef list bumps            # (storage, how often it is written)
+    cdef list outputs
+    cdef readonly object tree  # how the results are put together
+    cdef readonly object structure, constants_of  # of the arguments: their nesting, (place, value) of those that are no tensors
+    cdef readonly list places  # of the arguments that are tensors
+    cdef bint has_checks, single
+    cdef public bint trusted
+    cdef public long runs
+
+    def __dealloc__(self):
+        free(self.code); free(self.slots); free(self.patches); free(self.first); free(self.bufs); free(self.dims)
+        free(self.scalars); free(self.arguments); free(self.visible); free(self.ends); free(self.incoming)
+
+    # --- matching ---
+
+    cdef bint accepts(self, tuple leaves) except -1:
+        """Whether the arguments are of the kind it was captured for."""
+        cdef Py_ssize_t i, j
+        cdef int d
+        cdef Tensor t
+        cdef ArgumentSpec *spec
+        for i in range(self.argument_count):
+            item = leaves[<Py_ssize_t>self.places[i]]
+            if not isinstance(item, Tensor):
+                return False
+            t, spec = <Tensor>item, &self.arguments[i]
+            if t.nd != spec.nd or t.dt != spec.dt or t.storage.readonly != spec.readonly:
+                return False
+            if spec.pinned and t.ptr != spec.ptr:
+                return False
+            for d in range(t.nd):
+                if t.shape_[d] != spec.shape[d] or (t.stride_[d] != spec.stride[d] and t.shape_[d] > 1):
+                    return False
+            if t.requires and self.guards.grad:
+                return False
+            if t.base is not None and needs_grad(t) and self.guards.grad:
+                return False
+        for place, value in self.constants_of:
+            if not same(value, leaves[place]):
+                return False
+        return True
+
+    cdef bint separate(self, tuple leaves) except -1:
+        """Whether arguments share memory where they did in the captured call, and nowhere else."""
+        cdef Py_ssize_t i, j, g
+        cdef Tensor t, u
+        for i in range(self.argument_count):
+            t = <Tensor>leaves[<Py_ssize_t>self.places[i]]
+            for j in range(i):
+                u = <Tensor>leaves[<Py_ssize_t>self.places[j]]
+                if self.arguments[i].slot == self.arguments[j].slot and self.arguments[i].slot >= 0:
+                    if t.ptr != u.ptr:
+                        return False
+                elif t.storage is u.storage and (self.arguments[i].delta or self.arguments[j].delta) and not (
+                        self.arguments[i].pinned):
+                    return False
+            if not self.arguments[i].pinned:
+                for g in range(self.guards.tensor_count):
+                    if <PyObject *>t.storage == self.guards.tensors[g].storage:
+                        return False
+        return True
+
+    # --- running ---
+
+    cdef int rebind(self, int slot, char *base) noexcept:
+        """The memory of ``slot`` is at ``base`` from now on."""
+        cdef Py_ssize_t i
+        self.slots[slot].base = base
+        for i in range(self.first[slot], self.first[slot + 1]):
+            self.patches[i].place[0] = base + self.patches[i].offset
+        return 0
+
+    cdef int bind(self, tuple leaves) except -1:
+        """Write the addresses of this call; 1 if it must run eagerly."""
+        cdef Py_ssize_t i
+        cdef Tensor t, g
+        cdef Storage s
+        cdef int slot, leaf
+        cdef ArgumentSpec *spec
+        for i in range(self.argument_count):
+            spec = &self.arguments[i]
+            if spec.slot >= 0:
+                t = <Tensor>leaves[<Py_ssize_t>self.places[i]]
+                if self.slots[spec.slot].base != t.ptr:
+                    self.rebind(spec.slot, t.ptr)
+        for i in range(self.guards.tensor_count):
+            slot = self.incoming[i]
+            if slot >= 0:
+                t = <Tensor>self.guards.tensors[i].tensor
+                g = <Tensor>t.gradient
+                if not g.contiguous or g.requires or g.dt != t.dt or g.count != t.count or g.storage.readonly:
+                    return 1
+                if self.slots[slot].base != g.ptr:
+                    self.rebind(slot, g.ptr)
+        for i in range(self.visible_count):
+            slot, leaf = self.visible[i].slot, self.visible[i].leaf
+            s = <Storage>self.memory[slot]
+            if leaf < 0:  # references: the list, s
+                if Py_REFCNT(<PyObject *>s) > 2:
+                    self.renew(slot)
+                continue
+            g = <Tensor>self.gradients[leaf]
+            t = <Tensor>self.guards.tensors[leaf].tensor
+            # of the storage: the list, s, g; of g: the list, g, perhaps t
+            if Py_REFCNT(<PyObject *>s) > 3 or Py_REFCNT(<PyObject *>g) > 2 + (t.gradient is g) or (
+                    self.slots[slot].clobbered and t.gradient is g):
+                self.renew(slot)
+                s = <Storage>self.memory[slot]
+                self.gradients[leaf] = over(g, s, g.ptr - g.storage.ptr)
+        return 0
+
+    cdef int renew(self, int slot) except -1:
+        """Leave the memory of ``slot`` to those who hold it and take other memory."""
+        cdef Storage s = new_storage(self.slots[slot].nbytes)
+        self.memory[slot] = s
+        return self.rebind(slot, s.ptr)
+
+    cdef int execute(self) except -1:
+        """Make the calls; 1 if a check failed."""
+        cdef Py_ssize_t i = 0, j
+        cdef Call *call
+        cdef Py_ssize_t *dims
+        cdef object seed, offset
+        while i < self.count:
+            call = &self.code[i]
+            if call.kind == CALL:
+                if call.last:
+                    with nogil:
+                        for j in range(i, call.last):
+                            self.code[j].f(self.code[j].bufs, self.code[j].dims, self.code[j].scalars, 0, self.code[j].units)
+                    i = call.last
+                    continue
+                if call.cost < SHARED:
+                    call.f(call.bufs, call.dims, call.scalars, 0, call.units)
+                else:
+                    launch(call.f, call.bufs, call.dims, call.scalars, call.units, call.cost)
+            elif call.kind == PREPARED:
+                tables = <Prepared>self.objects[call.object]
+                (<Prepared>tables).prepare()
+                launch(call.f, call.bufs, call.dims, call.scalars, call.units, call.cost)
+                (<Prepared>tables).finish()
+            elif call.kind == EXPECT:
+                if memcmp(call.bufs[0], call.bufs[1], call.units) != 0:
+                    return 1
+            else:
+                seed, offset = self.objects[call.object].take(call.units)
+                dims = self.code[i + 1].dims
+                dims[0], dims[1] = seed, offset
+            i += 1
+        return 0
+
+    cdef object run(self, tuple leaves):
+        """The results, or ``NotImplemented`` if the function must run eagerly instead; nothing has changed then."""
+        cdef Py_ssize_t i
+        cdef Tensor t
+        cdef Storage s
+        cdef list states = None
+        if self.bind(leaves):
+            return NotImplemented
+        if self.has_checks and self.generators:
+            states = [(g._seed, g._offset) for g in self.generators]
+        if self.execute():
+            if states is not None:
+                for g, (seed, offset) in zip(self.generators, states):
+                    g._seed, g._offset = seed, offset
+            return NotImplemented
+        self.runs += 1
+        for item in self.bumps:
+            s = <Storage>(<tuple>item)[0]
+            s.version += <unsigned int>(<tuple>item)[1]
+        for i in range(self.argument_count):
+            if self.arguments[i].delta:
+                t = <Tensor>leaves[<Py_ssize_t>self.places[i]]
+                t.storage.version += <unsigned int>self.arguments[i].delta
+        for i in range(self.guards.tensor_count):
+            if self.ends[i] != SAME_GRADIENT:
+                t = <Tensor>self.guards.tensors[i].tensor
+                g = self.gradients[i]
+                if t.gradient is not g:
+                    t.gradient = g
+        return self.results(leaves)
+
+    cdef object results(self, tuple leaves):
+        cdef Py_ssize_t i
+        if self.single:
+            return self.output(<Output>self.outputs[0])
+        made = [self.output(<Output>item) for item in self.outputs]
+        return build(self.tree, made, leaves, self.gradients)
+
+    cdef Tensor output(self, Output o):
+        cdef Storage s = <Storage>self.memory[o.slot]
+        cdef Tensor t = over(o.like, s, o.offset)
+        t.node, t.requires = o.like.node, o.like.requires
+        if o.made_by != NULL:
+            s.made_by, s.made_at = o.made_by, s.version
+        return t
+
+    # --- looking inside ---
+
+    def why_not(self, tuple leaves not None, structure):
+        """Why the program does not fit a call."""
+        if len(leaves) != self.argument_count + len(self.constants_of) or structure != self.structure:
+            return "other arguments"
+        if not self.accepts(leaves):
+            return "shape, dtype, strides or requires_grad of an argument, or the value of one that is no tensor"
+        if not self.guards.hold(True):
+            return "changed: " + str(self.guards.reason)
+        return None if self.separate(leaves) else "arguments share memory"
+
+    def gradient_list(self):
+        """The gradients that the guarded tensors have now."""
+        return [(<Tensor>t).gradient for t in self.guards.tensor_list]
+
+    def snapshot(self, tuple leaves not None):
+        """All that a run may change, as bytes: memory, gradients, states of random generators."""
+        cdef Py_ssize_t i
+        cdef Tensor t, g
+        cdef list parts = []
+        for item in self.bumps:
+            parts.append(bytes_of((<Storage>item[0]).ptr, (<Storage>item[0]).nbytes))
+        for i in range(self.argument_count):
+            if self.arguments[i].delta:
+                t = <Tensor>leaves[<Py_ssize_t>self.places[i]]
+                parts.append(bytes_of(t.ptr, extent_of(t)))
+        for i in range(self.guards.tensor_count):
+            g = <Tensor>(<Tensor>self.guards.tensors[i].tensor).gradient
+            parts.append(None if g is None else bytes_of(g.ptr, extent_of(g)))
+        return parts, [(g._seed, g._offset) for g in self.generators]
+
+    def restore(self, tuple leaves not None, before, gradients):
+        """Undo a run: ``before`` is a snapshot, ``gradients`` the gradient tensors of then."""
+        cdef Py_ssize_t i
+        cdef Tensor t, g
+        parts = iter(before[0])
+        for item in self.bumps:
+            put_bytes((<Storage>item[0]).ptr, next(parts))
+        for i in range(self.argument_count):
+            if self.arguments[i].delta:
+                t = <Tensor>leaves[<Py_ssize_t>self.places[i]]
+                put_bytes(t.ptr, next(parts))
+        for i in range(self.guards.tensor_count):
+            t = <Tensor>self.guards.tensors[i].tensor
+            t.gradient = gradients[i]
+            part = next(parts)
+            if part is not None:
+                put_bytes((<Tensor>t.gradient).ptr, part)
+        for g, (seed, offset) in zip(self.generators, before[1]):
+            g._seed, g._offset = seed, offset
+
+    def run_once(self, tuple leaves not None):
+        """``run`` for Python code."""
+        return self.run(leaves)
+
+    def own_bytes(self):
+        """Bytes of memory that the program holds."""
+        cdef Py_ssize_t i, n = 0
+        for i in range(self.slot_count):
+            n += self.slots[i].nbytes if self.slots[i].kind == OWN else 0
+        return n
+
+    def poison(self):
+        """Fill the program's own memory with 0xff (float nan), but for what can be seen from outside; for tests."""
+        cdef Py_ssize_t i, j
+        cdef bint seen
+        for i in range(self.slot_count):
+            seen = self.slots[i].kind != OWN
+            for j in range(self.visible_count):
+                seen = seen or self.visible[j].slot == i
+            if not seen:
+                memset(self.slots[i].base, 255, self.slots[i].nbytes)
+
+    def table(self, tuple leaves=None):
+        """A row a call: (kernel, dims, bytes, units, (file, line), nanoseconds estimated, measured)."""
+        cdef Py_ssize_t i, j, n
+        cdef Call *call
+        rows = []
+        for i in range(self.count):
+            call = &self.code[i]
+            n = 0
+            for j in range(call.nb):
+                if call.bufs[j] != NULL and call.kind == CALL:
+                    n += 1
+            rows.append((self.names[call.name], tuple([call.dims[j] for j in range(call.nd)]), n, call.units,
+                         self.lines[call.line], call.cost, call.kind))
+        return rows
+
+    def measure(self, long repeats=200):
+        """Nanoseconds of each call, the median of ``repeats`` calls of it alone, with memory as the last run left it.
+
+        Only calls that read and write the program's own memory run; of the others the estimate is returned, negative."""
+        cdef Py_ssize_t i, j, p
+        cdef Call *call
+        cdef bint alone
+        result = []
+        touched = set()
+        for i in range(self.patch_count):
+            if self.slots[self.patches[i].slot].kind != OWN:
+                touched.add(<size_t>self.patches[i].place)
+        for i in range(self.count):
+            call = &self.code[i]
+            # the first buffer is an output: it must be the program's
+            alone = call.kind == CALL and call.nb > 0 and <size_t>&call.bufs[0] not in touched
+            if not alone:
+                result.append(-call.cost)
+                continue
+            times = []
+            for p in range(repeats):
+                begin = time.perf_counter_ns()
+                launch(call.f, call.bufs, call.dims, call.scalars, call.units, call.cost)
+                times.append(time.perf_counter_ns() - begin)
+            result.append(sorted(times)[repeats // 2])
+        return result
+
+
+cdef bytes bytes_of(char *p, Py_ssize_t n):
+    return p[:n]
+
+
+cdef int put_bytes(char *p, bytes data) except -1:
+    memcpy(p, <char *>data, len(data))
+    return 0
+
+
+cdef Tensor over(Tensor like, Storage s, Py_ssize_t offset):
+    """A tensor with the layout of ``like`` over ``s``, ``offset`` bytes in."""
+    cdef Tensor t = <Tensor>Tensor.__new__(Tensor)
+    t.storage, t.ptr, t.dt, t.nd = s, s.ptr + offset, like.dt, like.nd
+    t.count, t.contiguous = like.count, like.contiguous
+    memcpy(t.shape_, like.shape_, like.nd * sizeof(Py_ssize_t))
+    memcpy(t.stride_, like.stride_, like.nd * sizeof(Py_ssize_t))
+    return t
+
+
+cdef object build(object tree, list made, tuple leaves, list gradients):
+    """Results as the function nested them."""
+    kind = tree[0]
+    if kind == "output":
+        return made[tree[1]]
+    if kind == "argument":
+        return leaves[tree[1]]
+    if kind == "gradient":
+        return gradients[tree[1]]
+    if kind == "value":
+        return tree[1]
+    parts = [build(part, made, leaves, gradients) for part in tree[2]]
+    if kind == "dict":
+        return tree[1](zip(tree[3], parts))
+    return tree[1](parts) if kind == "sequence" else tree[1](*parts)
+
+
+# --- the compiled function --------------------------------------------------------------------------------------------
+
+cdef class Compiled:
+    """The call path of a compiled function: find a program that fits, and run it."""
+    cdef public object function
+    cdef public list programs   # the last one used first
+    cdef public bint off        # whether it always runs eagerly
+    cdef bint busy
+    cdef public long hits
+
+    def __call__(self, *args, **kwargs):
+        cdef Program p
+        cdef Py_ssize_t i
+        cdef tuple leaves
+        cdef object structure = None, result
+        if self.off or self.busy or (recorder is not None):
+            return self.function(*args, **kwargs)
+        leaves = args
+        if kwargs or nested(args):
+            found = []
+            structure = flatten((args, kwargs), found)
+            leaves = tuple(found)
+        self.busy = True
+        try:
+            for i in range(len(self.programs)):
+                p = <Program>self.programs[i]
+                if len(leaves) == p.argument_count + len(p.constants_of) and p.structure == structure and (
+                        p.accepts(leaves) and p.guards.hold(True) and p.separate(leaves)):
+                    if i:
+                        self.programs.insert(0, self.programs.pop(i))
+                    if not p.trusted:
+                        return self._prove(p, leaves, args, kwargs)
+                    result = p.run(leaves)
+                    if result is not NotImplemented:
+                        self.hits += 1
+                        return result
+                    return self.function(*args, **kwargs)
+            return self._missed(args, kwargs, structure, leaves)
+        finally:
+            self.busy = False
+
+
+cdef bint nested(tuple args) except -1:
+    for item in args:
+        if isinstance(item, (tuple, list, dict)):
+            return True
+    return False
+
+
+cdef object flatten(object value, list found):
+    """The nesting of ``value``, whose innermost parts are appended to ``found``."""
+    if type(value) in (tuple, list):
+        return type(value), tuple([flatten(v, found) for v in value])
+    if type(value) is dict:
+        return dict, tuple(value), tuple([flatten(v, found) for v in value.values()])
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value), tuple([flatten(v, found) for v in value])
+    found.append(value)
+    return None
