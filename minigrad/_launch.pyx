@@ -115,6 +115,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+cdef double now() noexcept nogil:
+    """Nanoseconds of a clock that only goes forward."""
+    return mg_now()
+
+
 cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t units, double cost) except -1:
     """Run ``units`` units of a kernel whose estimated serial time is ``cost`` nanoseconds."""
     global driver_busy, shareable, shared_calls

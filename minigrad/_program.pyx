@@ -24,10 +24,9 @@ from libc.string cimport memcmp, memcpy, memmove, memset
 
 import os
 import sys
-import time
 
 from ._engine cimport Node, Tensor, anomaly, default_float, grad_enabled, needs_grad
-from ._launch cimport launch
+from ._launch cimport launch, now
 from ._record cimport Prepared, Recorder, kernel_t, recorder, recording, set_recorder, shapes, describe
 from ._record cimport PyThread_get_thread_ident
 from ._storage cimport CATEGORY, DTYPES, ITEMSIZE, Storage, new_storage, storage_of
@@ -51,7 +50,7 @@ cdef extern from *:
 cdef str PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 cdef enum:
-    CALL, PREPARED, EXPECT, TAKE
+    CALL, PREPARED, EXPECT, TAKE, HEAD
 cdef enum:
     OWN, OUTER, ARGUMENT, GRADIENT, CONSTANT
 cdef enum:
@@ -158,8 +157,9 @@ cdef class Capture(Recorder):
     cdef Py_ssize_t temporary_size
     cdef void *temporary_copy
     cdef Prepared pending
-    cdef readonly list objects, constants, keep_alive, groups, taken_, generators, names, lines, watched
+    cdef readonly list objects, constants, keep_alive, groups, taken_, generators, names, lines
     cdef dict line_numbers, name_numbers
+    cdef readonly list heads           # (call, its slot, slots that it reads, check) that are made ahead of all others
     cdef list storages, versions       # outer storages, their versions at the start
     cdef object open_storage
     cdef readonly object why, why_line
@@ -181,7 +181,7 @@ cdef class Capture(Recorder):
         serials += 1
         self.serial, self.thread = serials, PyThread_get_thread_ident()
         self.objects, self.constants, self.keep_alive, self.groups, self.taken_ = [], [], [], [], []
-        self.generators, self.names, self.lines, self.watched = [], [], [], []
+        self.generators, self.names, self.lines, self.heads = [], [], [], []
         self.line_numbers, self.name_numbers, self.storages, self.versions = {}, {}, [], []
         for i, item in enumerate(tensors):
             t = <Tensor>item
@@ -282,6 +282,7 @@ cdef class Capture(Recorder):
     # --- what cannot be replayed ---
 
     cdef int refuse(self, object why) except -1:
+        self.settle()
         if self.why is None:
             self.why, self.why_line = why, user_line()
         return 0
@@ -508,12 +509,47 @@ cdef class Capture(Recorder):
         if self.why is not None:
             return 0
         slot = self.resolve(p, &offset)
-        if slot < 0 or self.changed():
-            return self.refuse("checks values (labels, say) after it has changed a parameter")
-        call = self.add_call(EXPECT, NULL, 2, 0, 0, n, 0, "check")
+        changed = self.changed()
+        if slot < 0 or (changed and not self.early(p, slot)):
+            return self.refuse("checks values (labels, say) that depend on what it has changed before")
+        call = self.add_call(HEAD if changed else EXPECT, NULL, 2, 0, 0, n, 0, "check")
         self.bufs[call.b], self.bufs[call.b + 1] = p, self.copy_of(p, n)
-        self.has_checks, self.last_check = True, self.count - 1
+        self.has_checks = True
+        if changed:
+            self.heads.append((*self.heads.pop(), self.count - 1))
+        else:
+            self.last_check = self.count - 1
         return self.add_patch(0, call.b, NULL, slot, offset)
+
+    cdef bint early(self, void *p, int own) except -1:
+        """Whether the kernel that wrote p may run ahead of all others: it reads arguments and what was there before."""
+        cdef Py_ssize_t i, j, offset
+        cdef Call *call
+        cdef bint found
+        cdef int slot
+        for i in range(self.count - 1, -1, -1):
+            call = &self.code[i]
+            found = False
+            for j in range(call.nb):
+                found = found or self.bufs[call.b + j] == p
+            if found:
+                break
+        else:
+            return False
+        if call.kind != CALL or self.slots[own].kind != OWN:
+            return False
+        read = []
+        for j in range(call.nb):
+            if self.bufs[call.b + j] == NULL:
+                continue
+            slot = self.resolve(self.bufs[call.b + j], &offset)
+            if slot == own:
+                continue
+            if slot < 0 or (self.slots[slot].kind != ARGUMENT and self.slots[slot].kind != OUTER):
+                return False
+            read.append(slot)
+        self.heads.append((i, own, read))
+        return True
 
     cdef bint changed(self) except -1:
         """Whether memory from before the capture has been written by now."""
@@ -553,7 +589,7 @@ cdef class Capture(Recorder):
         if self.why is not None:
             return None
         # results
-        p.outputs, p.tree = [], None
+        p.outputs, p.tree, p.heads = [], None, []
         p.tree = self.tree_of(result, guards, leaves, p.outputs, sources)
         if self.why is not None:
             return None
@@ -608,6 +644,9 @@ cdef class Capture(Recorder):
         p.arguments = <ArgumentSpec *>grown(NULL, (p.argument_count + 1) * sizeof(ArgumentSpec))
         for i in range(p.argument_count):
             self.describe_argument(&p.arguments[i], <Tensor>leaves[<Py_ssize_t>p.places[i]], guards)
+            for j in range(i):  # one memory is written once
+                if (<Tensor>leaves[<Py_ssize_t>p.places[j]]).storage is (<Tensor>leaves[<Py_ssize_t>p.places[i]]).storage:
+                    p.arguments[i].delta = 0
         p.bumps = []
         for i in range(len(self.storages)):
             s = <Storage>self.storages[i]
@@ -631,9 +670,26 @@ cdef class Capture(Recorder):
             self.slots[slot].clobbered = self.has_checks and self.slots[slot].first <= self.last_check
         p.objects, p.constants, p.keep_alive = self.objects, self.constants, self.keep_alive
         p.names, p.lines, p.generators, p.has_checks = self.names, self.lines, self.generators, self.has_checks
+        for call, own, read, check in self.heads:
+            for slot in read:
+                if self.slot_written(slot):
+                    self.refuse("checks values (labels, say) that it changes")
+                    return None
+            self.slots[<int>own].clobbered = True
+            p.heads.append((call, check))
         guards.set_live(self.groups)
         self.hand_over(p)
         return p
+
+    cdef bint slot_written(self, int slot) except -1:
+        """Whether the memory of an argument or of what was there before was written."""
+        cdef Py_ssize_t i
+        for i in range(len(self.storages)):
+            if self.storages[i] is not None and self.slots[slot].base >= (<Storage>self.storages[i]).ptr and (
+                    self.slots[slot].base < (<Storage>self.storages[i]).ptr + (<Storage>self.storages[i]).nbytes):
+                if (<Storage>self.storages[i]).version != <unsigned int>self.versions[i]:
+                    return True
+        return False
 
     cdef int describe_argument(self, ArgumentSpec *spec, Tensor t, Guards guards) except -1:
         cdef Py_ssize_t i
@@ -744,6 +800,8 @@ cdef class Capture(Recorder):
             i = j + 1
         p.code, p.slots, p.bufs, p.dims, p.scalars = self.code, self.slots, self.bufs, self.dims, self.scalars
         p.patches = sorted_patches
+        p.spent = <double *>grown(NULL, (self.count + 1) * sizeof(double))
+        memset(p.spent, 0, (self.count + 1) * sizeof(double))
         p.count, p.slot_count, p.patch_count = self.count, self.slot_count, self.patch_count
         self.code, self.slots, self.bufs, self.dims, self.scalars = NULL, NULL, NULL, NULL, NULL
         self.count = self.slot_count = self.patch_count = self.own_count = self.outer_count = 0
@@ -866,20 +924,22 @@ cdef class Guards:
     cdef DictGuard *dicts
     cdef NameGuard *names
     cdef Py_ssize_t tensor_count, dict_count, name_count
-    cdef readonly list tensor_list, dict_list, dict_copies, name_list, value_list, lists, list_copies, storages
+    cdef readonly list tensor_list, dict_list, dict_keys, dict_copies, name_list, value_list, lists, list_copies, storages
     cdef dict live             # index of a group's dict -> (optimizer, group, tables)
     cdef bint grad, anomaly_free
     cdef int default_dtype
     cdef readonly object reason
 
     def __init__(self, tensors, dicts, names, lists):
-        """names: (dict, name, value) of globals, (cell, None, value) of closures."""
+        """dicts: (dict, keys that matter or None for all). names: (dict, name, value) of globals, (cell, None, value) of
+        closures."""
         cdef Py_ssize_t i
         cdef int d
         cdef Tensor t
         cdef TensorGuard *guard
         self.tensor_list, self.storages = list(tensors), []
-        self.dict_list, self.dict_copies = list(dicts), [dict(each) for each in dicts]
+        self.dict_list, self.dict_copies = [each for each, keys in dicts], [dict(each) for each, keys in dicts]
+        self.dict_keys = [keys for each, keys in dicts]
         self.name_list, self.value_list = [(a, b) for a, b, c in names], [c for a, b, c in names]
         self.lists, self.list_copies = list(lists), [tuple(item) for item in lists]
         self.live, self.grad, self.default_dtype = {}, grad_enabled(), default_float
@@ -907,9 +967,6 @@ cdef class Guards:
 
     def __dealloc__(self):
         free(self.tensors); free(self.dicts); free(self.names)
-
-    def watch(self, extra):
-        """Also guard these dicts, of which one may be here already."""
 
     def set_live(self, groups):
         """Let the hyperparameters of (optimizer, group, tables) change."""
@@ -979,21 +1036,33 @@ cdef class Guards:
         cdef dict now = <dict>self.dict_list[i], then = <dict>self.dict_copies[i]
         cdef uint64_t tag = mg_dict_tag(self.dicts[i].dict)
         changed = []
+        if self.dict_keys[i] is not None:
+            for key in self.dict_keys[i]:
+                if not same(then.get(key, SIMPLE), now.get(key, SIMPLE)):  # SIMPLE: not there
+                    return self.fails("what is in " + self.place([key]))
+            self.dicts[i].tag = tag
+            return True
         if len(now) != len(then):
-            return self.fails(f"the names in a dict: {sorted(map(str, now.keys() ^ then.keys()))[:3]}")
+            return self.fails("what is in " + self.place(now.keys() ^ then.keys()))
         for key, value in then.items():
             found = PyDict_GetItem(now, key)
             if found == NULL:
-                return self.fails(f"{key!r} is missing from a dict")
+                return self.fails("what is in " + self.place([key]))
             if not same(value, <object>found):
                 changed.append(key)
         if changed:
             group = self.live.get(i)
             if group is None or "params" in changed or not Refresher.of(*group):
-                return self.fails(f"the value of {changed[0]!r}")
+                return self.fails("what is in " + self.place(changed))
             self.dict_copies[i] = dict(now)
         self.dicts[i].tag = tag
         return True
+
+    cdef str place(self, keys):
+        """The name of a dict entry, for people."""
+        for key in keys:
+            return f"{key!r} of an object or dict" if isinstance(key, str) else f"a dict, for a key of type {type(key).__name__}"
+        return "a dict"
 
     def holds(self, gradients=True):
         """``hold`` for Python code."""
@@ -1047,16 +1116,19 @@ cdef class Program:
     cdef int *incoming         # of each guarded tensor: the slot of the gradient it had, or -1
     cdef list bumps            # (storage, how often it is written)
     cdef list outputs
+    cdef list heads            # (call, check) to be made ahead of all others
     cdef readonly object tree  # how the results are put together
     cdef readonly object structure, constants_of  # of the arguments: their nesting, (place, value) of those that are no tensors
     cdef readonly list places  # of the arguments that are tensors
     cdef bint has_checks, single
     cdef public bint trusted
-    cdef public long runs
+    cdef readonly long runs, timed
+    cdef double *spent         # nanoseconds of each call, in ``timed`` runs
 
     def __dealloc__(self):
         free(self.code); free(self.slots); free(self.patches); free(self.first); free(self.bufs); free(self.dims)
         free(self.scalars); free(self.arguments); free(self.visible); free(self.ends); free(self.incoming)
+        free(self.spent)
 
     # --- matching ---
 
@@ -1168,10 +1240,18 @@ cdef class Program:
         cdef Call *call
         cdef Py_ssize_t *dims
         cdef object seed, offset
+        cdef bint timed = not self.runs & 63
+        cdef double begin = now() if timed else 0, end
+        for item in self.heads:
+            call = &self.code[<Py_ssize_t>(<tuple>item)[0]]
+            call.f(call.bufs, call.dims, call.scalars, 0, call.units)
+            call = &self.code[<Py_ssize_t>(<tuple>item)[1]]
+            if memcmp(call.bufs[0], call.bufs[1], call.units) != 0:
+                return 1
         while i < self.count:
             call = &self.code[i]
             if call.kind == CALL:
-                if call.last:
+                if call.last and not timed:
                     with nogil:
                         for j in range(i, call.last):
                             self.code[j].f(self.code[j].bufs, self.code[j].dims, self.code[j].scalars, 0, self.code[j].units)
@@ -1189,11 +1269,16 @@ cdef class Program:
             elif call.kind == EXPECT:
                 if memcmp(call.bufs[0], call.bufs[1], call.units) != 0:
                     return 1
-            else:
+            elif call.kind == TAKE:
                 seed, offset = self.objects[call.object].take(call.units)
                 dims = self.code[i + 1].dims
                 dims[0], dims[1] = seed, offset
+            if timed:
+                end = now()
+                self.spent[i] += end - begin
+                begin = end
             i += 1
+        self.timed += timed
         return 0
 
     cdef object run(self, tuple leaves):
@@ -1205,11 +1290,11 @@ cdef class Program:
         if self.bind(leaves):
             return NotImplemented
         if self.has_checks and self.generators:
-            states = [(g._seed, g._offset) for g in self.generators]
+            states = [(each._seed, each._offset) for each in self.generators]
         if self.execute():
             if states is not None:
-                for g, (seed, offset) in zip(self.generators, states):
-                    g._seed, g._offset = seed, offset
+                for generator, (seed, offset) in zip(self.generators, states):
+                    generator._seed, generator._offset = seed, offset
             return NotImplemented
         self.runs += 1
         for item in self.bumps:
@@ -1262,37 +1347,41 @@ cdef class Program:
         """All that a run may change, as bytes: memory, gradients, states of random generators."""
         cdef Py_ssize_t i
         cdef Tensor t, g
-        cdef list parts = []
+        cdef list parts = [], versions = []
         for item in self.bumps:
             parts.append(bytes_of((<Storage>item[0]).ptr, (<Storage>item[0]).nbytes))
+            versions.append((<Storage>item[0]).version)
         for i in range(self.argument_count):
             if self.arguments[i].delta:
                 t = <Tensor>leaves[<Py_ssize_t>self.places[i]]
                 parts.append(bytes_of(t.ptr, extent_of(t)))
+                versions.append(t.storage.version)
         for i in range(self.guards.tensor_count):
             g = <Tensor>(<Tensor>self.guards.tensors[i].tensor).gradient
             parts.append(None if g is None else bytes_of(g.ptr, extent_of(g)))
-        return parts, [(g._seed, g._offset) for g in self.generators]
+        return parts, versions, [(each._seed, each._offset) for each in self.generators]
 
     def restore(self, tuple leaves not None, before, gradients):
         """Undo a run: ``before`` is a snapshot, ``gradients`` the gradient tensors of then."""
         cdef Py_ssize_t i
         cdef Tensor t, g
-        parts = iter(before[0])
+        parts, versions = iter(before[0]), iter(before[1])
         for item in self.bumps:
             put_bytes((<Storage>item[0]).ptr, next(parts))
+            (<Storage>item[0]).version = <unsigned int>next(versions)
         for i in range(self.argument_count):
             if self.arguments[i].delta:
                 t = <Tensor>leaves[<Py_ssize_t>self.places[i]]
                 put_bytes(t.ptr, next(parts))
+                t.storage.version = <unsigned int>next(versions)
         for i in range(self.guards.tensor_count):
             t = <Tensor>self.guards.tensors[i].tensor
             t.gradient = gradients[i]
             part = next(parts)
             if part is not None:
                 put_bytes((<Tensor>t.gradient).ptr, part)
-        for g, (seed, offset) in zip(self.generators, before[1]):
-            g._seed, g._offset = seed, offset
+        for generator, (seed, offset) in zip(self.generators, before[2]):
+            generator._seed, generator._offset = seed, offset
 
     def run_once(self, tuple leaves not None):
         """``run`` for Python code."""
@@ -1331,32 +1420,9 @@ cdef class Program:
                          self.lines[call.line], call.cost, call.kind))
         return rows
 
-    def measure(self, long repeats=200):
-        """Nanoseconds of each call, the median of ``repeats`` calls of it alone, with memory as the last run left it.
-
-        Only calls that read and write the program's own memory run; of the others the estimate is returned, negative."""
-        cdef Py_ssize_t i, j, p
-        cdef Call *call
-        cdef bint alone
-        result = []
-        touched = set()
-        for i in range(self.patch_count):
-            if self.slots[self.patches[i].slot].kind != OWN:
-                touched.add(<size_t>self.patches[i].place)
-        for i in range(self.count):
-            call = &self.code[i]
-            # the first buffer is an output: it must be the program's
-            alone = call.kind == CALL and call.nb > 0 and <size_t>&call.bufs[0] not in touched
-            if not alone:
-                result.append(-call.cost)
-                continue
-            times = []
-            for p in range(repeats):
-                begin = time.perf_counter_ns()
-                launch(call.f, call.bufs, call.dims, call.scalars, call.units, call.cost)
-                times.append(time.perf_counter_ns() - begin)
-            result.append(sorted(times)[repeats // 2])
-        return result
+    def times(self):
+        """Nanoseconds of each call: the mean of the runs that were timed, one in 64."""
+        return [self.spent[i] / self.timed if self.timed else 0.0 for i in range(self.count)]
 
 
 cdef bytes bytes_of(char *p, Py_ssize_t n):

@@ -29,6 +29,7 @@ _LIBRARIES = {*sys.stdlib_module_names, "minigrad", "numpy", "numba", "llvmlite"
     "__main__"
 }
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), types.BuiltinFunctionType, range, slice)
+_REFLECTION = ("getattr", "setattr", "vars", "__dict__", "__getattribute__")  # code that reaches any attribute
 _LIMIT = 100_000  # objects that a walk visits
 _FIRST_TRIES = 4  # captures in a row that may fail because state was still being created
 _SIZE, _DYNAMIC_SIZE = 8, 64
@@ -44,8 +45,9 @@ class _Walk:
     def __init__(self, roots):
         self.tensors, self.dicts, self.names, self.lists = [], [], [], []
         self.seen, self.keep, self.full = set(), [], False
+        self.mentioned, self.objects = {}, []  # names in users' code, dicts of the objects that such names are attributes of
         self.waiting = list(roots)
-        while self.waiting:
+        while self.waiting or self.objects_reached():
             item = self.waiting.pop()
             if isinstance(item, _PLAIN) or id(item) in self.seen:
                 continue
@@ -93,9 +95,35 @@ class _Walk:
             if isinstance(wrapped, types.FunctionType):
                 self.waiting.append(wrapped)
             own = getattr(item, "__dict__", None)
-            if isinstance(own, dict):
-                self.waiting.append(own)
+            if isinstance(own, dict) and id(own) not in self.seen:
+                if all(not _library(kind.__module__) for kind in type(item).__mro__[:-1]):
+                    self.objects.append(own)
+                else:
+                    self.waiting.append(own)
             self.waiting.append(type(item))
+
+    def objects_reached(self):
+        """Follow attributes that users' code mentions; those of library classes are all followed."""
+        for own in self.objects:
+            for name in self.keys_of(own):
+                if name in own and not isinstance(own[name], _PLAIN) and id(own[name]) not in self.seen:
+                    self.waiting.append(own[name])
+        return bool(self.waiting)
+
+    def keys_of(self, own):
+        everything = not self.mentioned.keys().isdisjoint(_REFLECTION)
+        return tuple(own) if everything else tuple(self.mentioned)
+
+    def guards(self, arguments):
+        """``_program.Guards`` of what was found, but for the arguments, which have their own."""
+        given = {id(t) for t in arguments}
+        objects = [(own, None if len(self.keys_of(own)) == len(own) else self.keys_of(own)) for own in self.objects]
+        return _program.Guards(
+            [t for t in self.tensors if id(t) not in given],
+            [*((item, None) for item in self.dicts), *objects],
+            self.names,
+            self.lists,
+        )
 
     def function(self, function):
         self.waiting += function.__defaults__ or ()
@@ -111,6 +139,7 @@ class _Walk:
         if _library(scope.get("__name__", "")):
             return
         names = _names(function.__code__)
+        self.mentioned.update(dict.fromkeys(names))
         for name in names:
             if name in scope:
                 value = scope[name]
@@ -187,8 +216,7 @@ class CompiledFunction(_program.Compiled):
         places = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
         values = [(i, x) for i, x in enumerate(leaves) if not isinstance(x, Tensor)]
         arguments = [leaves[i] for i in places]
-        given = {id(t) for t in arguments}
-        guards = _program.Guards([t for t in walk.tensors if id(t) not in given], walk.dicts, walk.names, walk.lists)
+        guards = walk.guards(arguments)
         capture = _program.start(arguments, guards.tensor_list)
         if capture is None:  # another thread is recording
             return self.function(*args, **kwargs)
@@ -282,18 +310,17 @@ def _bits(value):
 
 def _table(name, program):
     rows = program.table()
-    times = program.measure()
-    total = sum(map(abs, times)) or 1
+    times = program.times()
+    total = sum(times) or 1
     lines = [f"{name}: {len(rows)} calls, {program.own_bytes():,} bytes of memory, {program.runs} replays"]
     lines.append(f"{'':>4} {'kernel':<36} {'dims':<28} {'us':>9} {'%':>5}  line")
     for i, (row, t) in enumerate(zip(rows, times, strict=True)):
         kernel, dims, (file, number) = row[0], ", ".join(map(str, row[1][:6])), row[4]
-        sign = "~" if t < 0 else " "
         lines.append(
-            f"{i:>4} {kernel[:36]:<36} {dims[:28]:<28} {sign}{abs(t) / 1000:>8.2f} {100 * abs(t) / total:>5.1f}  "
+            f"{i:>4} {kernel[:36]:<36} {dims[:28]:<28} {t / 1000:>9.2f} {100 * t / total:>5.1f}  "
             f"{os.path.basename(file)}:{number}"
         )
-    lines.append(f"{'':>4} {'':<36} {'~ estimated':<28} {total / 1000:>9.2f}")
+    lines.append(f"{'':>4} {'together':<65} {total / 1000:>9.2f}")
     return "\n".join(lines)
 
 
