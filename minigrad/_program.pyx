@@ -41,10 +41,12 @@ cdef extern from *:
     static uint64_t mg_no_tag = 0;
     #define mg_dict_tag(d) (++mg_no_tag)  /* always looked at again */
     #endif
+    #define mg_type_dict(t) Py_NewRef(((PyTypeObject *)(t))->tp_dict)
     #define mg_cell(c) (((PyCellObject *)(c))->ob_ref)
     """
     uint64_t mg_dict_tag(PyObject *d)
     PyObject *mg_cell(PyObject *c)
+    object mg_type_dict(object t)
     Py_ssize_t Py_REFCNT(PyObject *o)
 
 cdef str PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -624,7 +626,7 @@ cdef class Capture(Recorder):
             shown.append((slot, i))
         for item in p.outputs:
             slot = (<Output>item).slot
-            if slot not in visible:
+            if slot not in visible and self.slots[slot].kind == OWN:
                 visible.add(slot)
                 shown.append((slot, -1))
         for i in range(self.slot_count):
@@ -656,7 +658,9 @@ cdef class Capture(Recorder):
         # memory
         p.memory = []
         for i in range(self.slot_count):
-            if self.slots[i].kind != OWN:
+            if self.slots[i].kind == OUTER:
+                p.memory.append(self.storages[self.slots[i].index])
+            elif self.slots[i].kind != OWN:
                 p.memory.append(None)
             elif self.slots[i].alive:
                 p.memory.append(<object>self.slots[i].storage)
@@ -695,7 +699,7 @@ cdef class Capture(Recorder):
         cdef Py_ssize_t i
         cdef int d
         spec.slot = find(self.outer, self.outer_count, t.ptr)
-        if spec.slot >= 0 and (self.slots[spec.slot].kind != ARGUMENT or self.slots[spec.slot].first < 0):
+        if spec.slot >= 0 and self.slots[spec.slot].kind != ARGUMENT:
             spec.slot = -1
         spec.nd, spec.dt, spec.ptr, spec.readonly, spec.delta = t.nd, t.dt, t.ptr, t.storage.readonly, 0
         spec.pinned = any([s is t.storage for s in guards.storages])
@@ -727,16 +731,18 @@ cdef class Capture(Recorder):
                     return "output", i
             slot = find(self.own, self.own_count, t.storage.ptr)
             if slot < 0 or not self.slots[slot].alive:
-                self.refuse("returns a view of a tensor that it has not made")
-                return None
-            if t.requires and (t.node is None or leads_to_leaf(t.node)):
+                slot = find(self.outer, self.outer_count, t.ptr)
+                if slot < 0 or self.slots[slot].kind == GRADIENT or self.slots[slot].kind == CONSTANT or t.count == 0:
+                    self.refuse("returns a view of a tensor that compile cannot find")
+                    return None
+            if t.requires and (t.node is None or is_alive(t.node)):
                 self.refuse("returns a tensor with a history: run it under no_grad(), or return .detach()")
                 return None
             if type(t) is not Tensor:
                 self.refuse(f"returns a new {type(t).__name__}")
                 return None
             o = Output()
-            o.slot, o.offset, o.like = slot, t.ptr - t.storage.ptr, Tensor.__new__(Tensor)
+            o.slot, o.offset, o.like = slot, t.ptr - self.slots[slot].base, Tensor.__new__(Tensor)
             o.like.dt, o.like.nd, o.like.count, o.like.contiguous = t.dt, t.nd, t.count, t.contiguous
             memcpy(o.like.shape_, t.shape_, t.nd * sizeof(Py_ssize_t))
             memcpy(o.like.stride_, t.stride_, t.nd * sizeof(Py_ssize_t))
@@ -829,22 +835,33 @@ cdef int find(Range *ranges, Py_ssize_t count, char *p) noexcept:
     return ranges[lo - 1].slot if lo > 0 and p < ranges[lo - 1].hi else -1
 
 
-cdef bint leads_to_leaf(Node node) except -1:
-    """Whether a gradient could still flow from ``node`` to a leaf: whether some path has not been freed."""
+cdef bint is_alive(Node node) except -1:
+    """Whether ``node`` or one before it still holds a tensor that it saved."""
     cdef list stack = [node]
     cdef set seen = set()
     cdef Node n
     while stack:
         n = <Node>stack.pop()
-        if id(n) in seen or n.freed:
+        if id(n) in seen:
             continue
         seen.add(id(n))
+        for item in n.saved:
+            if isinstance(item, Tensor):
+                return True
+        if n.context is not None:
+            return True
         for edge in n.edges:
             if isinstance(edge, Node):
                 stack.append(edge)
-            elif edge is not None:
-                return True
     return False
+
+
+cdef Node twin(Node n):
+    """A node like ``n``, which holds no tensors, for another result."""
+    cdef Node made = <Node>Node.__new__(Node)
+    made.op, made.seq, made.outputs, made.output, made.freed = n.op, n.seq, n.outputs, n.output, n.freed
+    made.edges, made.saved, made.shapes = n.edges, n.saved, n.shapes
+    return made
 
 
 def start(arguments, tensors):
@@ -913,8 +930,9 @@ cdef struct DictGuard:
 
 
 cdef struct NameGuard:
-    PyObject *dict      # NULL: a cell
+    PyObject *dict      # or a cell, or an object with slots
     PyObject *name
+    int kind            # 0: a cell, 1: a dict, 2: a slot
     PyObject *value
 
 
@@ -926,13 +944,13 @@ cdef class Guards:
     cdef Py_ssize_t tensor_count, dict_count, name_count
     cdef readonly list tensor_list, dict_list, dict_keys, dict_copies, name_list, value_list, lists, list_copies, storages
     cdef dict live             # index of a group's dict -> (optimizer, group, tables)
-    cdef bint grad, anomaly_free
+    cdef readonly bint grad
     cdef int default_dtype
     cdef readonly object reason
 
     def __init__(self, tensors, dicts, names, lists):
         """dicts: (dict, keys that matter or None for all). names: (dict, name, value) of globals, (cell, None, value) of
-        closures."""
+        closures, (object, name, value) of slots."""
         cdef Py_ssize_t i
         cdef int d
         cdef Tensor t
@@ -962,7 +980,8 @@ cdef class Guards:
         for i in range(self.name_count):
             a, b = self.name_list[i]
             self.names[i].dict = <PyObject *>a
-            self.names[i].name = NULL if b is None else <PyObject *>b
+            self.names[i].name = <PyObject *>b
+            self.names[i].kind = 0 if b is None else 1 if isinstance(a, dict) else 2
             self.names[i].value = <PyObject *>self.value_list[i]
 
     def __dealloc__(self):
@@ -994,7 +1013,7 @@ cdef class Guards:
             guard = &self.tensors[i]
             t = <Tensor>guard.tensor
             if (<PyObject *>t.storage != guard.storage or t.ptr != guard.ptr or t.nd != guard.nd or t.dt != guard.dt
-                    or t.hooks is not None or t.after_hooks is not None):
+                    or (t.hooks is not None and len(t.hooks)) or (t.after_hooks is not None and len(t.after_hooks))):
                 return self.fails(f"memory or hooks of a tensor of shape {tuple(t.shape)}")
             if t.base is not None and t.history != t.base.history:
                 return self.fails("history of a view")
@@ -1006,10 +1025,13 @@ cdef class Guards:
                 if t.shape_[d] != guard.shape[d] or t.stride_[d] != guard.stride[d]:
                     return self.fails("shape of a tensor")
         for i in range(self.name_count):
-            if self.names[i].name == NULL:
+            if self.names[i].kind == 0:
                 found = mg_cell(self.names[i].dict)
-            else:
+            elif self.names[i].kind == 1:
                 found = PyDict_GetItem(<object>self.names[i].dict, <object>self.names[i].name)
+            else:
+                value = getattr(<object>self.names[i].dict, <object>self.names[i].name, SIMPLE)
+                found = <PyObject *>value
             if found != self.names[i].value:
                 if found == NULL or not same(self.value_list[i], <object>found):
                     return self.fails(f"the variable {self.name_list[i][1] or 'of a closure'}")
@@ -1315,14 +1337,23 @@ cdef class Program:
     cdef object results(self, tuple leaves):
         cdef Py_ssize_t i
         if self.single:
-            return self.output(<Output>self.outputs[0])
-        made = [self.output(<Output>item) for item in self.outputs]
+            return self.output(<Output>self.outputs[0], leaves)
+        made = [self.output(<Output>item, leaves) for item in self.outputs]
         return build(self.tree, made, leaves, self.gradients)
 
-    cdef Tensor output(self, Output o):
-        cdef Storage s = <Storage>self.memory[o.slot]
-        cdef Tensor t = over(o.like, s, o.offset)
-        t.node, t.requires = o.like.node, o.like.requires
+    cdef Tensor output(self, Output o, tuple leaves):
+        cdef Storage s
+        cdef Tensor t
+        if self.slots[o.slot].kind == ARGUMENT:
+            t = <Tensor>leaves[<Py_ssize_t>self.places[self.slots[o.slot].index]]
+            s = t.storage
+            t = over(o.like, s, self.slots[o.slot].base + o.offset - s.ptr)
+        else:
+            s = <Storage>self.memory[o.slot]
+            t = over(o.like, s, o.offset)
+        if o.like.node is not None:
+            t.node = twin(o.like.node)
+        t.requires = o.like.requires
         if o.made_by != NULL:
             s.made_by, s.made_at = o.made_by, s.version
         return t
@@ -1467,7 +1498,7 @@ cdef class Compiled:
     """The call path of a compiled function: find a program that fits, and run it."""
     cdef public object function
     cdef public list programs   # the last one used first
-    cdef public bint off        # whether it always runs eagerly
+    cdef public int off         # in which grad modes it always runs eagerly: 1 for no_grad, 2 for recording
     cdef bint busy
     cdef public long hits
 
@@ -1476,7 +1507,7 @@ cdef class Compiled:
         cdef Py_ssize_t i
         cdef tuple leaves
         cdef object structure = None, result
-        if self.off or self.busy or (recorder is not None):
+        if self.busy or recorder is not None or self.off >> grad_enabled() & 1:
             return self.function(*args, **kwargs)
         leaves = args
         if kwargs or nested(args):
@@ -1520,3 +1551,13 @@ cdef object flatten(object value, list found):
         return type(value), tuple([flatten(v, found) for v in value])
     found.append(value)
     return None
+
+
+def grad_bit():
+    """The bit of ``Compiled.off`` for the grad mode of now."""
+    return 1 << grad_enabled()
+
+
+def class_dict(kind):
+    """The dict behind ``vars(kind)`` of a class."""
+    return mg_type_dict(kind)

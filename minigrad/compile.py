@@ -30,6 +30,7 @@ _LIBRARIES = {*sys.stdlib_module_names, "minigrad", "numpy", "numba", "llvmlite"
 }
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), types.BuiltinFunctionType, range, slice)
 _REFLECTION = ("getattr", "setattr", "vars", "__dict__", "__getattribute__")  # code that reaches any attribute
+_IMPLICIT = {f"__{word}__" for word in "call getitem setitem len iter next enter exit add sub mul truediv matmul".split()}
 _LIMIT = 100_000  # objects that a walk visits
 _FIRST_TRIES = 4  # captures in a row that may fail because state was still being created
 _SIZE, _DYNAMIC_SIZE = 8, 64
@@ -82,11 +83,11 @@ class _Walk:
             self.waiting += item
         elif isinstance(item, type):
             if not _library(item.__module__):
-                self.waiting += [v for v in vars(item).values() if isinstance(v, (types.FunctionType, staticmethod,
-                                                                                classmethod, property))]  # fmt: skip
+                self.objects.append(_program.class_dict(item))
+                self.waiting += [v for k, v in vars(item).items() if k == "forward" or k in _IMPLICIT]
                 self.waiting += item.__bases__
-        elif isinstance(item, (types.ModuleType, weakref.ref)):
-            pass  # attributes of modules: see ``function``
+        elif isinstance(item, (types.ModuleType, weakref.ref)) or type(item).__module__ == "minigrad.random":
+            pass  # attributes of modules: see ``function``; generators are recorded
         else:
             if isinstance(item, _program.Compiled):
                 self.waiting.append(item.function)
@@ -100,6 +101,12 @@ class _Walk:
                     self.objects.append(own)
                 else:
                     self.waiting.append(own)
+            for kind in type(item).__mro__:
+                slots = () if _library(kind.__module__) else kind.__dict__.get("__slots__", ())
+                for name in (slots,) if isinstance(slots, str) else slots:
+                    if name != "__dict__" and hasattr(item, name):
+                        self.names.append((item, name, getattr(item, name)))
+                        self.waiting.append(getattr(item, name))
             self.waiting.append(type(item))
 
     def objects_reached(self):
@@ -179,7 +186,7 @@ class CompiledFunction(_program.Compiled):
     """
 
     def __init__(self, function, dynamic=False, fullgraph=False):
-        self.function, self.programs, self.off, self.hits = function, [], False, 0
+        self.function, self.programs, self.off, self.hits = function, [], 0, 0
         self._fullgraph, self._size = fullgraph, _DYNAMIC_SIZE if dynamic else _SIZE
         self._misses, self._failures, self._made, self._evicted = 0, 0, 0, 0
         self._reason = None
@@ -203,7 +210,7 @@ class CompiledFunction(_program.Compiled):
 
     def cache_clear(self):
         """Forget all programs, and that something could not be captured."""
-        self.programs, self.off, self._failures, self._reason, self._evicted = [], False, 0, None, 0
+        self.programs, self.off, self._failures, self._reason, self._evicted = [], 0, 0, None, 0
 
     def _missed(self, args, kwargs, structure, leaves):
         """Run eagerly, recording; what is recorded fits the next call."""
@@ -254,15 +261,16 @@ class CompiledFunction(_program.Compiled):
         return result
 
     def _give_up(self, why, line=None):
-        """Run eagerly from now on, and say so."""
-        self.off, self._reason = True, why
-        self.programs.clear()
+        """Run eagerly from now on, in this grad mode, and say so."""
+        self.off |= _program.grad_bit()
+        self._reason = why
+        self.programs = [p for p in self.programs if p.guards.grad + 1 != _program.grad_bit()]
         file, number = line or ("", 0)
         where = f" ({file}:{number})" if file else ""
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
         message = f"minigrad.compile: {name} runs eagerly: {why}{where}"
         if self._fullgraph:
-            self.off = False
+            self.off &= ~_program.grad_bit()
             raise CompileError(message)
         file, number = (file, number) if file else _program.user_line()
         warnings.warn_explicit(message, UserWarning, file or "minigrad", number or 1)

@@ -458,7 +458,6 @@ REFUSED = {
     calls_a_hook: "calls a hook",
     Double.apply: "calls Double.apply",
     (lambda x: x.detach().requires_grad_() * 2): "returns a tensor with a history",
-    (lambda x: X[1:]): "returns a view",
     (lambda x: np.ones(3)): "returns a ndarray",
 }
 
@@ -522,6 +521,39 @@ def test_numbers_that_the_function_uses_are_guarded(monkeypatch):
             assert run(mg.ones(1), power=power).item() == (settings.rate + offset) ** power
         assert also(mg.ones(1)).item() == i // 4
     assert run.cache_info().hits >= 16
+
+
+def test_attributes_of_classes_slots_and_methods_are_guarded():
+    class Settings:
+        rate = 2.0
+
+    class Slots:
+        __slots__ = ("factor",)
+
+    class Trainer:
+        def __init__(self):
+            self.calls, self.slots, self.generator = 0, Slots(), mg.Generator().manual_seed(0)
+
+        def step(self, x):
+            return self.twice(x) * Settings.rate + F.dropout(x, 0.5, generator=self.generator) * 0
+
+        def twice(self, x):
+            return x * self.slots.factor
+
+        def loop(self):
+            self.calls += 1
+
+    trainer = Trainer()
+    trainer.slots.factor = 2.0
+    run = mg.compile(trainer.step)
+    for i in range(15):
+        if i == 5:
+            Settings.rate = 3.0
+        if i == 10:
+            trainer.slots.factor = 4.0
+        trainer.loop()
+        assert run(mg.ones(1)).item() == Settings.rate * trainer.slots.factor
+    assert run.cache_info().hits == 9
 
 
 def test_grad_mode_training_mode_and_requires_grad_are_guarded():
@@ -589,6 +621,12 @@ def test_a_compiled_module_for_inference():
             assert run(x).tolist() == model(x).tolist()
             assert run(x.t().contiguous().t()).tolist() == model(x).tolist()
     assert run.cache_info().hits >= 10
+    with pytest.warns(UserWarning, match="with a history"):
+        assert run(batch(0)[0]).requires_grad  # eager, and only so while recording
+    with mg.no_grad():
+        hits = run.cache_info().hits
+        run(batch(0)[0])
+        assert run.cache_info().hits == hits + 1
     assert [p.shape for p in run.parameters()] == [p.shape for p in model.parameters()]
     assert run.eval() is model
 
@@ -628,6 +666,18 @@ def test_arguments_that_share_memory_and_are_written():
         assert x._version == 1
         z = mg.full((3,), float(i))
         assert run(z, z).tolist() == [(i + 1) ** 2] * 3
+
+
+def test_views_of_arguments_and_parameters_are_returned_as_views():
+    run = mg.compile(lambda x: (x[1:], X[:2], x + 1, x))
+    for i in range(6):
+        x = mg.full((3,), float(i))
+        tail, head, more, same = run(x)
+        assert same is x
+        assert tail.data_ptr() == x.data_ptr() + 4
+        assert head.data_ptr() == X.data_ptr()
+        assert (tail.tolist(), head.tolist(), more.tolist()) == ([i] * 2, [1, 1], [i + 1] * 3)
+    assert run.cache_info().hits == 4
 
 
 def test_nested_arguments_and_results():
