@@ -163,6 +163,7 @@ cdef class Capture(Recorder):
     cdef dict line_numbers, name_numbers
     cdef readonly list heads           # (call, its slot, slots that it reads, check) that are made ahead of all others
     cdef list storages, versions       # outer storages, their versions at the start
+    cdef list starts                   # addresses of the gradients that there were
     cdef object open_storage
     cdef readonly object why, why_line
     cdef bint has_checks
@@ -184,7 +185,7 @@ cdef class Capture(Recorder):
         self.serial, self.thread = serials, PyThread_get_thread_ident()
         self.objects, self.constants, self.keep_alive, self.groups, self.taken_ = [], [], [], [], []
         self.generators, self.names, self.lines, self.heads = [], [], [], []
-        self.line_numbers, self.name_numbers, self.storages, self.versions = {}, {}, [], []
+        self.line_numbers, self.name_numbers, self.storages, self.versions, self.starts = {}, {}, [], [], []
         for i, item in enumerate(tensors):
             t = <Tensor>item
             if id(t.storage) not in seen:
@@ -193,6 +194,7 @@ cdef class Capture(Recorder):
                 self.add_outer(t.storage.ptr, t.storage.nbytes, OUTER, len(self.storages) - 1)
         for i, item in enumerate(tensors):
             g = <Tensor>(<Tensor>item).gradient
+            self.starts.append(0 if g is None else <size_t>g.ptr)
             if g is not None and id(g.storage) not in seen:
                 self.versions.append(g.storage.version)  # not kept alive: the function may drop it
                 self.storages.append(None)
@@ -313,7 +315,8 @@ cdef class Capture(Recorder):
 
     def taken(self, generator, n, seed, offset):
         """The next kernel call uses random numbers from here on."""
-        self.taken_.append((generator, n, seed, offset))
+        if n:
+            self.taken_.append((generator, n, seed, offset))
 
     def update(self, optimizer, group):
         """Let ``optimizer`` update the parameters of ``group``; its hyperparameters may change later if it does so by
@@ -615,6 +618,9 @@ cdef class Capture(Recorder):
             t = <Tensor>t.gradient
             slot = find(self.own, self.own_count, t.storage.ptr)
             if slot < 0 or not self.slots[slot].alive:
+                if self.starts[i] != <size_t>t.ptr:
+                    self.refuse("makes a tensor from outside a gradient")
+                    return None
                 p.ends[i] = SAME_GRADIENT
                 continue
             if slot in visible or t.requires or t.node is not None:
@@ -877,6 +883,10 @@ def stop():
     """Record no more."""
     if recording():
         set_recorder(None)
+
+
+if hasattr(os, "register_at_fork"):  # another thread of the parent may have been recording
+    os.register_at_fork(after_in_child=lambda: set_recorder(None))
 
 
 cdef class Refresher(Recorder):

@@ -1,14 +1,14 @@
 """``compile``: an ordinary function, a training step say, captured once and replayed as one native call.
 
 DESIGN
-a. A call that fits no program runs eagerly and is recorded (``_program.pyx``). The next call that fits the new program is
-   its proof: it is replayed and, from the same state, run eagerly; results, parameters, gradients and random states must
-   have the same bits, else the function depends on something that cannot be seen, and runs eagerly for good. So no call
-   ever returns anything but the eager result, unless a later one depends on what the first two did not show.
-b. What the function can reach is found by walking: closure, globals that its code names, defaults, ``self``, attributes,
-   modules, optimizers and their state, lists and dicts. All of it is guarded by identity, numbers and strings by value;
-   tensors by memory, shape, ``requires_grad`` and whether they have a gradient. Only the hyperparameters of optimizers
-   may change, and take effect at once.
+a. A call that fits no program runs eagerly and is recorded (``_program.pyx``). The next call that fits the new program
+   is its proof: it is replayed and, from the same state, run eagerly; results, parameters, gradients and random states
+   must have the same bits, else the function depends on something that cannot be seen, and runs eagerly for good. So no
+   call gives anything but the eager result, unless a later one depends on what the first two did not show.
+b. What the function can reach is found by walking: closure, globals that its code names, defaults, ``self``,
+   attributes, modules, optimizers and their state, lists and dicts. All of it is guarded by identity, numbers and
+   strings by value; tensors by memory, shape, ``requires_grad`` and whether they have a gradient. Only the
+   hyperparameters of optimizers may change, and take effect at once.
 c. What the function changes besides tensors would not happen in a replay: where that is seen, it runs eagerly.
 """
 
@@ -30,7 +30,8 @@ _LIBRARIES = {*sys.stdlib_module_names, "minigrad", "numpy", "numba", "llvmlite"
 }
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), types.BuiltinFunctionType, range, slice)
 _REFLECTION = ("getattr", "setattr", "vars", "__dict__", "__getattribute__")  # code that reaches any attribute
-_IMPLICIT = {f"__{word}__" for word in "call getitem setitem len iter next enter exit add sub mul truediv matmul".split()}
+_IMPLICIT = {"__add__", "__call__", "__enter__", "__exit__", "__getattr__", "__getitem__", "__iter__", "__len__",
+             "__matmul__", "__mul__", "__next__", "__setitem__", "__sub__", "__truediv__"}  # fmt: skip
 _LIMIT = 100_000  # objects that a walk visits
 _FIRST_TRIES = 4  # captures in a row that may fail because state was still being created
 _SIZE, _DYNAMIC_SIZE = 8, 64
@@ -46,7 +47,8 @@ class _Walk:
     def __init__(self, roots):
         self.tensors, self.dicts, self.names, self.lists = [], [], [], []
         self.seen, self.keep, self.full = set(), [], False
-        self.mentioned, self.objects = {}, []  # names in users' code, dicts of the objects that such names are attributes of
+        self.mentioned = {}  # names in users' code
+        self.objects = []  # of users' plain classes, whose attributes count if they are mentioned
         self.waiting = list(roots)
         while self.waiting or self.objects_reached():
             item = self.waiting.pop()
@@ -181,7 +183,7 @@ def _log(message):
 class CompiledFunction(_program.Compiled):
     """What ``compile`` returns: called like the function; attributes are the function's.
 
-    ``cache_info()``: how many calls were replayed, how many recorded or run eagerly, programs held and how many at most.
+    ``cache_info()``: calls replayed, calls recorded or run eagerly, how many programs are held at most and now.
     ``explain()``: the programs as tables.
     """
 
@@ -252,7 +254,7 @@ class CompiledFunction(_program.Compiled):
                 self.programs.pop()
                 self._evicted += 1
                 if self._evicted > 4 * self._size:
-                    self._give_up(f"its arguments or what it depends on keep changing ({self._made} programs were made)")
+                    self._give_up(f"what it depends on keeps changing ({self._made} programs were made)")
             return result
         self._failures += 1
         _log(f"{name}: not captured: it {capture.why}")
@@ -335,16 +337,17 @@ def _table(name, program):
 def compile(function=None, *, dynamic=False, fullgraph=False, backend=None):
     """``function``, captured in its first calls and replayed as one native call from then on; a decorator too.
 
-    function: a training step (zero_grad, forward, backward, step), an evaluation step, a module; any function of tensors
-    that does the same kernel calls whenever the shapes, dtypes and settings that it depends on are the same. Results and
-    all effects on tensors have the bits of the eager run. Learning rates and other hyperparameters of optimizers, step
-    counts, random streams and the values of tensors are read anew in each call; numbers and strings that the function
-    uses are guarded, and others lead to a new capture. Effects on Python objects happen in captured calls only.
-    A function that looks at values (``.item()``, ``bool(tensor)``, NumPy, printing) or calls hooks runs eagerly, after one
-    warning that names the line; with ``fullgraph`` that is an error, ``CompileError``. ``dynamic``: keep up to 64 programs
-    instead of 8, for inputs of many shapes. ``backend`` is accepted and ignored.
-    A step that creates state in its first call (momentum, say) is captured in the second one; the call after the capture
-    proves the program: it is replayed and run eagerly, and the bits are compared.
+    function: a training step (zero_grad, forward, backward, step), an evaluation step, a module; any function of
+    tensors that makes the same kernel calls whenever the shapes, dtypes and settings that it depends on are the same.
+    Results and all effects on tensors have the bits of the eager run. Learning rates and other hyperparameters of
+    optimizers, step counts, random streams and the values of tensors are read anew in each call; numbers and strings
+    that the function uses are guarded, others lead to a new capture. Effects on Python objects are not replayed.
+    A function that looks at values (``.item()``, ``bool(tensor)``, NumPy, printing), calls hooks or is seen to change
+    Python objects runs eagerly, after one warning that names the line; with ``fullgraph`` that is an error,
+    ``CompileError``. ``dynamic``: keep up to 64 programs instead of 8, for inputs of many shapes. ``backend`` is
+    accepted and ignored. With the environment variable ``MINIGRAD_LOG=capture`` each capture says what led to it.
+    A step that creates state in its first call (momentum, say) is captured in the second one; the call after the
+    capture proves the program: it is replayed and run eagerly, and the bits are compared.
 
     >>> import minigrad as mg
     >>> model = mg.nn.Linear(2, 1)

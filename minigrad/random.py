@@ -9,8 +9,8 @@ from operator import index
 
 from ._engine import Kernel, Tensor, copy_, empty, no_grad
 from ._engine import _cast as cast
-from ._storage import float32, int64, uint8
 from ._record import current
+from ._storage import float32, int64, uint8
 from .creation import _finish, model, sizes, tensor
 
 # estimated nanoseconds an element

@@ -114,7 +114,7 @@ class Case:
         self.optimizer = r.choice(list(OPTIMIZERS))
         self.zero = r.choice(["first", "last", "in place", "never"])
         self.clip, self.labels = r.random() < 0.3, r.random() < 0.4
-        self.between = [r.choice(["", "", "lr", "edit", "grad none", "seed", "keep", "other batch"]) for _ in range(STEPS)]
+        self.between = r.choices(["", "", "lr", "edit", "grad none", "seed", "keep", "other batch"], k=STEPS)
         self.operations = []
         for _ in range(r.randint(2, 14)):
             kind = r.choice(["unary", "unary", "binary", "binary", "inplace"])

@@ -11,7 +11,7 @@ b. ``blocks_of`` cuts a product into blocks that depend on the shape only; the e
 
 from .._engine cimport Tensor, new_tensor, strided_view, to_contiguous
 from .._launch cimport kernel_t, launch
-from .._record cimport describe
+from .._record cimport describe, recorder, recording
 from .._storage cimport F32, F64, ITEMSIZE
 from libc.string cimport memset
 
@@ -204,6 +204,8 @@ def gemm_batched(Tensor y not None, Tensor a not None, Tensor b not None, Py_ssi
         dims[0] = dims[1] = y.count * ITEMSIZE[y.dt]
         launch(zero_rows, bufs, dims, NULL, 1, 0)
         return y
+    if recorder is not None and recording():
+        recorder.constant(offsets.ptr, offsets.count * ITEMSIZE[offsets.dt])  # they follow from the shapes
     launch(GEMM[a.dt], bufs, dims, scalars, blocks * offsets.shape_[0],
            <double>m * n * k * offsets.shape_[0] * (0.022 if a.dt == F32 else 0.044))
     return y
