@@ -314,7 +314,7 @@ cdef class Capture(Recorder):
             self.written(made.ptr, made.count * ITEMSIZE[made.dt])
 
     def taken(self, generator, n, seed, offset):
-        """The next kernel call uses random numbers from here on."""
+        """A kernel call to come has these as its first two dims."""
         if n:
             self.taken_.append((generator, n, seed, offset))
 
@@ -418,10 +418,8 @@ cdef class Capture(Recorder):
         name, nb, nd, ns, more, opaque = found
         if more:
             nd += dims[0] * (nb + 1)
-        if self.taken_:
+        if self.taken_ and nd >= 2 and tables is None and dims[0] == self.taken_[0][2] and dims[1] == self.taken_[0][3]:
             taken = self.taken_.pop(0)
-            if self.taken_ or nd < 2 or dims[0] != taken[2] or dims[1] != taken[3]:
-                return self.refuse("takes random numbers in a way that compile does not know")
             call = self.add_call(TAKE, NULL, 0, 0, 0, taken[1], 0, "random.take")
             call.object = <int>len(self.objects)
             self.objects.append(taken[0])
@@ -842,7 +840,7 @@ cdef int find(Range *ranges, Py_ssize_t count, char *p) noexcept:
 
 
 cdef bint is_alive(Node node) except -1:
-    """Whether ``node`` or one before it still holds a tensor that it saved."""
+    """Whether ``node`` or one before it still holds a tensor that it saved, or Python's context."""
     cdef list stack = [node]
     cdef set seen = set()
     cdef Node n
@@ -851,23 +849,16 @@ cdef bint is_alive(Node node) except -1:
         if id(n) in seen:
             continue
         seen.add(id(n))
-        for item in n.saved:
-            if isinstance(item, Tensor):
-                return True
         if n.context is not None:
             return True
-        for edge in n.edges:
+        if not n.freed:
+            for item in n.saved_values():
+                if isinstance(item, Tensor):
+                    return True
+        for edge, output in n.next_functions:
             if isinstance(edge, Node):
                 stack.append(edge)
     return False
-
-
-cdef Node twin(Node n):
-    """A node like ``n``, which holds no tensors, for another result."""
-    cdef Node made = <Node>Node.__new__(Node)
-    made.op, made.seq, made.outputs, made.output, made.freed = n.op, n.seq, n.outputs, n.output, n.freed
-    made.edges, made.saved, made.shapes = n.edges, n.saved, n.shapes
-    return made
 
 
 def start(arguments, tensors):
@@ -1361,9 +1352,7 @@ cdef class Program:
         else:
             s = <Storage>self.memory[o.slot]
             t = over(o.like, s, o.offset)
-        if o.like.node is not None:
-            t.node = twin(o.like.node)
-        t.requires = o.like.requires
+        t.node, t.requires = o.like.node, o.like.requires  # a history that holds no tensors: results may share it
         if o.made_by != NULL:
             s.made_by, s.made_at = o.made_by, s.version
         return t
