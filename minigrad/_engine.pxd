@@ -88,7 +88,7 @@ cdef object unpack(Node node, object item, bint linked)
 cdef int retain_gradient(Tensor t) except -1
 cdef int set_grad_off(int off) noexcept
 cpdef object expected(Tensor x)
-cpdef bint is_one(Tensor x) except -1
+cpdef bint always_one(Tensor x) except -1
 
 cdef int anomaly
 cdef int default_float

@@ -1244,7 +1244,7 @@ cpdef object expected(Tensor x):
     return value_at(x.ptr, x.dt)
 
 
-cpdef bint is_one(Tensor x) except -1:
+cpdef bint always_one(Tensor x) except -1:
     """Whether the one element of ``x`` is 1; in a captured function only if it always is."""
     cdef double one = 1
     cdef float single = 1

@@ -493,7 +493,7 @@ cdef class Capture(Recorder):
 
     cdef bint always(self, void *p, void *value, Py_ssize_t n) except -1:
         """By the last call that mentions the address: whether it wrote these bytes, a constant."""
-        cdef Py_ssize_t i, j
+        cdef Py_ssize_t i, j, offset
         cdef Call *call
         for i in range(self.count - 1, -1, -1):
             call = &self.code[i]
@@ -502,7 +502,8 @@ cdef class Capture(Recorder):
             for j in range(call.nb):
                 if self.bufs[call.b + j] == p:
                     return j == 0 and (self.names[call.name].startswith("elementwise.fill.") or call.f == copy_bytes) and (
-                        memcmp(self.bufs[call.b + 1], value, n) == 0)
+                        self.resolve(self.bufs[call.b + 1], &offset) < 0
+                        and memcmp(self.bufs[call.b + 1], value, n) == 0)
         return False
 
     cdef int expect(self, void *p, Py_ssize_t n) except -1:

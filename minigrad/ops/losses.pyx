@@ -19,7 +19,7 @@ from libc.math cimport NAN
 from libc.stdint cimport int64_t
 
 from .._engine cimport (
-    Kernel, Op, Tensor, grad_enabled, is_one, made_by, needs_grad, new_like, new_tensor, record, strided_view,
+    Kernel, Op, Tensor, grad_enabled, always_one, made_by, needs_grad, new_like, new_tensor, record, strided_view,
     to_contiguous,
 )
 from .._launch cimport launch
@@ -200,7 +200,7 @@ def dloss(Tensor dy, Tensor x, Tensor dx, formula, arguments):
             y = formula(x, *arguments)
         return run_backward((y,), (dy,), True, True, (x,), True)[0]
     if dy.nd == 0:
-        return dx if is_one(dy) else dx * dy
+        return dx if always_one(dy) else dx * dy
     return dx * (dy if dy.nd == dx.nd else dy.unsqueeze(-1))
 
 
