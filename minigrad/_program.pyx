@@ -74,6 +74,7 @@ cdef struct Call:
     Py_ssize_t units
     double cost
     int kind
+    Py_ssize_t bytes   # of the blocks that it reads or writes
     int last           # of a run of small calls that starts here: one past its end, else 0
     int object
     int line
@@ -354,6 +355,7 @@ cdef class Capture(Recorder):
         self.patch_count += 1
         if self.slots[slot].first < 0:
             self.slots[slot].first = <int>self.count
+        self.code[self.count - 1].bytes += self.slots[slot].nbytes - offset
         return 0
 
     cdef Call *add_call(self, int kind, kernel_t f, int nb, int nd, int ns, Py_ssize_t units, double cost,
@@ -647,7 +649,7 @@ cdef class Capture(Recorder):
                 return None
         # arguments
         p.guards, p.structure, p.places, p.constants_of = guards, structure, list(places), list(values)
-        p.argument_count = len(p.places)
+        p.argument_count, p.leaf_count = len(p.places), len(leaves)
         p.arguments = <ArgumentSpec *>grown(NULL, (p.argument_count + 1) * sizeof(ArgumentSpec))
         for i in range(p.argument_count):
             self.describe_argument(&p.arguments[i], <Tensor>leaves[<Py_ssize_t>p.places[i]], guards)
@@ -1132,7 +1134,7 @@ cdef class Program:
     cdef Py_ssize_t count, slot_count, patch_count
     cdef ArgumentSpec *arguments
     cdef Visible *visible
-    cdef Py_ssize_t argument_count, visible_count
+    cdef Py_ssize_t argument_count, visible_count, leaf_count
     cdef readonly Guards guards
     cdef readonly list memory, objects, constants, keep_alive, names, lines, generators
     cdef list gradients        # of each guarded tensor: the program's gradient tensor, or None
@@ -1436,19 +1438,15 @@ cdef class Program:
             if not seen:
                 memset(self.slots[i].base, 255, self.slots[i].nbytes)
 
-    def table(self, tuple leaves=None):
-        """A row a call: (kernel, dims, bytes, units, (file, line), nanoseconds estimated, measured)."""
-        cdef Py_ssize_t i, j, n
+    def table(self):
+        """A row a call: (kernel, dims, bytes of the blocks it touches, units, (file, line), whether threads may share it)."""
+        cdef Py_ssize_t i, j
         cdef Call *call
         rows = []
         for i in range(self.count):
             call = &self.code[i]
-            n = 0
-            for j in range(call.nb):
-                if call.bufs[j] != NULL and call.kind == CALL:
-                    n += 1
-            rows.append((self.names[call.name], tuple([call.dims[j] for j in range(call.nd)]), n, call.units,
-                         self.lines[call.line], call.cost, call.kind))
+            rows.append((self.names[call.name], tuple([call.dims[j] for j in range(call.nd)]), call.bytes, call.units,
+                         self.lines[call.line], call.cost >= SHARED and call.units > 1))
         return rows
 
     def times(self):
@@ -1518,7 +1516,7 @@ cdef class Compiled:
         try:
             for i in range(len(self.programs)):
                 p = <Program>self.programs[i]
-                if len(leaves) == p.argument_count + len(p.constants_of) and p.structure == structure and (
+                if len(leaves) == p.leaf_count and (p.structure is structure or p.structure == structure) and (
                         p.accepts(leaves) and p.guards.hold(True) and p.separate(leaves)):
                     if i:
                         self.programs.insert(0, self.programs.pop(i))

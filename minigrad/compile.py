@@ -297,10 +297,10 @@ class CompiledFunction(_program.Compiled):
             self._give_up("a replay differs from it: it depends on something that compile cannot see")
         return result
 
-    def explain(self, html=None):
-        """Print each program as a table: kernel, sizes, nanoseconds, share of the time, and the line that made it."""
-        if html is not None:
-            raise NotImplementedError("explain(html=...) does not exist yet")
+    def explain(self):
+        """Print each program as a table, a line a kernel call: its dimensions (those of a product first m, n, k), KiB of
+        the memory blocks it touches, us (one run in 64 is timed), share of the time, GFLOP/s of products, whether threads
+        may share it, and the line of the function that made it."""
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
         if self._reason is not None:
             print(f"{name} runs eagerly: {self._reason}")
@@ -319,19 +319,17 @@ def _bits(value):
 
 
 def _table(name, program):
-    rows = program.table()
-    times = program.times()
+    rows, times = program.table(), program.times()
     total = sum(times) or 1
-    lines = [f"{name}: {len(rows)} calls, {program.own_bytes():,} bytes of memory, {program.runs} replays"]
-    lines.append(f"{'':>4} {'kernel':<36} {'dims':<28} {'us':>9} {'%':>5}  line")
-    for i, (row, t) in enumerate(zip(rows, times, strict=True)):
-        kernel, dims, (file, number) = row[0], ", ".join(map(str, row[1][:6])), row[4]
+    lines = [f"{name}: {len(rows)} calls, {program.own_bytes():,} bytes of memory, {program.runs} runs"]
+    lines.append(f"{'':>4} {'kernel':<34} {'dimensions':<26} {'KiB':>9} {'us':>9} {'%':>5} {'GFLOP/s':>7}     line")
+    for i, ((kernel, dims, size, _, (file, line), shared), t) in enumerate(zip(rows, times, strict=True)):
+        speed = f"{2 * dims[0] * dims[1] * dims[2] / t:7.1f}" if kernel.startswith("blas.") and t else " " * 7
         lines.append(
-            f"{i:>4} {kernel[:36]:<36} {dims[:28]:<28} {t / 1000:>9.2f} {100 * t / total:>5.1f}  "
-            f"{os.path.basename(file)}:{number}"
+            f"{i:>4} {kernel[:34]:<34} {', '.join(map(str, dims[:6]))[:26]:<26} {size / 1024:>9.1f} {t / 1000:>9.2f} "
+            f"{100 * t / total:>5.1f} {speed} {'mt' if shared else '  '}  {os.path.basename(file)}:{line}"
         )
-    lines.append(f"{'':>4} {'together':<65} {total / 1000:>9.2f}")
-    return "\n".join(lines)
+    return "\n".join([*lines, f"{'':>4} {'together':<71} {total / 1000:>9.2f}"])
 
 
 def compile(function=None, *, dynamic=False, fullgraph=False, backend=None):
