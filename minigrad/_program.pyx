@@ -164,7 +164,7 @@ cdef class Capture(Recorder):
     cdef dict line_numbers, name_numbers
     cdef readonly list heads           # (call, its slot, slots that it reads, check) that are made ahead of all others
     cdef list storages, versions       # outer storages, their versions at the start
-    cdef list starts                   # addresses of the gradients that there were
+    cdef list starts, start_versions   # addresses of the gradients that there were, and versions of their memory
     cdef object open_storage
     cdef readonly object why, why_line
     cdef bint has_checks
@@ -186,7 +186,8 @@ cdef class Capture(Recorder):
         self.serial, self.thread = serials, PyThread_get_thread_ident()
         self.objects, self.constants, self.keep_alive, self.groups, self.taken_ = [], [], [], [], []
         self.generators, self.names, self.lines, self.heads = [], [], [], []
-        self.line_numbers, self.name_numbers, self.storages, self.versions, self.starts = {}, {}, [], [], []
+        self.line_numbers, self.name_numbers, self.storages, self.versions = {}, {}, [], []
+        self.starts, self.start_versions = [], []
         for i, item in enumerate(tensors):
             t = <Tensor>item
             if id(t.storage) not in seen:
@@ -196,6 +197,7 @@ cdef class Capture(Recorder):
         for i, item in enumerate(tensors):
             g = <Tensor>(<Tensor>item).gradient
             self.starts.append(0 if g is None else <size_t>g.ptr)
+            self.start_versions.append(0 if g is None else g.storage.version)
             if g is not None and id(g.storage) not in seen:
                 self.versions.append(g.storage.version)  # not kept alive: the function may drop it
                 self.storages.append(None)
@@ -603,7 +605,7 @@ cdef class Capture(Recorder):
         # gradients
         p.ends = <int *>grown(NULL, (guards.tensor_count + 1) * sizeof(int))
         p.incoming = <int *>grown(NULL, (guards.tensor_count + 1) * sizeof(int))
-        p.gradients = []
+        p.gradients, p.layouts, p.gradient_bumps = [], [], []
         for i in range(guards.tensor_count):
             p.incoming[i] = -1
         for i in range(self.slot_count):
@@ -613,6 +615,7 @@ cdef class Capture(Recorder):
         for i in range(guards.tensor_count):
             t = <Tensor>guards.tensors[i].tensor
             p.gradients.append(None)
+            p.layouts.append(None)
             p.ends[i] = NO_GRADIENT
             if t.gradient is None:
                 continue
@@ -623,12 +626,16 @@ cdef class Capture(Recorder):
                     self.refuse("makes a tensor from outside a gradient")
                     return None
                 p.ends[i] = SAME_GRADIENT
+                if t.storage.version != <unsigned int>self.start_versions[i]:
+                    p.gradient_bumps.append((i, t.storage.version - <unsigned int>self.start_versions[i]))
                 continue
-            if slot in visible or t.requires or t.node is not None:
+            if slot in visible or t.requires or t.node is not None or t.ptr != self.slots[slot].base:
                 self.refuse("leaves a gradient that shares memory or has a history")
                 return None
             p.ends[i] = NEW_GRADIENT
-            p.gradients[i] = t
+            p.gradients[i], p.layouts[i] = t, layout_of(t)
+            # its memory, which holds the gradient of the last call, may be written before that is read
+            self.slots[slot].clobbered = p.incoming[i] >= 0
             visible.add(slot)
             shown.append((slot, i))
         for item in p.outputs:
@@ -678,7 +685,8 @@ cdef class Capture(Recorder):
         for i in range(p.visible_count):
             p.visible[i].slot, p.visible[i].leaf = shown[i]
             slot = p.visible[i].slot
-            self.slots[slot].clobbered = self.has_checks and self.slots[slot].first <= self.last_check
+            if self.has_checks and self.slots[slot].first <= self.last_check:
+                self.slots[slot].clobbered = True
         p.objects, p.constants, p.keep_alive = self.objects, self.constants, self.keep_alive
         p.names, p.lines, p.generators, p.has_checks = self.names, self.lines, self.generators, self.has_checks
         for call, own, read, check in self.heads:
@@ -749,10 +757,7 @@ cdef class Capture(Recorder):
                 self.refuse(f"returns a new {type(t).__name__}")
                 return None
             o = Output()
-            o.slot, o.offset, o.like = slot, t.ptr - self.slots[slot].base, Tensor.__new__(Tensor)
-            o.like.dt, o.like.nd, o.like.count, o.like.contiguous = t.dt, t.nd, t.count, t.contiguous
-            memcpy(o.like.shape_, t.shape_, t.nd * sizeof(Py_ssize_t))
-            memcpy(o.like.stride_, t.stride_, t.nd * sizeof(Py_ssize_t))
+            o.slot, o.offset, o.like = slot, t.ptr - self.slots[slot].base, layout_of(t)
             o.like.node, o.like.requires = t.node, t.requires
             o.made_by = t.storage.made_by if t.storage.made_at == t.storage.version else NULL
             outputs.append(o)
@@ -1138,6 +1143,8 @@ cdef class Program:
     cdef readonly Guards guards
     cdef readonly list memory, objects, constants, keep_alive, names, lines, generators
     cdef list gradients        # of each guarded tensor: the program's gradient tensor, or None
+    cdef list layouts          # and a tensor without memory of its shape and strides
+    cdef list gradient_bumps   # (which guarded tensor, how often its gradient is written in place)
     cdef int *ends             # of each guarded tensor: what becomes of its gradient
     cdef int *incoming         # of each guarded tensor: the slot of the gradient it had, or -1
     cdef list bumps            # (storage, how often it is written)
@@ -1247,11 +1254,13 @@ cdef class Program:
             g = <Tensor>self.gradients[leaf]
             t = <Tensor>self.guards.tensors[leaf].tensor
             # of the storage: the list, s, g; of g: the list, g, perhaps t
-            if Py_REFCNT(<PyObject *>s) > 3 or Py_REFCNT(<PyObject *>g) > 2 + (t.gradient is g) or (
+            if g.storage is not s or Py_REFCNT(<PyObject *>s) > 3 or Py_REFCNT(<PyObject *>g) > 2 + (t.gradient is g) or (
                     self.slots[slot].clobbered and t.gradient is g):
                 self.renew(slot)
                 s = <Storage>self.memory[slot]
-                self.gradients[leaf] = over(g, s, g.ptr - g.storage.ptr)
+                self.gradients[leaf] = over(<Tensor>self.layouts[leaf], s, 0)
+            elif g.requires or g.hooks is not None or g.gradient is not None or g.node is not None:
+                self.gradients[leaf] = over(<Tensor>self.layouts[leaf], s, 0)
         return 0
 
     cdef int renew(self, int slot) except -1:
@@ -1266,7 +1275,7 @@ cdef class Program:
         cdef Call *call
         cdef Py_ssize_t *dims
         cdef object seed, offset
-        cdef bint timed = not self.runs & 63
+        cdef bint timed = self.runs & 63 == 32
         cdef double begin = now() if timed else 0, end
         for item in self.heads:
             call = &self.code[<Py_ssize_t>(<tuple>item)[0]]
@@ -1326,6 +1335,9 @@ cdef class Program:
         for item in self.bumps:
             s = <Storage>(<tuple>item)[0]
             s.version += <unsigned int>(<tuple>item)[1]
+        for item in self.gradient_bumps:
+            t = <Tensor>self.guards.tensors[<Py_ssize_t>(<tuple>item)[0]].tensor
+            (<Tensor>t.gradient).storage.version += <unsigned int>(<tuple>item)[1]
         for i in range(self.argument_count):
             if self.arguments[i].delta:
                 t = <Tensor>leaves[<Py_ssize_t>self.places[i]]
@@ -1471,6 +1483,15 @@ cdef Tensor over(Tensor like, Storage s, Py_ssize_t offset):
     memcpy(t.shape_, like.shape_, like.nd * sizeof(Py_ssize_t))
     memcpy(t.stride_, like.stride_, like.nd * sizeof(Py_ssize_t))
     return t
+
+
+cdef Tensor layout_of(Tensor t):
+    """A tensor of the dtype, shape and strides of t, without memory."""
+    cdef Tensor made = <Tensor>Tensor.__new__(Tensor)
+    made.dt, made.nd, made.count, made.contiguous = t.dt, t.nd, t.count, t.contiguous
+    memcpy(made.shape_, t.shape_, t.nd * sizeof(Py_ssize_t))
+    memcpy(made.stride_, t.stride_, t.nd * sizeof(Py_ssize_t))
+    return made
 
 
 cdef object build(object tree, list made, tuple leaves, list gradients):

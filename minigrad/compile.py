@@ -298,9 +298,9 @@ class CompiledFunction(_program.Compiled):
         return result
 
     def explain(self):
-        """Print each program as a table, a line a kernel call: its dimensions (those of a product first m, n, k), KiB of
-        the memory blocks it touches, us (one run in 64 is timed), share of the time, GFLOP/s of products, whether threads
-        may share it, and the line of the function that made it."""
+        """Print each program as a table, a line a kernel call: its dimensions (those of a product first m, n, k), KiB
+        of the memory blocks it touches, us (one run in 64 is timed), share of the time, GFLOP/s of products, ``mt`` if
+        threads may share it, and the line of the function that made it."""
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
         if self._reason is not None:
             print(f"{name} runs eagerly: {self._reason}")

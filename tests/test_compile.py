@@ -361,6 +361,43 @@ def test_gradients_set_to_none_or_replaced_between_calls():
     compare(training(optim.Adam), 30, before=before, hits=20)
 
 
+def test_gradients_that_are_read_before_they_are_zeroed_or_given_other_memory():
+    def before(i, model, optimizers):
+        if i % 6 == 5:
+            p = model[0].weight
+            p.grad.data = mg.full(p.shape, 2.0)
+        if i % 6 == 4:
+            model[0].bias.grad.requires_grad_()
+
+    def make():
+        net = network()
+        optimizer = optim.SGD(net.parameters(), lr=0.1)
+
+        def step(x, y):
+            out = net(x).tanh() * 2
+            norm = sum(p.grad.abs().sum() for p in net.parameters() if p.grad is not None)
+            optimizer.zero_grad()
+            loss = F.cross_entropy(out, y)
+            loss.backward()
+            optimizer.step()
+            return loss.detach() + norm.detach() if isinstance(norm, mg.Tensor) else loss.detach()
+
+        return net, [optimizer], step
+
+    compare(make, 40, before=before, hits=25)
+
+
+def test_a_result_may_be_the_next_argument():
+    weight = nn.Parameter(mg.eye(3) * 0.5)
+    run = mg.compile(lambda x, h: ((x + h) @ weight).tanh().detach())
+    eager = found = mg.zeros(2, 3)
+    for i in range(20):
+        x = mg.full((2, 3), i / 10)
+        eager, found = run.function(x, eager), run(x, found)
+        assert eager.tolist() == found.tolist()
+    assert run.cache_info().hits == 18
+
+
 def test_parameters_written_moved_and_loaded_between_calls():
     saved = {}
 
