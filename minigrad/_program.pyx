@@ -6,8 +6,9 @@ a. ``Capture`` hears of every kernel call of the capturing thread and keeps it: 
    is kept as a slot and an offset. A slot is a block of the program's own (allocated during the capture), memory that
    existed before (a parameter), an argument, a gradient that was there, or a constant. An address that belongs to none of
    them, or any look at a tensor's value, makes the function one that cannot be captured.
-b. Memory freed during the capture is kept and used again by the capture only. So the addresses are a plan that reuses
-   memory as the eager run did, and needs no further planning; the program owns the blocks.
+b. Memory freed during the capture is kept and used again by the capture only, so that an address always belongs to one
+   block of the program's or to none. Each use of a block is a slot of its own, with a first and a last call; slots whose
+   calls do not overlap share bytes of one arena (``pack``). Results and gradients have blocks of their own.
 c. ``Program.run`` writes new addresses where arguments are elsewhere, gives results that somebody still holds other
    memory, and runs the list. What must be computed again (random offsets, step counts, learning rates) is computed
    between two calls, by the objects that computed it eagerly.
@@ -90,7 +91,9 @@ cdef struct Slot:
     int kind
     int index          # of an argument or a leaf
     int next           # free block of the same class
-    int first          # call in which it was first used
+    int first, last    # calls in which it was first and last used
+    Py_ssize_t block   # bytes of the block
+    Py_ssize_t place   # in the arena, or -1
     bint alive
     bint clobbered     # used before the last check
     PyObject *storage  # borrowed, while alive
@@ -232,7 +235,8 @@ cdef class Capture(Recorder):
         slot = &self.slots[self.slot_count]
         memset(slot, 0, sizeof(Slot))
         slot.base, slot.nbytes, slot.size_class, slot.kind, slot.index = base, n, size_class, kind, index
-        slot.next = slot.first = -1
+        slot.next = slot.first = slot.last = -1
+        slot.block, slot.place = n, -1
         self.slot_count += 1
         return <int>self.slot_count - 1
 
@@ -255,10 +259,13 @@ cdef class Capture(Recorder):
         self.free_slots[size_class] = self.slots[slot].next
         return self.slots[slot].base
 
-    cdef int allocated(self, object storage, void *p, Py_ssize_t n, int size_class) except -1:
-        cdef int slot = find(self.own, self.own_count, <char *>p)
-        if slot < 0:
-            slot = self.new_slot(<char *>p, n, size_class, OWN, -1)
+    cdef int allocated(self, object storage, void *p, Py_ssize_t n, Py_ssize_t asked, int size_class) except -1:
+        cdef int slot = self.new_slot(<char *>p, n, size_class, OWN, -1)
+        cdef Range *known = range_of(self.own, self.own_count, <char *>p)
+        self.slots[slot].nbytes = ((asked if asked > 0 else 1) + 63) // 64 * 64
+        if known != NULL:
+            known.slot = slot
+        else:
             if self.own_count == self.own_room:
                 self.own_room = 2 * self.own_room + 64
                 self.own = <Range *>grown(self.own, self.own_room * sizeof(Range))
@@ -356,7 +363,8 @@ cdef class Capture(Recorder):
         patch.kind, patch.at, patch.place, patch.slot, patch.offset = kind, at, place, slot, offset
         self.patch_count += 1
         if self.slots[slot].first < 0:
-            self.slots[slot].first = <int>self.count
+            self.slots[slot].first = <int>self.count - 1
+        self.slots[slot].last = <int>self.count - 1
         self.code[self.count - 1].bytes += self.slots[slot].nbytes - offset
         return 0
 
@@ -576,10 +584,15 @@ cdef class Capture(Recorder):
         """Give kept memory back."""
         cdef Py_ssize_t i
         self.settle()
-        for i in range(self.slot_count):
-            if self.slots[i].kind == OWN and not self.slots[i].alive:
-                storage_of(self.slots[i].base, self.slots[i].nbytes, self.slots[i].size_class)
+        for i in range(self.own_count):
+            self.give_back(self.own[i].slot)
         self.own_count = self.slot_count = 0
+
+    cdef int give_back(self, int slot) except -1:
+        """Return the block of a slot that no storage owns."""
+        if not self.slots[slot].alive:
+            storage_of(self.slots[slot].base, self.slots[slot].block, self.slots[slot].size_class)
+        return 0
 
     def seal(self, Guards guards not None, structure, places, values, tuple leaves not None, result):
         """The Program, or None: ``why`` says why not. ``structure`` of the arguments, ``leaves``; ``places`` of those that
@@ -674,12 +687,10 @@ cdef class Capture(Recorder):
         for i in range(self.slot_count):
             if self.slots[i].kind == OUTER:
                 p.memory.append(self.storages[self.slots[i].index])
-            elif self.slots[i].kind != OWN:
-                p.memory.append(None)
-            elif self.slots[i].alive:
+            elif self.slots[i].kind == OWN and self.slots[i].alive:
                 p.memory.append(<object>self.slots[i].storage)
             else:
-                p.memory.append(storage_of(self.slots[i].base, self.slots[i].nbytes, self.slots[i].size_class))
+                p.memory.append(None)
         p.visible = <Visible *>grown(NULL, (len(shown) + 1) * sizeof(Visible))
         p.visible_count = len(shown)
         for i in range(p.visible_count):
@@ -694,11 +705,52 @@ cdef class Capture(Recorder):
                 if self.slot_written(slot):
                     self.refuse("checks values (labels, say) that it changes")
                     return None
-            self.slots[<int>own].clobbered = True
+            self.slots[<int>own].first, self.slots[<int>own].clobbered = 0, True
             p.heads.append((call, check))
         guards.set_live(self.groups)
+        p.arena = new_storage(self.pack())
+        for i in range(self.own_count):
+            self.give_back(self.own[i].slot)
+        for i in range(self.slot_count):
+            if self.slots[i].place >= 0:
+                self.slots[i].base = p.arena.ptr + self.slots[i].place
         self.hand_over(p)
         return p
+
+    cdef Py_ssize_t pack(self) except -1:
+        """Give all memory that does not outlive a run a place in an arena; its size. Large slots first, each as low as
+        those allow that are in use at the same time."""
+        cdef int *order = <int *>grown(NULL, (self.slot_count + 1) * sizeof(int))
+        cdef int *placed = <int *>grown(NULL, (self.slot_count + 1) * sizeof(int))  # sorted by place
+        cdef Py_ssize_t i, j, n = 0, count = 0, at, size = 64
+        cdef Slot *slot
+        cdef Slot *other
+        for i in range(self.slot_count):
+            if self.slots[i].kind == OWN and not self.slots[i].alive and self.slots[i].first >= 0:
+                order[n] = <int>i
+                n += 1
+        chosen = [k for size_, k in sorted([(-self.slots[order[i]].nbytes, order[i]) for i in range(n)])]
+        for item in chosen:
+            slot, at = &self.slots[<int>item], 0
+            for j in range(count):
+                other = &self.slots[placed[j]]
+                if other.last < slot.first or slot.last < other.first:
+                    continue
+                if at + slot.nbytes <= other.place:
+                    break
+                if other.place + other.nbytes > at:
+                    at = other.place + other.nbytes
+            slot.place = at
+            size = max(size, at + slot.nbytes)
+            j = count
+            while j > 0 and self.slots[placed[j - 1]].place > at:
+                placed[j] = placed[j - 1]
+                j -= 1
+            placed[j] = <int>item
+            count += 1
+        free(order)
+        free(placed)
+        return size
 
     cdef bint slot_written(self, int slot) except -1:
         """Whether the memory of an argument or of what was there before was written."""
@@ -837,6 +889,12 @@ cdef int insert(Range *ranges, Py_ssize_t count, char *lo, Py_ssize_t n, int slo
 
 
 cdef int find(Range *ranges, Py_ssize_t count, char *p) noexcept:
+    """The slot of the range that holds p, or -1."""
+    cdef Range *found = range_of(ranges, count, p)
+    return -1 if found == NULL else found.slot
+
+
+cdef Range *range_of(Range *ranges, Py_ssize_t count, char *p) noexcept:
     cdef Py_ssize_t lo = 0, hi = count, middle
     while lo < hi:
         middle = (lo + hi) // 2
@@ -844,7 +902,7 @@ cdef int find(Range *ranges, Py_ssize_t count, char *p) noexcept:
             lo = middle + 1
         else:
             hi = middle
-    return ranges[lo - 1].slot if lo > 0 and p < ranges[lo - 1].hi else -1
+    return &ranges[lo - 1] if lo > 0 and p < ranges[lo - 1].hi else NULL
 
 
 cdef bint is_alive(Node node) except -1:
@@ -1141,6 +1199,7 @@ cdef class Program:
     cdef Visible *visible
     cdef Py_ssize_t argument_count, visible_count, leaf_count
     cdef readonly Guards guards
+    cdef Storage arena         # memory that does not outlive a run
     cdef readonly list memory, objects, constants, keep_alive, names, lines, generators
     cdef list gradients        # of each guarded tensor: the program's gradient tensor, or None
     cdef list layouts          # and a tensor without memory of its shape and strides
@@ -1434,21 +1493,14 @@ cdef class Program:
 
     def own_bytes(self):
         """Bytes of memory that the program holds."""
-        cdef Py_ssize_t i, n = 0
-        for i in range(self.slot_count):
-            n += self.slots[i].nbytes if self.slots[i].kind == OWN else 0
+        cdef Py_ssize_t i, n = self.arena.nbytes
+        for i in range(self.visible_count):
+            n += self.slots[self.visible[i].slot].nbytes
         return n
 
     def poison(self):
         """Fill the program's own memory with 0xff (float nan), but for what can be seen from outside; for tests."""
-        cdef Py_ssize_t i, j
-        cdef bint seen
-        for i in range(self.slot_count):
-            seen = self.slots[i].kind != OWN
-            for j in range(self.visible_count):
-                seen = seen or self.visible[j].slot == i
-            if not seen:
-                memset(self.slots[i].base, 255, self.slots[i].nbytes)
+        memset(self.arena.ptr, 255, self.arena.nbytes)
 
     def table(self):
         """A row a call: (kernel, dims, bytes of the blocks it touches, units, (file, line), whether threads may share it)."""

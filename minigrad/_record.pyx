@@ -80,8 +80,8 @@ cdef class Recorder:
         """A block that was freed since recording began, or NULL."""
         return NULL
 
-    cdef int allocated(self, object storage, void *p, Py_ssize_t n, int size_class) except -1:
-        """A storage was created."""
+    cdef int allocated(self, object storage, void *p, Py_ssize_t n, Py_ssize_t asked, int size_class) except -1:
+        """A storage was created: a block of n bytes, of which so many were asked for."""
         return 0
 
     cdef bint keep(self, unsigned int serial, void *p) noexcept:

@@ -182,7 +182,7 @@ cdef Storage new_storage(Py_ssize_t nbytes):
         peak_bytes = live_bytes
     if heard:
         s.recorded = recorder.serial
-        recorder.allocated(s, s.ptr, rounded, c)
+        recorder.allocated(s, s.ptr, rounded, nbytes, c)
     return s
 
 
