@@ -93,7 +93,8 @@ cdef struct Slot:
     int next           # free block of the same class
     int first, last    # calls in which it was first and last used
     Py_ssize_t block   # bytes of the block
-    Py_ssize_t place   # in the arena, or -1
+    Py_ssize_t place   # in the arena or in the memory of slot ``host``, or -1
+    int host
     bint alive
     bint clobbered     # used before the last check
     PyObject *storage  # borrowed, while alive
@@ -165,7 +166,7 @@ cdef class Capture(Recorder):
     cdef Prepared pending
     cdef readonly list objects, constants, keep_alive, groups, taken_, generators, names, lines
     cdef dict line_numbers, name_numbers
-    cdef readonly list heads           # (call, its slot, slots that it reads, check) that are made ahead of all others
+    cdef readonly list heads           # (call, its slot, slots that it reads, check, whether it must) made ahead of all
     cdef list storages, versions       # outer storages, their versions at the start
     cdef list starts, start_versions   # addresses of the gradients that there were, and versions of their memory
     cdef object open_storage
@@ -186,6 +187,7 @@ cdef class Capture(Recorder):
         cdef int i
         cdef Py_ssize_t j
         serials += 1
+        self.last_check = -1
         self.serial, self.thread = serials, PyThread_get_thread_ident()
         self.objects, self.constants, self.keep_alive, self.groups, self.taken_ = [], [], [], [], []
         self.generators, self.names, self.lines, self.heads = [], [], [], []
@@ -236,7 +238,7 @@ cdef class Capture(Recorder):
         memset(slot, 0, sizeof(Slot))
         slot.base, slot.nbytes, slot.size_class, slot.kind, slot.index = base, n, size_class, kind, index
         slot.next = slot.first = slot.last = -1
-        slot.block, slot.place = n, -1
+        slot.block, slot.place, slot.host = n, -1, -1
         self.slot_count += 1
         return <int>self.slot_count - 1
 
@@ -526,13 +528,14 @@ cdef class Capture(Recorder):
             return 0
         slot = self.resolve(p, &offset)
         changed = self.changed()
-        if slot < 0 or (changed and not self.early(p, slot)):
+        early = slot >= 0 and self.early(p, slot)
+        if slot < 0 or (changed and not early):
             return self.refuse("checks values (labels, say) that depend on what it has changed before")
-        call = self.add_call(HEAD if changed else EXPECT, NULL, 2, 0, 0, n, 0, "check")
+        call = self.add_call(HEAD if early else EXPECT, NULL, 2, 0, 0, n, 0, "check")
         self.bufs[call.b], self.bufs[call.b + 1] = p, self.copy_of(p, n)
         self.has_checks = True
-        if changed:
-            self.heads.append((*self.heads.pop(), self.count - 1))
+        if early:
+            self.heads.append((*self.heads.pop(), self.count - 1, changed))
         else:
             self.last_check = self.count - 1
         return self.add_patch(0, call.b, NULL, slot, offset)
@@ -700,26 +703,32 @@ cdef class Capture(Recorder):
                 self.slots[slot].clobbered = True
         p.objects, p.constants, p.keep_alive = self.objects, self.constants, self.keep_alive
         p.names, p.lines, p.generators, p.has_checks = self.names, self.lines, self.generators, self.has_checks
-        for call, own, read, check in self.heads:
+        for call, own, read, check, must in self.heads:
+            written = False
             for slot in read:
-                if self.slot_written(slot):
-                    self.refuse("checks values (labels, say) that it changes")
-                    return None
+                written = written or self.slot_written(slot)
+            if written and must:
+                self.refuse("checks values (labels, say) that it changes")
+                return None
+            if written:
+                self.code[<Py_ssize_t>check].kind, self.last_check = EXPECT, max(self.last_check, <Py_ssize_t>check)
+                continue
             self.slots[<int>own].first, self.slots[<int>own].clobbered = 0, True
             p.heads.append((call, check))
         guards.set_live(self.groups)
-        p.arena = new_storage(self.pack())
+        # a gradient's memory is free for others until it is written, if nobody can see it until then
+        p.arena = new_storage(self.pack([slot for slot, leaf in shown if leaf >= 0 and p.incoming[<int>leaf] < 0]))
         for i in range(self.own_count):
             self.give_back(self.own[i].slot)
         for i in range(self.slot_count):
-            if self.slots[i].place >= 0:
+            if self.slots[i].place >= 0 and self.slots[i].host < 0:
                 self.slots[i].base = p.arena.ptr + self.slots[i].place
         self.hand_over(p)
         return p
 
-    cdef Py_ssize_t pack(self) except -1:
+    cdef Py_ssize_t pack(self, list hosts) except -1:
         """Give all memory that does not outlive a run a place in an arena; its size. Large slots first, each as low as
-        those allow that are in use at the same time."""
+        those allow that are in use at the same time; in the memory of one of ``hosts`` if that is used later only."""
         cdef int *order = <int *>grown(NULL, (self.slot_count + 1) * sizeof(int))
         cdef int *placed = <int *>grown(NULL, (self.slot_count + 1) * sizeof(int))  # sorted by place
         cdef Py_ssize_t i, j, n = 0, count = 0, at, size = 64
@@ -729,9 +738,12 @@ cdef class Capture(Recorder):
             if self.slots[i].kind == OWN and not self.slots[i].alive and self.slots[i].first >= 0:
                 order[n] = <int>i
                 n += 1
+        hosts = [(host, []) for host in hosts]
         chosen = [k for size_, k in sorted([(-self.slots[order[i]].nbytes, order[i]) for i in range(n)])]
         for item in chosen:
             slot, at = &self.slots[<int>item], 0
+            if slot.first > self.last_check and self.lodge(<int>item, hosts):
+                continue
             for j in range(count):
                 other = &self.slots[placed[j]]
                 if other.last < slot.first or slot.last < other.first:
@@ -751,6 +763,33 @@ cdef class Capture(Recorder):
         free(order)
         free(placed)
         return size
+
+    cdef bint lodge(self, int guest, list hosts) except -1:
+        """Give a slot a place in the memory of a host, if it fits one."""
+        cdef Slot *slot = &self.slots[guest]
+        cdef Slot *other
+        cdef Py_ssize_t at
+        cdef int host
+        for item in hosts:
+            host, at = <int>item[0], 0
+            if slot.last >= self.slots[host].first or slot.nbytes > self.slots[host].nbytes:
+                continue
+            for k in item[1]:  # its guests by place
+                other = &self.slots[<int>k]
+                if other.last < slot.first or slot.last < other.first:
+                    continue
+                if at + slot.nbytes <= other.place:
+                    break
+                at = max(at, other.place + other.nbytes)
+            if at + slot.nbytes <= self.slots[host].nbytes:
+                slot.place, slot.host = at, host
+                item[1].append(guest)
+                item[1].sort(key=self.place_of)
+                return True
+        return False
+
+    def place_of(self, int slot):
+        return self.slots[slot].place
 
     cdef bint slot_written(self, int slot) except -1:
         """Whether the memory of an argument or of what was there before was written."""
@@ -847,7 +886,11 @@ cdef class Capture(Recorder):
                 call.scalars = self.scalars + call.s if call.ns > 0 else NULL
         memset(p.first, 0, (self.slot_count + 2) * sizeof(Py_ssize_t))
         for i in range(self.patch_count):
-            p.first[self.patches[i].slot + 2] += 1
+            patch = &self.patches[i]
+            if self.slots[patch.slot].host >= 0:
+                patch.offset += self.slots[patch.slot].place
+                patch.slot = self.slots[patch.slot].host
+            p.first[patch.slot + 2] += 1
         for i in range(2, self.slot_count + 2):
             p.first[i] += p.first[i - 1]
         for i in range(self.patch_count):
