@@ -994,6 +994,14 @@ cdef class Refresher(Recorder):
     cdef list tables
     cdef bint fits
 
+    cdef int refuse(self, object why) except -1:
+        self.fits = False  # a learning rate in a tensor, say
+        return 0
+
+    def refuses(self, why):
+        """``refuse`` for Python code."""
+        self.fits = False
+
     def renew(self, shape, scalars, row):
         for item in self.tables:
             self.fits = self.fits and item.renew(shape, scalars, row)

@@ -1,5 +1,6 @@
 """Compiled functions: the bits of the eager run, in all that can be seen of it."""
 
+import os
 import threading
 import warnings
 
@@ -9,6 +10,8 @@ import pytest
 import minigrad as mg
 from minigrad import nn, optim
 from minigrad.nn import functional as F
+
+from .processes import run_python
 
 OPTIMIZERS = {
     "Adadelta": lambda p: optim.Adadelta(p, lr=0.5),
@@ -124,6 +127,21 @@ def odd_network():
 def test_parameters_of_odd_layout_and_two_dtypes(name):
     compare(training(OPTIMIZERS[name], odd_network), 12, hits=8)
     compare(training(OPTIMIZERS[name], odd_network), 8, before=halve)
+
+
+def test_a_learning_rate_in_a_tensor_runs_eagerly():
+    rate = mg.tensor(0.1)
+
+    def before(i, model, optimizers):
+        if i == 0:
+            rate.fill_(0.1)
+        if i == 5:
+            optimizers[0].param_groups[0]["lr"] = rate
+        if i == 8:
+            rate.mul_(0.5)
+
+    with pytest.warns(UserWarning, match="reads the value"):
+        compare(training(OPTIMIZERS["SGD"]), 12, before=before)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -767,6 +785,39 @@ def test_threads_that_call_one_compiled_function():
     [t.start() for t in threads]
     [t.join() for t in threads]
     assert not wrong
+
+
+FORK = """
+import os
+import minigrad as mg
+net = mg.nn.Sequential(mg.nn.Linear(5, 7), mg.nn.ReLU(), mg.nn.Linear(7, 3))
+optimizer = mg.optim.Adam(net.parameters())
+
+@mg.compile
+def step(x, y):
+    optimizer.zero_grad()
+    loss = mg.nn.functional.cross_entropy(net(x), y)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+x, y = mg.ones(6, 5), mg.zeros(6, dtype=mg.int64)
+for _ in range(5):
+    step(x, y)
+read, write = os.pipe()
+child = os.fork()
+losses = repr([step(x, y).item() for _ in range(5)])
+if child == 0:
+    os.write(write, losses.encode())
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert os.read(read, 1000).decode() == losses and step.cache_info().hits == 7, step.cache_info()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_replays_too():
+    run_python("-c", FORK)
 
 
 def test_a_compiled_function_within_another():
