@@ -1,7 +1,7 @@
 """``compile``: an ordinary function, a training step say, captured once and replayed as one native call.
 
 DESIGN
-a. A call that fits no program runs eagerly and is recorded (``_program.pyx``). The next call that fits the new program
+a. A call that fits no program runs eagerly and is recorded (``_capture.pyx``). The next call that fits the new program
    is its proof: it is replayed and, from the same state, run eagerly; results, parameters, gradients and random states
    must have the same bits, else the function depends on something that cannot be seen, and runs eagerly for good. So no
    call gives anything but the eager result, unless a later one depends on what the first two did not show.
@@ -20,7 +20,7 @@ import warnings
 import weakref
 from collections import namedtuple
 
-from . import _program
+from . import _capture, _guards, _program
 from ._engine import Tensor
 
 CacheInfo = namedtuple("CacheInfo", ("hits", "misses", "maxsize", "currsize"))
@@ -85,7 +85,7 @@ class _Walk:
             self.waiting += item
         elif isinstance(item, type):
             if not _library(item.__module__):
-                self.objects.append(_program.class_dict(item))
+                self.objects.append(_guards.class_dict(item))
                 self.waiting += [v for k, v in vars(item).items() if k == "forward" or k in _IMPLICIT]
                 self.waiting += item.__bases__
         elif isinstance(item, (types.ModuleType, weakref.ref)) or type(item).__module__ == "minigrad.random":
@@ -124,10 +124,10 @@ class _Walk:
         return tuple(own) if everything else tuple(self.mentioned)
 
     def guards(self, arguments):
-        """``_program.Guards`` of what was found, but for the arguments, which have their own."""
+        """``_guards.Guards`` of what was found, but for the arguments, which have their own."""
         given = {id(t) for t in arguments}
         objects = [(own, None if len(self.keys_of(own)) == len(own) else self.keys_of(own)) for own in self.objects]
-        return _program.Guards(
+        return _guards.Guards(
             [t for t in self.tensors if id(t) not in given],
             [*((item, None) for item in self.dicts), *objects],
             self.names,
@@ -226,7 +226,7 @@ class CompiledFunction(_program.Compiled):
         values = [(i, x) for i, x in enumerate(leaves) if not isinstance(x, Tensor)]
         arguments = [leaves[i] for i in places]
         guards = walk.guards(arguments)
-        capture = _program.start(arguments, guards.tensor_list)
+        capture = _capture.start(arguments, guards.tensor_list)
         if capture is None:  # another thread is recording
             return self.function(*args, **kwargs)
         program = None
@@ -244,7 +244,7 @@ class CompiledFunction(_program.Compiled):
         finally:
             if program is None:
                 capture.discard()
-            _program.stop()
+            _capture.stop()
         if program is not None:
             self._made += 1
             self._failures = 0
@@ -274,7 +274,7 @@ class CompiledFunction(_program.Compiled):
         if self._fullgraph:
             self.off &= ~_program.grad_bit()
             raise CompileError(message)
-        file, number = (file, number) if file else _program.user_line()
+        file, number = (file, number) if file else _capture.user_line()
         warnings.warn_explicit(message, UserWarning, file or "minigrad", number or 1)
 
     def _prove(self, program, leaves, args, kwargs):
