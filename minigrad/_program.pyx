@@ -264,7 +264,7 @@ cdef class Program:
         return [(<Tensor>t).gradient for t in self.guards.tensor_list]
 
     def snapshot(self, tuple leaves not None):
-        """All that a run may change, as bytes: memory, gradients, states of random generators."""
+        """What ``restore`` needs to undo a run: bytes of memory that it writes, versions, states of random generators."""
         cdef Py_ssize_t i
         cdef Tensor t, g
         cdef list parts = [], versions = []
@@ -278,8 +278,20 @@ cdef class Program:
                 versions.append(t.storage.version)
         for i in range(self.guards.tensor_count):
             g = <Tensor>(<Tensor>self.guards.tensors[i].tensor).gradient
-            parts.append(None if g is None else bytes_of(g.ptr, extent_of(g)))
+            # others are forgotten by the function before it could see them
+            parts.append(bytes_of(g.ptr, extent_of(g)) if g is not None and self.incoming[i] >= 0 else None)
         return parts, versions, [(each._seed, each._offset) for each in self.generators]
+
+    def outcome(self, tuple leaves not None):
+        """What a run has left: hashes of memory and gradients, versions, states of random generators."""
+        cdef Py_ssize_t i
+        cdef Tensor g
+        parts, versions, states = self.snapshot(leaves)
+        parts = [None if part is None else hash(part) for part in parts]
+        for i in range(self.guards.tensor_count):
+            g = <Tensor>(<Tensor>self.guards.tensors[i].tensor).gradient
+            parts.append(None if g is None else hash(bytes_of(g.ptr, extent_of(g))))
+        return parts, versions, states
 
     def restore(self, tuple leaves not None, before, gradients):
         """Undo a run: ``before`` is a snapshot, ``gradients`` the gradient tensors of then."""
