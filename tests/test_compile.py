@@ -315,6 +315,111 @@ def test_two_optimizers_and_frozen_and_shared_parameters():
     compare(make, 20, hits=16)
 
 
+def penalised(net, optimizer, x, y):
+    """The loss and a penalty on its gradient."""
+    optimizer.zero_grad()
+    loss = F.cross_entropy(net(x), y)
+    grads = mg.autograd.grad(loss, list(net.parameters()), create_graph=True)
+    (loss + 0.1 * sum((g * g).sum() for g in grads)).backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def looked_up(net, optimizer, x, y):
+    """Rows of a table by index."""
+    w = net[0].weight
+    optimizer.zero_grad()
+    loss = (w[y] ** 2).sum() + w.index_select(0, y).sum() + w.gather(0, y.unsqueeze(1).expand(6, 5)).mean()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+def with_closure(net, optimizer, x, y):
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(x), y)
+        loss.backward()
+        return loss
+
+    return optimizer.step(closure)
+
+
+def with_metrics(net, optimizer, x, y):
+    optimizer.zero_grad()
+    out = net(x)
+    loss = F.cross_entropy(out, y)
+    loss.backward()
+    optimizer.step()
+    return loss, (out.argmax(1) == y).sum(), out.detach().softmax(1)
+
+
+def adversarial(net, optimizer, x, y):
+    """Two losses, of which the second sees what the first has changed; noise."""
+    fake = mg.randn(6, 7)
+    for target in (mg.zeros(6, 3), mg.ones(6, 3)):
+        optimizer.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(net[2](fake), target) + net(x).mean()
+        loss.backward()
+        optimizer.step()
+    return loss.detach()
+
+
+SCALE = mg.tensor(8.0)
+
+
+def loss_scaled(net, optimizer, x, y):
+    """A scale that lives in a tensor and falls to 1, where backward would skip a product."""
+    optimizer.zero_grad()
+    loss = F.cross_entropy(net(x), y)
+    (loss * SCALE).backward()
+    with mg.no_grad():
+        for p in net.parameters():
+            p.grad.div_(SCALE)
+        SCALE.mul_(0.5).clamp_(min=1.0)
+    optimizer.step()
+    return loss
+
+
+def large_head(net, optimizer, x, y):
+    optimizer.zero_grad()
+    loss = F.linear_cross_entropy(net[:2](x), net[2].weight, y, linear_bias=net[2].bias)
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+def several_steps(net, optimizer, x, y):
+    for part in (x, x * 0.5, x.sin()):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(part), y)
+        loss.backward()
+        optimizer.step()
+    return loss
+
+
+STEPS = [penalised, looked_up, with_closure, with_metrics, adversarial, loss_scaled, large_head, several_steps]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda f: f.__name__)
+def test_steps(step):
+    def make():
+        SCALE.fill_(8.0)
+        net = network()
+        optimizer = optim.AdamW(net.parameters(), lr=0.01)
+        return net, [optimizer], lambda x, y: step(net, optimizer, x, y)
+
+    compare(make, 14, hits=9)
+
+
+def test_muon_whose_learning_rate_is_guarded():
+    def matrix():
+        return nn.Linear(5, 3, bias=False)
+
+    compare(training(optim.Muon, matrix), 12, hits=8)
+    compare(training(optim.Muon, matrix), 12, before=halve)
+
+
 def test_batches_of_other_sizes_get_programs_of_their_own():
     run = mg.compile(training(optim.Adam)()[2])
     for _ in range(3):
