@@ -20,7 +20,7 @@ import sys
 from ._engine cimport Node, Tensor
 from ._guards cimport SIMPLE, Guards, grown
 from ._program cimport (
-    ARGUMENT, CALL, CONSTANT, EXPECT, GRADIENT, HEAD, NEW_GRADIENT, NO_GRADIENT, OUTER, OWN, PREPARED, RELEASED,
+    ARGUMENT, CALL, CONSTANT, EXPECT, GONE, GRADIENT, HEAD, NEW_GRADIENT, NO_GRADIENT, OUTER, OWN, PREPARED, RELEASED,
     SAME_GRADIENT, SHARED, TAKE, ArgumentSpec, Call, Output, Patch, Program, Slot, Visible, extent_of, layout_of,
 )
 from ._record cimport (
@@ -278,6 +278,7 @@ cdef class Capture(Recorder):
         if self.slots[slot].first < 0:
             self.slots[slot].first = <int>self.count - 1
         self.slots[slot].last = <int>self.count - 1
+        patch.call = <int>self.count - 1
         self.code[self.count - 1].bytes += self.slots[slot].nbytes - offset
         return 0
 
@@ -299,7 +300,7 @@ cdef class Capture(Recorder):
             self.scalars = <double *>grown(self.scalars, self.scalar_room * sizeof(double))
         call = &self.code[self.count]
         memset(call, 0, sizeof(Call))
-        call.kind, call.f, call.units, call.cost, call.object = kind, f, units, cost, -1
+        call.kind, call.f, call.units, call.cost, call.object, call.p = kind, f, units, cost, -1, self.patch_count
         call.nb, call.nd, call.ns, call.b, call.d, call.s = nb, nd, ns, self.buf_count, self.dim_count, self.scalar_count
         if line not in self.line_numbers:
             self.line_numbers[line] = len(self.lines)
@@ -609,9 +610,6 @@ cdef class Capture(Recorder):
         p.visible_count = len(shown)
         for i in range(p.visible_count):
             p.visible[i].slot, p.visible[i].leaf = shown[i]
-            slot = p.visible[i].slot
-            if self.has_checks and self.slots[slot].first <= self.last_check:
-                self.slots[slot].clobbered = True
         p.objects, p.constants, p.keep_alive = self.objects, self.constants, self.keep_alive
         p.names, p.lines, p.generators, p.has_checks = self.names, self.lines, self.generators, self.has_checks
         for call, own, read, check, must in self.heads:
@@ -624,9 +622,14 @@ cdef class Capture(Recorder):
             if written:
                 self.code[<Py_ssize_t>check].kind, self.last_check = EXPECT, max(self.last_check, <Py_ssize_t>check)
                 continue
-            self.slots[<int>own].first, self.slots[<int>own].clobbered = 0, True
+            self.slots[<int>own].clobbered = True
             p.heads.append((call, check))
+        self.simplify(os.environ.get("MINIGRAD_PASSES", "relu,dead").split(","))
         guards.set_live(self.groups)
+        for i in range(p.visible_count):
+            slot = p.visible[i].slot
+            if self.has_checks and self.slots[slot].first <= self.last_check:
+                self.slots[slot].clobbered = True
         # a gradient's memory is free for others until it is written, if nobody can see it until then
         p.arena = new_storage(self.pack([slot for slot, leaf in shown if leaf >= 0 and p.incoming[<int>leaf] < 0]))
         for i in range(self.own_count):
@@ -636,6 +639,92 @@ cdef class Capture(Recorder):
                 self.slots[i].base = p.arena.ptr + self.slots[i].place
         self.hand_over(p)
         return p
+
+    # --- passes: the same bits with fewer calls; MINIGRAD_PASSES lists those that run ---
+
+    cdef int simplify(self, list passes) except -1:
+        cdef Py_ssize_t i
+        cdef int slot
+        cdef list uses = [[] for i in range(self.slot_count)]  # of each slot: which patches
+        cdef set ahead = {call for call, own, read, check, must in self.heads}
+        for i in range(self.patch_count):
+            uses[self.patches[i].slot].append(i)
+        if "relu" in passes:
+            for i in range(self.count):
+                self.fold_relu(i, uses)
+        if "dead" in passes:
+            for i in range(self.count - 1, -1, -1):
+                if i not in ahead:
+                    self.drop_dead(i, uses)
+        for i in range(self.slot_count):
+            self.slots[i].first = self.slots[i].last = -1
+        for i in range(self.patch_count):
+            slot = self.patches[i].slot
+            if self.code[self.patches[i].call].kind == GONE:
+                continue
+            if self.slots[slot].first < 0 or self.patches[i].call < self.slots[slot].first:
+                self.slots[slot].first = self.patches[i].call
+            if self.patches[i].call > self.slots[slot].last:
+                self.slots[slot].last = self.patches[i].call
+        for call, own, read, check, must in self.heads:
+            if self.code[<Py_ssize_t>check].kind == HEAD:
+                self.slots[<int>own].first = 0
+        return 0
+
+    cdef int patch_of(self, Call *call, int which) noexcept:
+        """The patch of a buffer of a call, or -1."""
+        cdef Py_ssize_t i
+        for i in range(call.p, self.patch_count):
+            if self.patches[i].call != self.patches[call.p].call:
+                break
+            if self.patches[i].kind == 0 and self.patches[i].at == call.b + which:
+                return <int>i
+        return -1
+
+    cdef bint passing(self, int slot) noexcept:
+        """Whether nothing outside the program can see the memory of a slot."""
+        return self.slots[slot].kind == OWN and not self.slots[slot].alive
+
+    cdef int fold_relu(self, Py_ssize_t i, list uses) except -1:
+        """y = x @ w + b; z = relu(y), y not used otherwise: the product's pass over its blocks does it."""
+        cdef Call *relu = &self.code[i]
+        cdef Call *product
+        cdef int z, y, other
+        if relu.kind != CALL or not (<str>self.names[relu.name]).startswith("elementwise.relu.") or self.dims[relu.d] != 0:
+            return 0
+        z, y = self.patch_of(relu, 0), self.patch_of(relu, 1)
+        if z < 0 or y < 0 or not self.passing(self.patches[y].slot) or len(uses[self.patches[y].slot]) != 2:
+            return 0
+        other = [k for k in uses[self.patches[y].slot] if k != y][0]
+        product = &self.code[self.patches[other].call]
+        if (self.patches[other].kind != 0 or self.patches[other].at != product.b or product.kind != CALL
+                or not (<str>self.names[product.name]).startswith("blas.") or self.bufs[product.b + 4] == NULL
+                or self.bufs[product.b + 5] != NULL or self.dims[product.d + 10] or self.scalars[product.s + 1] != 0
+                or self.dims[product.d + 5] != self.dims[product.d + 1]
+                or self.dims[product.d] * self.dims[product.d + 1] != relu.units
+                or self.patches[z].offset or self.patches[y].offset or self.patches[other].offset):
+            return 0
+        self.dims[product.d + 10] = 1
+        uses[self.patches[y].slot].remove(other)
+        uses[self.patches[z].slot].append(other)
+        self.patches[other].slot = self.patches[z].slot
+        relu.kind = GONE
+        return 0
+
+    cdef int drop_dead(self, Py_ssize_t i, list uses) except -1:
+        """A call whose one output no other call mentions."""
+        cdef Call *call = &self.code[i]
+        cdef int y, slot
+        if call.kind != CALL or not (<str>self.names[call.name]).startswith(("elementwise.", "constant", "divide")):
+            return 0
+        y = self.patch_of(call, 0)
+        if y < 0 or not self.passing(self.patches[y].slot):
+            return 0
+        for k in uses[self.patches[y].slot]:
+            if self.patches[<Py_ssize_t>k].call != i and self.code[self.patches[<Py_ssize_t>k].call].kind != GONE:
+                return 0
+        call.kind = GONE
+        return 0
 
     cdef Py_ssize_t pack(self, list hosts) except -1:
         """Give all memory that does not outlive a run a place in an arena; its size. Large slots first, each as low as
@@ -796,6 +885,12 @@ cdef class Capture(Recorder):
                 call.dims = self.dims + call.d
                 call.scalars = self.scalars + call.s if call.ns > 0 else NULL
         memset(p.first, 0, (self.slot_count + 2) * sizeof(Py_ssize_t))
+        i = 0
+        for j in range(self.patch_count):
+            if self.code[self.patches[j].call].kind != GONE:
+                self.patches[i] = self.patches[j]
+                i += 1
+        self.patch_count = i
         for i in range(self.patch_count):
             patch = &self.patches[i]
             if self.slots[patch.slot].host >= 0:

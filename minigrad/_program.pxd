@@ -6,7 +6,7 @@ from ._record cimport kernel_t
 from ._storage cimport Storage
 
 cdef enum:
-    CALL, PREPARED, EXPECT, TAKE, HEAD                # kinds of calls
+    CALL, PREPARED, EXPECT, TAKE, HEAD, GONE          # kinds of calls; the last two are passed over
 cdef enum:
     OWN, OUTER, ARGUMENT, GRADIENT, CONSTANT          # kinds of slots
 cdef enum:
@@ -28,6 +28,7 @@ cdef struct Call:
     int name
     Py_ssize_t b, d, s  # where its buffers, dims and scalars are in the pools
     int nb, nd, ns
+    Py_ssize_t p       # its first patch, while recording
 
 
 cdef struct Slot:
@@ -51,6 +52,7 @@ cdef struct Patch:
     Py_ssize_t at      # before: which buffer, or which call's scalars
     int kind           # 0: a buffer, 1: scalars, 2: ``place`` itself
     int slot
+    int call
     Py_ssize_t offset
 
 

@@ -331,19 +331,21 @@ cdef class Program:
         memset(self.arena.ptr, 255, self.arena.nbytes)
 
     def table(self):
-        """A row a call: (kernel, dims, bytes of the blocks it touches, units, (file, line), whether threads may share it)."""
+        """A row a call that is made: (kernel, dims, bytes of the blocks it touches, units, (file, line), whether threads may share it)."""
         cdef Py_ssize_t i, j
         cdef Call *call
         rows = []
         for i in range(self.count):
             call = &self.code[i]
+            if call.kind == GONE:
+                continue
             rows.append((self.names[call.name], tuple([call.dims[j] for j in range(call.nd)]), call.bytes, call.units,
                          self.lines[call.line], call.cost >= SHARED and call.units > 1))
         return rows
 
     def times(self):
         """Nanoseconds of each call: the mean of the runs that were timed, one in 64."""
-        return [self.spent[i] / self.timed if self.timed else 0.0 for i in range(self.count)]
+        return [self.spent[i] / self.timed if self.timed else 0.0 for i in range(self.count) if self.code[i].kind != GONE]
 
 
 cdef bytes bytes_of(char *p, Py_ssize_t n):
