@@ -937,6 +937,41 @@ def test_a_compiled_function_within_another():
     assert outer.cache_info().hits >= 5
 
 
+@pytest.mark.parametrize(("passes", "calls"), [("", 17), ("relu", 16), ("dead", 16), ("relu,dead", 15)])
+def test_passes_make_fewer_calls_with_the_same_bits(passes, calls, monkeypatch):
+    monkeypatch.setenv("MINIGRAD_PASSES", passes)
+    run = compare(training(optim.Adam), 8, hits=5)
+    assert len(run.programs[0].table()) == calls
+    net = network().eval()
+    infer = mg.compile(net)
+    odd = mg.tensor([[0.0, -0.0, float("nan"), float("inf"), -1e-45]] * 2)
+    with mg.no_grad():
+        for x in (odd, -odd, odd, mg.zeros(2, 5)):
+            assert bits(infer(x)) == bits(net(x))
+
+
+def test_a_program_needs_about_the_memory_of_the_eager_step():
+    def peak(compiled):
+        net = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 3))
+        optimizer = optim.Adam(net.parameters())
+        x, y = mg.ones(256, 64), mg.zeros(256, dtype=mg.int64)
+
+        def step():
+            optimizer.zero_grad()
+            F.cross_entropy(net(x), y).backward()
+            optimizer.step()
+
+        before = mg.memory.stats()["live"]
+        step = mg.compile(step) if compiled else step
+        for _ in range(5):
+            step()
+        mg.memory.reset_peak()
+        step()
+        return mg.memory.stats()["peak"] - before
+
+    assert peak(True) <= 1.1 * peak(False)
+
+
 def test_explain_and_the_log(capsys, monkeypatch):
     monkeypatch.setenv("MINIGRAD_LOG", "capture")
     run = mg.compile(training(optim.Adam)()[2])
