@@ -35,6 +35,7 @@ _IMPLICIT = {"__add__", "__call__", "__enter__", "__exit__", "__getattr__", "__g
 _LIMIT = 100_000  # objects that a walk visits
 _FIRST_TRIES = 4  # captures in a row that may fail because state was still being created
 _SIZE, _DYNAMIC_SIZE = 8, 64
+_OWN = ("function", "programs", "off", "hits")
 
 
 class CompileError(RuntimeError):
@@ -94,9 +95,8 @@ class _Walk:
             if isinstance(item, _program.Compiled):
                 self.waiting.append(item.function)
                 return
-            wrapped = getattr(type(item), "__wrapped__", None) or getattr(item, "__wrapped__", None)
-            if isinstance(wrapped, types.FunctionType):
-                self.waiting.append(wrapped)
+            if type(item).__module__ == "minigrad._engine":  # @no_grad
+                self.waiting.append(getattr(item, "__wrapped__", None))
             own = getattr(item, "__dict__", None)
             if isinstance(own, dict) and id(own) not in self.seen:
                 if all(not _library(kind.__module__) for kind in type(item).__mro__[:-1]):
@@ -199,6 +199,16 @@ class CompiledFunction(_program.Compiled):
         if name == "function":
             raise AttributeError(name)
         return getattr(self.function, name)
+
+    def __setattr__(self, name, value):
+        own = name in _OWN or name[0] == "_" or isinstance(self.function, types.FunctionType)
+        if own:
+            super().__setattr__(name, value)
+        else:  # of a module
+            setattr(self.function, name, value)
+
+    def __reduce__(self):
+        return CompiledFunction, (self.function, self._size == _DYNAMIC_SIZE, self._fullgraph)
 
     def __get__(self, instance, owner):
         return self if instance is None else types.MethodType(self, instance)

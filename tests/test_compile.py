@@ -1,5 +1,6 @@
 """Compiled functions: the bits of the eager run, in all that can be seen of it."""
 
+import copy
 import os
 import threading
 import warnings
@@ -811,6 +812,28 @@ def test_a_compiled_module_for_inference():
         assert run.cache_info().hits == hits + 1
     assert [p.shape for p in run.parameters()] == [p.shape for p in model.parameters()]
     assert run.eval() is model
+    run.extra = 5
+    assert model.extra == 5
+    again = copy.deepcopy(run)
+    with mg.no_grad():
+        for _ in range(4):
+            assert again(x).tolist() == run(x).tolist()
+    assert again.cache_info().hits == 2
+    assert again.function is not model
+
+
+def test_decorated_functions_are_looked_into():
+    rate = 2.0
+
+    @mg.compile
+    @mg.no_grad()
+    def f(x):
+        return x * rate
+
+    for i in range(10):
+        rate = 1.0 + i // 5
+        assert f(mg.ones(1)).item() == rate
+    assert f.cache_info().hits == 6
 
 
 def test_a_method_is_compiled_for_its_object():
