@@ -12,7 +12,7 @@ from harness import clean_environment, row, write
 clean_environment()
 
 from suite import limits, memory, neighbour, startup, steps, threads  # noqa: E402
-from suite.common import compare  # noqa: E402
+from suite.common import FRAMEWORKS, compare  # noqa: E402
 
 FAMILIES = (
     "steps",
@@ -33,7 +33,8 @@ def measure(family, only=""):
     cases = {name: case for name, case in module.CASES.items() if only in name}
     bandwidth = limits.triad() if any(case.bytes for case in cases.values()) else 0
     products = limits.gemm() if any(case.flops for case in cases.values()) else 0
-    rows = [row(name, compare(f"suite.{family}", name), goal=case.goal) for name, case in cases.items()]
+    ways = getattr(module, "WAYS", FRAMEWORKS)
+    rows = [row(name, compare(f"suite.{family}", name, ways), goal=case.goal) for name, case in cases.items()]
     # Once more: beside a busy neighbour the first figure may be no limit.
     bandwidth, products = max(bandwidth, bandwidth and limits.triad()), max(products, products and limits.gemm())
     for entry, case in zip(rows, cases.values()):

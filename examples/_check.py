@@ -40,10 +40,12 @@ def refused(name, error, message, call, *arguments, **options):
         raise SystemExit(f"{name}: no {error.__name__}")
 
 
-def arguments(doc):
-    """The command line of a script with docstring ``doc``: --plot, and --help."""
+def arguments(doc, compiles=False):
+    """The command line of a script with docstring ``doc``: --plot, --help, and --compile for those that train."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plot", metavar="FILE", help="draw it, as a PNG image")
+    if compiles:
+        parser.add_argument("--compile", action="store_true", help="record the step and replay it: the same numbers")
     options = parser.parse_args()
     if options.plot:
         try:

@@ -141,16 +141,25 @@ def make_optimizer(name, parameters, lr, momentum):
     return {"adam": optim.Adam, "adamw": optim.AdamW}[name](parameters, lr=lr)
 
 
-def train_epoch(model, loader, criterion, optimizer, bar):
-    """One pass; the mean loss and the samples per second."""
-    model.train()
-    total, start = 0.0, time.perf_counter()
-    for x, y in loader:
+def make_step(model, criterion, optimizer):
+    """A function that trains on one batch; it returns the loss."""
+
+    def step(x, y):
         optimizer.zero_grad()
         loss = criterion(model(x), y)
         loss.backward()
         optimizer.step()
-        total += loss.item() * len(x)
+        return loss
+
+    return step
+
+
+def train_epoch(model, loader, step, bar):
+    """One pass; the mean loss and the samples per second."""
+    model.train()
+    total, start = 0.0, time.perf_counter()
+    for x, y in loader:
+        total += step(x, y).item() * len(x)
         bar.update()
     return total / len(loader.dataset), len(loader.dataset) / (time.perf_counter() - start)
 
@@ -245,6 +254,7 @@ def parse_arguments(arguments=None):
     add("--momentum", metavar="X", type=at_least(0, float), default=0.9, help="for sgd (default: 0.9)")
     add("--seed", metavar="N", type=at_least(0, most=2**64 - 1), default=0,
         help="of initial weights and shuffling (default: 0)")  # fmt: skip
+    add("--compile", action="store_true", help="record the training step and replay it: the same numbers, faster")
     add("--save", metavar="FILE", help="write the trained weights, as safetensors")
     add("--load", metavar="FILE", help="start from weights that --save wrote")
     add("--plot", metavar="FILE", help="draw losses and accuracy by epoch, as an image such as curve.png")
@@ -311,6 +321,8 @@ def run(options):
     lr = LEARNING_RATES[options.optimizer] if options.lr is None else options.lr
     optimizer = make_optimizer(options.optimizer, model.parameters(), lr, options.momentum)
     criterion = nn.CrossEntropyLoss()
+    step = make_step(model, criterion, optimizer)
+    step = mg.compile(step) if options.compile else step
     train_loader = DataLoader(train, options.batch_size, shuffle=True)
     test_loader = DataLoader(test, 1024)
     print(f"{len(train)} training and {len(test)} test images, {sum(p.numel() for p in model.parameters())} parameters")
@@ -318,7 +330,7 @@ def run(options):
     history = []
     with tqdm(total=options.epochs * len(train_loader), unit="batch", leave=False, disable=None) as bar:
         for epoch in range(1, options.epochs + 1):
-            train_loss, speed = train_epoch(model, train_loader, criterion, optimizer, bar)
+            train_loss, speed = train_epoch(model, train_loader, step, bar)
             test_loss, accuracy = evaluate(model, test_loader, criterion)
             history.append((train_loss, test_loss, accuracy))
             bar.write(

@@ -14,7 +14,7 @@ b. The author writes a plain function whose annotations say where each argument 
 
    ``T`` and ``U`` are buffers of the dtypes the kernel is compiled for, ``f8``/``i8``/``i4``/``u1`` buffers of one
    dtype, ``dim`` an integer, ``scalar`` a number of dtype T, ``f8s`` a number kept in float64, ``dims`` the raw
-   integer array from there on. Buffers are pointers: ``x[i]`` is one load, without bounds or negative indices.
+   integer array from there on, ``code`` the address of another kernel. Buffers are pointers: ``x[i]`` is one load, without bounds or negative indices.
    In the body ``T`` is the dtype itself: ``T(0.5)``, because a bare ``0.5`` would promote a float32 loop to float64.
 c. Object code is kept in our own cache and loaded through llvmlite, so that a warm process never imports Numba
    (0.2 s) nor NumPy (0.07 s). Numba's file cache is not used for kernels: it misses edits in another file and closures
@@ -29,6 +29,7 @@ f. Numba works ``aside``, in a thread of its own. Ctrl-C raises between any two 
 
 import atexit
 import contextlib
+import ctypes
 import functools
 import hashlib
 import importlib.util
@@ -47,8 +48,9 @@ DTYPES = ("float32", "float64", "int64", "int32", "int16", "int8", "uint8", "boo
 
 # Annotation markers; see DESIGN b.
 T, U, f8, i8, i4, u1, dim, dims, scalar, f8s = "T", "U", "f8", "i8", "i4", "u1", "dim", "dims", "scalar", "f8s"
-_FIXED = {"f8": "float64", "i8": "int64", "i4": "int32", "u1": "uint8"}
-_MAGIC = b"minigrad-object-3"
+code = "code"
+_FIXED = {"f8": "float64", "i8": "int64", "i4": "int32", "u1": "uint8", "code": "uint8"}
+_MAGIC = b"minigrad-object-4"
 # Without the wrappers for Python callers, which would be a fourth of the time spent compiling: what ``jit`` returns may
 # be called from compiled code only.
 JIT = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -131,6 +133,18 @@ def _at_exit():
     """LLVM is unloaded next: wait for whoever compiles, and keep daemon threads from beginning to."""
     _lock.acquire()
     _state["closing"] = True
+
+
+def shape(at: int) -> tuple[str, int, int, int, bool, int] | None:
+    """The kernel at an address: its name with dtypes, how many buffers, dims and scalars it takes, whether ``dims``
+    follow, and in bits which buffers are ``code``; None if it is none of ours. From its object code, so that nothing is
+    imported."""
+    for key, found in [*_addresses.items()]:
+        if found == at:
+            place = _state["engine"].get_global_value_address(_symbol(key) + "_shape")
+            bufs, dims, scalars, more, codes = (ctypes.c_int64 * 5).from_address(place)
+            return ".".join(part for part in key if part), bufs, dims, scalars, bool(more), codes
+    return None
 
 
 def assembly(name: str, t: str, u: str = "") -> str:
@@ -426,7 +440,10 @@ def _arguments(spec: Kernel, t: str, u: str):
         else:
             raise TypeError(f"kernel {spec.name}: argument {name!r} has unknown annotation {kind!r} for {t}")
     call = ", ".join(["ptr %ret", "ptr %exc", *values, "i64 %lo", "i64 %hi"])
+    kinds = list(spec.fn.__annotations__.values())  # buffers come first
+    shape = [*places.values(), "dims" in kinds, sum(1 << i for i, kind in enumerate(kinds) if kind == "code")]
     entry = [
+        f"\n@{{symbol}}_shape = constant [5 x i64] [{', '.join(f'i64 {int(n)}' for n in shape)}]",
         "\ndefine void @{symbol}(ptr %b, ptr %d, ptr %s, i64 %lo, i64 %hi) {{",
         "  %ret = alloca ptr",
         "  %exc = alloca ptr",

@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from . import math as km
-from .contract import T, U, dim, dims, f8s, jit, kernel, u1
+from .contract import T, U, code, dim, dims, f8s, jit, kernel, u1
 from .lanes import BLOCK, LANES, after, call, evens, load, same, splat, stack, store, turn
 
 PIECE = 4096  # elements of an operand in the stack buffer
@@ -73,7 +73,7 @@ def _pack(to, x, at, rows, width, step, stride):
 
 
 @kernel
-def strided_unary(y: U, x: T, flat: u1, packing: u1, k: dim, n: dim, sy: dim, sx: dim, outer: dims, lo, hi):
+def strided_unary(y: U, x: T, flat: code, packing: code, k: dim, n: dim, sy: dim, sx: dim, outer: dims, lo, hi):
     """y = f(x), over rows of n; ``flat`` is the address of the kernel of f, ``packing`` that of ``pack``."""
     packed, out = stack(T(0), ROOM), stack(U(0), PIECE)
     last = 3 * (k - 1)
@@ -113,7 +113,7 @@ def strided_unary(y: U, x: T, flat: u1, packing: u1, k: dim, n: dim, sy: dim, sx
 
 @kernel
 def strided_binary(
-    y: U, a: T, b: T, flat: u1, packing: u1, k: dim, n: dim, sy: dim, sa: dim, sb: dim, outer: dims, lo, hi
+    y: U, a: T, b: T, flat: code, packing: code, k: dim, n: dim, sy: dim, sa: dim, sb: dim, outer: dims, lo, hi
 ):
     """y = f(a, b), over rows of n, as ``strided_unary``."""
     packed_a, packed_b, out = stack(T(0), ROOM), stack(T(0), ROOM), stack(U(0), PIECE)

@@ -40,6 +40,7 @@ from ._storage import int32 as int32
 from ._storage import int64 as int64
 from ._storage import uint8 as uint8
 from .autograd import inference_mode as inference_mode
+from .compile import compile as compile
 from .creation import arange as arange
 from .creation import as_tensor as as_tensor
 from .creation import empty as empty

@@ -105,8 +105,11 @@ cdef object edge_of(Tensor x)
 cdef object unpack(Node node, object item, bint linked)
 cdef int retain_gradient(Tensor t) except -1
 cdef int set_grad_off(int off) noexcept
+cpdef object expected(Tensor x)
+cpdef bint always_one(Tensor x) except -1
 
 cdef int anomaly
+cdef int default_float
 cdef dict origins
 cdef str FREED
 cdef Op ADD, MUL

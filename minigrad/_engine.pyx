@@ -34,6 +34,7 @@ from ._storage cimport (
     new_storage, promote,
 )
 from ._launch cimport kernel_t, launch
+from ._record cimport describe, recorder, recording
 from .kernels import contract
 
 cdef extern from "Python.h":
@@ -331,6 +332,13 @@ cdef Kernel PACK = Kernel("elementwise.pack"), COPY = Kernel("elementwise.copy",
 cdef Kernel FILL = Kernel("elementwise.fill", 0.05)
 
 
+cdef void copy_bytes(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
+    memcpy(bufs[0], bufs[1], dims[0])
+
+
+describe(copy_bytes, "copy_bytes", 2, 1, 0, 0)
+
+
 cdef bint is_one(Tensor x) noexcept:
     """Whether all elements of x are one and the same."""
     cdef int i
@@ -350,6 +358,9 @@ cdef int copy_memory(Tensor y, Tensor x) except -1:
     bufs[0], bufs[1] = y.ptr, x.ptr
     if y.contiguous and x.contiguous and same_shape(x, y):
         if y.dt == x.dt and y.count * ITEMSIZE[y.dt] <= 4096:
+            if recorder is not None and recording():
+                dims[0] = y.count * ITEMSIZE[y.dt]
+                recorder.kernel(copy_bytes, bufs, dims, NULL, 1, 0)
             memcpy(y.ptr, x.ptr, y.count * ITEMSIZE[y.dt])
             return 0
         dims[0] = 0
@@ -441,6 +452,13 @@ cdef int store(char *p, int dt, object value) except -1:
 
 
 cdef object load(char *p, int dt):
+    """``value_at`` for users."""
+    if recorder is not None and recording():
+        recorder.refuse("reads the value of a tensor")
+    return value_at(p, dt)
+
+
+cdef object value_at(char *p, int dt):
     if dt == F32:
         return <double>(<float *>p)[0]
     if dt == F64:
@@ -465,8 +483,12 @@ cdef int fill(Tensor t, object value) except -1:
     store(<char *>&word, t.dt, value)
     if t.count == 1:
         memcpy(t.ptr, &word, ITEMSIZE[t.dt])
+        if recorder is not None and recording():
+            recorder.written(t.ptr, ITEMSIZE[t.dt])
     elif t.contiguous:
         bufs[0], bufs[1] = t.ptr, &word
+        if recorder is not None and recording():
+            recorder.constant(&word, 8)
         launch(FILL.find(t.dt, t.dt), bufs, NULL, NULL, t.count, t.count * FILL.cost)
     else:
         one = scalar_tensor(value, t.dt)
@@ -477,6 +499,8 @@ cdef int fill(Tensor t, object value) except -1:
 cdef Tensor scalar_tensor(object value, int dt):
     cdef Tensor t = new_tensor(dt, 0, NULL)
     store(t.ptr, dt, value)
+    if recorder is not None and recording():
+        recorder.written(t.ptr, ITEMSIZE[dt])
     return t
 
 
@@ -1340,6 +1364,23 @@ def write_memory(Tensor x not None, Tensor y not None):
     return x
 
 
+cpdef object expected(Tensor x):
+    """The value of a tensor with one element, for code whose further way depends on it: a program that replays it
+    checks that it still is the same."""
+    if recorder is not None and recording():
+        recorder.expect(x.ptr, ITEMSIZE[x.dt])
+    return value_at(x.ptr, x.dt)
+
+
+cpdef bint always_one(Tensor x) except -1:
+    """Whether the one element of ``x`` is 1; in a captured function only if it always is."""
+    cdef double one = 1
+    cdef float single = 1
+    if recorder is not None and recording():
+        return recorder.always(x.ptr, &single if x.dt == F32 else <void *>&one, ITEMSIZE[x.dt])
+    return (<float *>x.ptr)[0] == 1 if x.dt == F32 else (<double *>x.ptr)[0] == 1
+
+
 def bump(Tensor x not None):
     """Count one in-place write of ``x``'s memory."""
     x.storage.version += 1
@@ -1368,6 +1409,8 @@ def from_buffer(array, name, shape, strides, bint writable):
     """A tensor over the memory of ``array`` (an ndarray of a supported, native dtype; strides in elements)."""
     cdef Storage s = lease(array, writable)
     cdef Tensor t = <Tensor>Tensor.__new__(Tensor), u
+    if recorder is not None and recording():
+        recorder.leased(s)
     cdef Py_ssize_t[8] sizes
     cdef Py_ssize_t[8] steps
     cdef int n = parse_shape(shape, sizes), i

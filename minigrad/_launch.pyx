@@ -32,6 +32,8 @@ import os
 from libc.math cimport frexp
 from libc.stdint cimport uint64_t
 
+from ._record cimport recorder, recording
+
 from .kernels import contract
 
 cdef extern from "<time.h>" nogil:
@@ -198,6 +200,11 @@ if hasattr(os, "register_at_fork"):
 atexit.register(_at_exit)
 
 
+cdef double now() noexcept nogil:
+    """Nanoseconds of a clock that only goes forward."""
+    return mg_now()
+
+
 cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t units, double cost) except -1:
     """Run ``units`` units of a kernel whose estimated serial time is ``cost`` nanoseconds."""
     global driver_busy, shareable, shared_calls, running
@@ -205,6 +212,8 @@ cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_s
     cdef Slot *slot
     if units <= 0:
         return 0
+    if recorder is not None and recording():
+        recorder.kernel(f, bufs, dims, scalars, units, cost)
     if cost < share or units == 1 or team == 1 or forked or closing:
         if cost > RELEASE and not closing:
             running += 1

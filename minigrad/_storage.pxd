@@ -31,10 +31,12 @@ cdef class Storage:
     cdef bint readonly
     cdef uint32_t version
     cdef uint32_t made_at
+    cdef uint32_t recorded     # the recorder that was at work when it was made
     cdef void *made_by         # the operation that filled it, at that version, if it is one that losses ask for
     cdef object owner
 
 cdef Storage new_storage(Py_ssize_t nbytes)
+cdef Storage storage_of(void *block, Py_ssize_t nbytes, int size_class)
 cdef Storage lease(object array, bint writable)
 cdef int promote(int a, int b) noexcept nogil
 cdef int dtype_code(object value) except -1

@@ -14,6 +14,7 @@ d. The GIL guards the pool: storage is created and released by Python code only.
 """
 
 cimport cython
+from ._record cimport recorder, recording
 from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
 )
@@ -158,7 +159,12 @@ cdef Storage new_storage(Py_ssize_t nbytes):
     cdef Py_ssize_t rounded
     cdef int c = size_class(nbytes, &rounded)
     cdef Block *block
-    if c >= 0 and free_blocks[c] != NULL:
+    cdef bint heard = recorder is not None and recording()
+    if heard:
+        s.ptr = <char *>recorder.reuse(c)
+    if s.ptr != NULL:
+        pass
+    elif c >= 0 and free_blocks[c] != NULL:
         block = free_blocks[c]
         free_blocks[c] = block.next
         pooled_bytes -= rounded
@@ -172,6 +178,20 @@ cdef Storage new_storage(Py_ssize_t nbytes):
                 raise MemoryError(f"cannot allocate {nbytes:,} bytes for a tensor")
     s.nbytes, s.size_class = rounded, c
     live_bytes += rounded
+    if live_bytes > peak_bytes:
+        peak_bytes = live_bytes
+    if heard:
+        s.recorded = recorder.serial
+        recorder.allocated(s, s.ptr, rounded, nbytes, c)
+    return s
+
+
+cdef Storage storage_of(void *block, Py_ssize_t nbytes, int size_class):
+    """A storage over a block that a recorder has kept."""
+    global live_bytes, peak_bytes
+    cdef Storage s = <Storage>Storage.__new__(Storage)
+    s.ptr, s.nbytes, s.size_class = <char *>block, nbytes, size_class
+    live_bytes += nbytes
     if live_bytes > peak_bytes:
         peak_bytes = live_bytes
     return s
@@ -192,6 +212,8 @@ cdef class Storage:
         if self.size_class == -2 or block == NULL:
             return
         live_bytes -= self.nbytes
+        if self.recorded and recorder is not None and recorder.keep(self.recorded, block):
+            return
         if self.size_class >= 0 and pooled_bytes + self.nbytes <= POOL_LIMIT:
             block.next = free_blocks[self.size_class]
             free_blocks[self.size_class] = block
@@ -200,6 +222,8 @@ cdef class Storage:
             mg_unblock(block)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
+        if recorder is not None and recording():
+            recorder.opened(self)
         PyBuffer_FillInfo(view, self, self.ptr, self.nbytes, self.readonly, flags)
 
 

@@ -27,6 +27,7 @@ from ._engine cimport (
     set_grad_off, shape_tuple, to_contiguous, unpack,
 )
 from ._launch cimport kernel_t, launch
+from ._record cimport recorder, recording
 from ._storage cimport CATEGORY, DTYPES, F32
 
 from ._engine import install
@@ -487,6 +488,8 @@ cdef int add_inplace(Tensor y, Tensor x, bint shared) except -1:
     bufs[0], bufs[1], bufs[2] = y.ptr, y.ptr, x.ptr
     dims[0] = 3
     if shared:
+        if recorder is not None and recording():
+            recorder.kernel(f, bufs, dims, NULL, y.count, y.count * ADD.flat.cost)
         f(bufs, dims, NULL, 0, y.count)
     else:
         launch(f, bufs, dims, NULL, y.count, y.count * ADD.flat.cost)
@@ -495,6 +498,8 @@ cdef int add_inplace(Tensor y, Tensor x, bint shared) except -1:
 
 
 cdef object run_hooks(list hooks, object g):
+    if hooks and recorder is not None and recording():
+        recorder.refuse("calls a hook of a tensor")
     for entry in list(hooks):
         result = entry[1](g)
         if result is not None:
@@ -545,6 +550,8 @@ cdef int accumulate(Tensor leaf, Tensor g, bint recorded) except -1:
                 leaf.gradient = total
                 break
     if leaf.after_hooks is not None:
+        if leaf.after_hooks and recorder is not None and recording():
+            recorder.refuse("calls a hook of a tensor")
         for entry in list(leaf.after_hooks):
             entry[1](leaf)
     return 0
@@ -661,6 +668,8 @@ cdef int refuse_nan(Node n, Py_ssize_t output, object g) except -1:
     cdef Tensor t
     cdef Py_ssize_t i
     cdef bint found = False
+    if recorder is not None and recording():
+        recorder.refuse("runs with anomaly detection")
     if anomaly < 2 or not isinstance(g, Tensor) or CATEGORY[(<Tensor>g).dt] != 2:
         return 0
     t = to_contiguous(<Tensor>g)

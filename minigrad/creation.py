@@ -9,6 +9,7 @@ from operator import index
 from ._engine import Kernel, Tensor, filled, from_buffer, get_default_dtype, result_type, view, write_memory
 from ._engine import _cast as cast
 from ._engine import empty as _empty
+from ._record import current
 from ._storage import bool_, float32, float64, int8, int16, int32, int64, uint8
 from ._storage import dtype as dtype_type
 from .device import check as check_device
@@ -159,6 +160,9 @@ def _checked_array(data):
 
 def _share(a):
     size = a.itemsize
+    recorder = current()
+    if recorder is not None:
+        recorder.refuses("makes a tensor of an array")
     return from_buffer(a, _NATIVE[a.dtype.str].name, a.shape, [s // size for s in a.strides], a.flags.writeable)
 
 
@@ -203,6 +207,9 @@ def _filled_with(flat, shape, dtype):
     except OverflowError:
         raise RuntimeError(f"a value cannot be converted to {made.dtype!r} without overflow") from None
     memoryview(made._storage)[: len(values) * values.itemsize] = memoryview(values).cast("B")
+    recorder = current()
+    if recorder is not None:
+        recorder.filled(made)
     return made
 
 

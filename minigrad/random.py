@@ -9,6 +9,7 @@ from operator import index
 
 from ._engine import Kernel, Tensor, copy_, empty, no_grad
 from ._engine import _cast as cast
+from ._record import current
 from ._storage import float32, int64, uint8
 from .creation import _finish, model, sizes, tensor
 
@@ -47,6 +48,7 @@ class Generator:
         if not -(2**63) <= seed <= _MASK:
             raise RuntimeError(f"Overflow when unpacking long long: seed {seed} needs more than 64 bits")
         self._seed, self._offset = seed & _MASK, 0
+        _refuse()
         return self
 
     def seed(self):
@@ -69,6 +71,7 @@ class Generator:
             raise TypeError("expected a state as get_state() returns it: a uint8 tensor of 16 elements")
         words = bytes(new_state.tolist())
         self._seed, self._offset = int.from_bytes(words[:8], "little"), int.from_bytes(words[8:], "little")
+        _refuse()
         return self
 
     def take(self, n):
@@ -76,6 +79,9 @@ class Generator:
         with self._lock:
             seed, offset = self._seed, self._offset
             self._offset = (offset + (n + 1) // 2) & _MASK
+        recorder = current()
+        if recorder is not None:
+            recorder.taken(self, n, _signed(seed), _signed(offset))
         return _signed(seed), _signed(offset)
 
     def __reduce__(self):
@@ -83,6 +89,12 @@ class Generator:
 
     def __repr__(self):
         return f"<minigrad.Generator seed={self._seed} offset={self._offset}>"
+
+
+def _refuse():
+    recorder = current()
+    if recorder is not None:
+        recorder.refuses("sets the state of a random generator")
 
 
 def _restore(state):

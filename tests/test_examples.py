@@ -96,6 +96,8 @@ def spoil(monkeypatch, what, factor):
 def test_numbers_hold(name, play):
     done = play(name)
     assert not done.returncode and len(done.stdout.splitlines()) >= 4
+    if name == "digits":  # compiled it prints the same numbers
+        assert play(name, "--compile").stdout == done.stdout
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

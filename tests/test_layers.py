@@ -12,16 +12,20 @@ import minigrad
 ROOT = Path(__file__).parent.parent
 
 # A part of minigrad, and the parts that it may import; itself always, minigrad/__init__.py everything.
-ENGINE = {"kernels", "_storage", "_launch", "_engine", "_walk"}
+ENGINE = {"kernels", "_record", "_storage", "_launch", "_engine", "_walk"}
 BASICS = {*ENGINE, "size", "ops", "device", "creation", "random", "printing"}
 LAYERS = {
     "kernels": set(),
-    "_storage": {"kernels"},
-    "_launch": {"kernels"},
-    "_engine": {"kernels", "_storage", "_launch"},
-    "_walk": {"_storage", "_launch", "_engine"},
+    "_record": set(),
+    "_storage": {"kernels", "_record"},
+    "_launch": {"kernels", "_record"},
+    "_engine": {"kernels", "_record", "_storage", "_launch"},
+    "_walk": {"_record", "_storage", "_launch", "_engine"},
     "ops": ENGINE,
-    "compile": ENGINE,
+    "_guards": ENGINE,
+    "_program": {*ENGINE, "_guards"},
+    "_capture": {*ENGINE, "_guards", "_program"},
+    "compile": {*ENGINE, "_guards", "_program", "_capture"},
     "device": set(),
     "size": set(),
     "version": set(),

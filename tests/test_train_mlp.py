@@ -73,6 +73,7 @@ def test_the_same_seed_gives_the_same_numbers_at_any_number_of_threads():
 
     first = numbers()
     assert first == numbers(NUMBA_NUM_THREADS="1") == numbers(NUMBA_NUM_THREADS="4")
+    assert first == numbers("--compile")
     assert first != numbers("--seed", 1)
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 TORCH = ("torch", "torch fused", "torch.compile")
 FRAMEWORKS = ("minigrad", *TORCH, "jax")
+COMPILED = "minigrad-compiled"  # minigrad.compile: a way of the families that say so
 QUICK = os.environ.get("MINIGRAD_BENCH") == "quick"  # a look in under five minutes
-QUICK_WAYS, QUICK_CASES = ("minigrad", "torch"), 5  # of each family
+QUICK_WAYS, QUICK_CASES = ("minigrad", COMPILED, "torch"), 5  # of each family
 
 sys.path.append(str(Path(__file__).parent.parent))  # asv knows this folder only; the harness lies one above
 
@@ -36,7 +37,7 @@ def load(framework, ways=FRAMEWORKS):
         raise NotImplementedError(f"{framework} has no way of its own here")
     if QUICK and framework not in QUICK_WAYS:
         raise NotImplementedError(f"{framework} is not part of a quick run")
-    name = "torch" if framework.startswith("torch") else framework
+    name = "torch" if framework.startswith("torch") else "minigrad" if framework == COMPILED else framework
     try:
         module = importlib.import_module(name)
     except ImportError:

@@ -1,10 +1,10 @@
 """A forward pass at batch 1 without recording."""
 
-from .common import Case, Speedup, Timed, load
+from .common import COMPILED, Case, Speedup, Timed, load
 
 NETS = {"64-64-4": ((64, 64, 4), 12), "784-128-10": ((784, 128, 10), 3.5)}
 CASES = {name: Case({"torch": goal}) for name, (_, goal) in NETS.items()}
-WAYS = ("minigrad", "torch", "torch.compile", "jax")
+WAYS = ("minigrad", COMPILED, "torch", "torch.compile", "jax")
 
 
 def make(framework, case):
@@ -17,7 +17,7 @@ def make(framework, case):
         model.extend([m.nn.Linear(a, b), m.nn.ReLU()])
     model = model[:-1].eval()
     x = m.randn(1, sizes[0])
-    model = m.compile(model) if framework == "torch.compile" else model
+    model = m.compile(model) if framework in ("torch.compile", COMPILED) else model
 
     def run():
         with m.no_grad():

@@ -1,6 +1,8 @@
 """One eager training step of an MLP: zero_grad, forward, cross-entropy, backward, Adam."""
 
-from .common import Case, Speedup, Timed, load
+from .common import COMPILED, TORCH, Case, Speedup, Timed, load
+
+WAYS = ("minigrad", COMPILED, *TORCH, "jax")
 
 NETS = {  # sizes, batch, goals
     "8-16-2@32": ((8, 16, 2), 32, {"torch": 28, "jax": 6}),
@@ -32,7 +34,7 @@ def data(sizes, batch):
 
 
 def make(framework, case):
-    m = load(framework)
+    m = load(framework, WAYS)
     sizes, batch, _ = NETS[case]
     return (make_jax if framework == "jax" else make_torch)(m, framework, *data(sizes, batch))
 
@@ -60,7 +62,7 @@ def make_torch(m, framework, layers, x, y):
         optimizer.step()
         return loss.detach()
 
-    return step
+    return m.compile(step) if framework == COMPILED else step
 
 
 def make_jax(jax, framework, layers, x, y):
@@ -97,7 +99,7 @@ def make_jax(jax, framework, layers, x, y):
 
 
 class Step(Timed):
-    cases, make = CASES, staticmethod(make)
+    cases, ways, make = CASES, WAYS, staticmethod(make)
 
 
 class StepSpeedup(Speedup):

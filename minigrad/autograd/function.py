@@ -14,6 +14,7 @@ import functools
 
 from .._engine import Op, Tensor, copy_, is_grad_enabled, no_grad
 from .._engine import _cast as cast
+from .._record import current
 from ..creation import zeros
 from ..ops.reduce import sum_to
 
@@ -118,6 +119,9 @@ class Function:
     @classmethod
     def apply(cls, *args):
         """Run ``forward`` on ``args`` and record it."""
+        recorder = current()
+        if recorder is not None:
+            recorder.refuses(f"calls {cls.__name__}.apply, whose forward and backward are Python")
         ctx = FunctionCtx()
         ctx.needs_input_grad = tuple([isinstance(a, Tensor) and a.requires_grad for a in args])
         with no_grad():

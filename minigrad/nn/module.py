@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from .._engine import RemovableHandle, Tensor, copy_, empty, no_grad
+from .._record import current as current_recorder
 from .._storage import float32, float64
 from ..creation import is_dtype
 from ..ops._warn import warn_user
@@ -531,6 +532,9 @@ class Module(Callable):
         return self._add_hook("_forward_hooks", _Hook(hook, with_kwargs, always_call), prepend)
 
     def _call_with_hooks(self, *args, **kwargs):
+        recorder = current_recorder()
+        if recorder is not None:
+            recorder.refuses("calls a hook of a module")
         result, called = None, set()
         after = self.__dict__.get("_forward_hooks", ())
         try:

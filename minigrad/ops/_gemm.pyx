@@ -17,6 +17,7 @@ c. For AVX-512, OpenBLAS has kernels that do not pack their operands, for at mos
 
 from .._engine cimport Tensor, new_tensor, strided_view, to_contiguous
 from .._launch cimport kernel_t, launch
+from .._record cimport describe, recorder, recording
 from .._storage cimport F32, F64, ITEMSIZE
 from libc.string cimport memset
 
@@ -27,6 +28,20 @@ cdef kernel_t BIAS_RELU[2]
 cdef tuple NAMES = ("float32", "float64")
 GEMM[F32] = <kernel_t><size_t>blas.address("float32")
 GEMM[F64] = <kernel_t><size_t>blas.address("float64")
+
+
+describe(GEMM[F32], "blas.sgemm", 6, 13, 2, 1 << 4)
+describe(GEMM[F64], "blas.dgemm", 6, 13, 2, 1 << 4)
+
+
+cdef void zero_rows(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
+    """dims: bytes from row to row, bytes to clear of each."""
+    cdef Py_ssize_t i
+    for i in range(lo, hi):
+        memset(<char *>bufs[0] + i * dims[0], 0, dims[1])
+
+
+describe(zero_rows, "zero_rows", 1, 2, 0, 0)
 
 
 cdef struct Layout:
@@ -124,9 +139,10 @@ cdef int multiply(Tensor y, Tensor a, Tensor b, bint ta, bint tb, Tensor bias, b
     """y (m, n), its rows contiguous, = alpha op(a) @ op(b) + beta y [+ bias] [relu]; shapes and dtypes were checked."""
     cdef Layout la = layout_of(a), lb = layout_of(b), ly = layout_of(y)
     cdef Py_ssize_t[13] dims
+    cdef Py_ssize_t[2] empty
     cdef double[2] scalars
     cdef void *bufs[6]
-    cdef Py_ssize_t m = y.shape_[0], n = y.shape_[1], k = a.shape_[0] if ta else a.shape_[1], i
+    cdef Py_ssize_t m = y.shape_[0], n = y.shape_[1], k = a.shape_[0] if ta else a.shape_[1]
     cdef Blocks blocks
     if m > 0x7FFFFFFF or n > 0x7FFFFFFF or k > 0x7FFFFFFF or ly.ld > 0x7FFFFFFF:
         raise ValueError(f"matrix product of sizes ({m}, {k}) x ({k}, {n}): dimensions must fit 32 bits")
@@ -147,8 +163,8 @@ cdef int multiply(Tensor y, Tensor a, Tensor b, bint ta, bint tb, Tensor bias, b
     dims[10], dims[11], dims[12] = blocks.down, relu, blocks.gemv
     scalars[0], scalars[1] = alpha, beta
     if k == 0 and beta == 0:
-        for i in range(m):
-            memset(y.ptr + i * ly.ld * ITEMSIZE[y.dt], 0, n * ITEMSIZE[y.dt])
+        empty[0], empty[1] = ly.ld * ITEMSIZE[y.dt], n * ITEMSIZE[y.dt]
+        launch(zero_rows, bufs, empty, NULL, m, 0)
         scalars[1] = 1
     launch(GEMM[a.dt], bufs, dims, scalars, blocks.rows * blocks.columns,
            <double>m * n * k * (0.022 if a.dt == F32 else 0.044))
@@ -224,8 +240,11 @@ def gemm_batched(Tensor y not None, Tensor a not None, Tensor b not None, Py_ssi
     dims[11], dims[12] = False, blocks.gemv
     scalars[0], scalars[1] = 1, 0
     if k == 0:
-        memset(y.ptr, 0, y.count * ITEMSIZE[y.dt])
+        dims[0] = dims[1] = y.count * ITEMSIZE[y.dt]
+        launch(zero_rows, bufs, dims, NULL, 1, 0)
         return y
+    if recorder is not None and recording():
+        recorder.constant(offsets.ptr, offsets.count * ITEMSIZE[offsets.dt])  # they follow from the shapes
     launch(GEMM[a.dt], bufs, dims, scalars, blocks.rows * blocks.columns * offsets.shape_[0],
            <double>m * n * k * offsets.shape_[0] * (0.022 if a.dt == F32 else 0.044))
     return y

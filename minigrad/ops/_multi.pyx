@@ -23,6 +23,7 @@ from libc.string cimport memcmp
 
 from .._engine cimport Kernel, Tensor, check_expanded, to_contiguous
 from .._launch cimport launch
+from .._record cimport Prepared, Recorder, recorder, recording
 from .._storage cimport CATEGORY, DTYPES, F32, F64, Storage
 
 from .._engine import write_memory
@@ -35,8 +36,11 @@ cdef enum:
     SPARE = 16     # tables that are kept
 
 
-cdef class Tables:
-    """Growing C arrays: addresses a slot, counters and their new values, sizes, chunk table, numbers a tensor."""
+cdef class Tables(Prepared):
+    """Growing C arrays: addresses a slot, counters and their new values, sizes, chunk table, numbers a tensor.
+
+    A captured program keeps those of its optimizer steps, and lets them compute their numbers anew before each.
+    """
     cdef int64_t *address[SLOTS]
     cdef int64_t *counter[COUNTERS]
     cdef float *count[COUNTERS]
@@ -52,6 +56,11 @@ cdef class Tables:
     cdef PyObject **kept  # storages in use: another thread may drop a gradient or a state meanwhile
     cdef bint *written    # and whether the kernel writes them
     cdef Py_ssize_t kept_room, n_kept
+    cdef object row                     # of ``update`` and ``factored``, for a program: see there
+    cdef tuple shape                    # what a program cannot change: names, dims and how many columns
+    cdef Py_ssize_t columns, counters, places  # places: which of ``address`` are addresses
+    cdef void *factor                   # of ``sweep``: where the scalar is computed
+    cdef int factor_dt
 
     def __dealloc__(self):
         for i in range(SLOTS):
@@ -99,6 +108,73 @@ cdef class Tables:
         self.room = n
         return 0
 
+    cdef bint owns(self, void *p) noexcept:
+        cdef int i
+        for i in range(SLOTS):
+            if p == self.address[i]:
+                return True
+        return p == self.sizes or p == self.table or p == self.chunk_tensor or p == self.chunk_start
+
+    cdef int addresses(self, Recorder to) except -1:
+        cdef Py_ssize_t i, at
+        for i in range(SLOTS):
+            if self.places >> i & 1:
+                for at in range(self.tensors):
+                    to.address(<void **>&self.address[i][at])
+        for i in range(self.counters):
+            for at in range(self.tensors):
+                to.address(<void **>&self.counter[i][at])
+        if self.factor != NULL:
+            to.address(&self.factor)
+        return 0
+
+    cdef int prepare(self) except -1:
+        cdef Py_ssize_t at, i
+        cdef double[COUNTERS] last
+        cdef bint same
+        cdef double factor
+        cdef object values = None
+        if self.factor != NULL:
+            factor = (<float *>self.factor)[0] if self.factor_dt == F32 else (<double *>self.factor)[0]
+            self.scalars[0] = 1 if factor >= 1 else factor
+        if self.row is None:
+            for at in range(self.tensors if self.columns else 0):
+                self.table[at] = 0  # no state is new
+            return 0
+        for at in range(self.tensors):
+            same = values is not None
+            for i in range(self.counters):
+                same = same and last[i] == (<float *>self.counter[i][at])[0]
+                last[i] = (<float *>self.counter[i][at])[0]
+            if not same:
+                values = self.row(last[0] + 1) if self.counters == 1 else (
+                    self.row(last[0] + 1, *[last[i] for i in range(1, self.counters)]))
+            for i in range(self.columns):
+                self.table[self.columns * at + i] = (<tuple>values)[i]
+            self.count[0][at] = <float>(last[0] + 1)
+            for i in range(1, self.counters):
+                self.count[i][at] = <float><double>(<tuple>values)[self.columns + i - 1]
+        return 0
+
+    cdef int finish(self) noexcept:
+        cdef Py_ssize_t i, j
+        for j in range(self.counters):
+            for i in range(self.tensors):
+                (<float *>self.counter[j][i])[0] = self.count[j][i]
+        return 0
+
+    def renew(self, tuple shape, scalars, row):
+        """Take over the hyperparameters of a later call; whether they fit."""
+        cdef Py_ssize_t i
+        if isinstance(scalars, dict):
+            scalars = scalars[DTYPES[self.dt]]
+        if shape != self.shape:
+            return False
+        for i in range(len(scalars)):
+            self.scalars[i] = scalars[i]
+        self.row = row
+        return True
+
     cdef int add(self, Tensor p) except -1:
         """One more tensor and its chunks; addresses are the caller's."""
         cdef Py_ssize_t n = (p.count + CHUNK - 1) // CHUNK, i
@@ -124,7 +200,8 @@ cdef list spare = []  # tables of former calls: a step allocates nothing
 cdef Tables take_tables():
     """Empty tables, spare ones if there are any."""
     cdef Tables tables = <Tables>spare.pop() if spare else Tables()
-    tables.tensors = tables.chunks = tables.elements = 0
+    tables.tensors = tables.chunks = tables.elements = tables.columns = tables.counters = tables.places = 0
+    tables.row, tables.shape, tables.factor = None, None, NULL
     tables.borrowed = []
     return tables
 
@@ -132,7 +209,8 @@ cdef Tables take_tables():
 cdef int give_back(Tables tables) except -1:
     tables.borrowed = None
     tables.release()
-    if len(spare) < SPARE:
+    if len(spare) < SPARE and (recorder is None or not recording()):  # else a program's
+        tables.row = None
         spare.append(tables)
     return 0
 
@@ -178,6 +256,12 @@ def update(Kernel kernel not None, params, state, tuple names, tuple dims, tuple
         raise TypeError("update: state must be a dict; at most 4 state buffers, 8 dims and 16 scalars")
     if columns > 4 or len(counters) > COUNTERS:
         raise TypeError(f"update: at most 4 columns and {COUNTERS} counters")
+    cdef tuple shape = None
+    if recorder is not None and recording():
+        shape = (kernel, names, dims, columns, counters)
+        if recorder.refreshing:
+            recorder.renew(shape, scalars, row)
+            return
     try:
         while True:
             tables = take_tables()
@@ -185,6 +269,7 @@ def update(Kernel kernel not None, params, state, tuple names, tuple dims, tuple
                 tables.dims[i] = dims[i]
             for i in range(len(scalars)):
                 tables.scalars[i] = scalars[i]
+            tables.shape, tables.row, tables.columns = shape, row, columns
             other = collect(tables, params, state, names, columns, row, init, fresh, counters, dt, created)
             if tables.tensors:
                 kernel.find(tables.dt, tables.dt)  # compiled now: later it must not fail
@@ -364,8 +449,10 @@ cdef int commit(Kernel kernel, Tables tables, tuple names, Py_ssize_t counters) 
     cdef void *bufs[12]
     cdef Py_ssize_t i, k = len(names)
     bufs[0] = tables.address[0]
+    tables.places = 3
     for i in range(k):
         bufs[1 + i] = NULL if names[i] is None else tables.address[2 + i]
+        tables.places |= 0 if names[i] is None else 4 << i
     bufs[k + 1], bufs[k + 2], bufs[k + 3] = tables.address[1], tables.chunk_tensor, tables.chunk_start
     bufs[k + 4], bufs[k + 5] = tables.sizes, tables.table
     return finish(kernel, tables, bufs, tables.chunks, counters)
@@ -373,11 +460,11 @@ cdef int commit(Kernel kernel, Tables tables, tuple names, Py_ssize_t counters) 
 
 cdef int finish(Kernel kernel, Tables tables, void **bufs, Py_ssize_t units, Py_ssize_t counters) except -1:
     """Run the kernel, count the steps and the edits, write copies back."""
-    cdef Py_ssize_t i, j
+    tables.counters = counters
+    if recorder is not None and recording():
+        recorder.prepared(tables)
     launch(kernel.find(tables.dt, tables.dt), bufs, tables.dims, tables.scalars, units, tables.elements * kernel.cost)
-    for j in range(counters):  # after it: starting the threads may fail
-        for i in range(tables.tensors):
-            (<float *>tables.counter[j][i])[0] = tables.count[j][i]
+    (<Prepared>tables).finish()  # after it: starting the threads may fail
     for i in range(tables.n_kept):
         if tables.written[i]:
             (<Storage>tables.kept[i]).version += 1
@@ -387,10 +474,11 @@ cdef int finish(Kernel kernel, Tables tables, void **bufs, Py_ssize_t units, Py_
     return 0
 
 
-def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=None):
+def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=None, Tensor factor=None):
     """Run a kernel of the gradients-only kind (norm_squares, scale, clamp) over ``tensors``, all of one dtype.
 
-    ``partials``: float64, one number a chunk (see ``chunk_count``), for kernels that reduce.
+    ``partials``: float64, one number a chunk (see ``chunk_count``), for kernels that reduce. ``factor``: the scalar, if it
+    is less than 1 or nan; otherwise nothing is done, as 1 would change nothing.
     """
     cdef Tables tables = take_tables()
     cdef Tensor t
@@ -398,6 +486,15 @@ def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=Non
     cdef int at = 0
     for i in range(len(scalars)):
         tables.scalars[i] = scalars[i]
+    if factor is not None:
+        if factor.count != 1 or CATEGORY[factor.dt] != 2:
+            raise RuntimeError(f"sweep: the factor must be one floating-point number, its shape is {tuple(factor.shape)}")
+        tables.factor, tables.factor_dt = factor.ptr, factor.dt
+        (<Prepared>tables).prepare()
+        if tables.scalars[0] == 1 and (recorder is None or not recording()):
+            give_back(tables)
+            return
+    tables.places = 2
     for item in tensors:
         t = <Tensor?>item
         if tables.tensors == 0:
@@ -448,7 +545,7 @@ def average(Kernel kernel not None, averages, tensors, double weight):
         k += 1
     if k == 0:
         return
-    tables.scalars[0] = weight
+    tables.scalars[0], tables.places = weight, 3
     bufs[0], bufs[1], bufs[2] = tables.address[0], tables.address[1], tables.chunk_tensor
     bufs[3], bufs[4] = tables.chunk_start, tables.sizes
     finish(kernel, tables, bufs, tables.chunks, 0)
@@ -468,6 +565,12 @@ def factored(Kernel kernel not None, params, state, tuple dims, dict scalars, ro
     cdef list created = []
     cdef Py_ssize_t i, at
     cdef object values
+    cdef tuple shape = None
+    if recorder is not None and recording():
+        shape = (kernel, dims)
+        if recorder.refreshing:
+            recorder.renew(shape, scalars, row)
+            return
     if not isinstance(state, dict) or len(dims) > 8 or max(map(len, scalars.values())) > 16:
         raise TypeError("factored: state must be a dict; at most 8 dims and 16 scalars")
     try:
@@ -480,7 +583,7 @@ def factored(Kernel kernel not None, params, state, tuple dims, dict scalars, ro
             if p.dtype not in found:
                 kernel.find(p.dt, p.dt)  # compiled now: later it must not fail
                 found[p.dtype] = tables = take_tables()
-                tables.dt = p.dt
+                tables.dt, tables.shape, tables.row, tables.columns, tables.places = p.dt, shape, row, 2, 15
                 for i in range(len(dims)):
                     tables.dims[i] = dims[i]
                 for i, x in enumerate(scalars[p.dtype]):

@@ -13,6 +13,7 @@ from .._engine cimport (
     strided_view,
 )
 from .._launch cimport launch
+from .._record cimport describe
 from .._storage cimport CATEGORY, F32
 
 cdef Kernel SUM = Kernel("reduce.sum", 0.1)
@@ -31,19 +32,29 @@ cdef object run(Tensor x, bint mean):
     dims[0], dims[1], dims[2], dims[3] = x.count, 1, x.count, 1
     launch(SUM.find(x.dt, x.dt), bufs, dims, NULL, 1, x.count * SUM.cost)
     if mean:
-        divide(y, x.count)
+        divide(y, y, x.count)
     if grad_enabled() and needs_grad(x):
         node = push(MEAN if mean else TOTAL, y, edge_of(x))
         node.kept, node.kept0, node.kept1 = 2, shape_tuple(x), x.count
     return y
 
 
-cdef int divide(Tensor y, Py_ssize_t n) noexcept:
-    if y.dt == F32:
-        (<float *>y.ptr)[0] /= <float>n
+cdef void divide_kernel(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
+    if dims[1]:
+        (<float *>bufs[0])[0] = (<float *>bufs[1])[0] / <float>dims[0]
     else:
-        (<double *>y.ptr)[0] /= <double>n
-    return 0
+        (<double *>bufs[0])[0] = (<double *>bufs[1])[0] / <double>dims[0]
+
+
+describe(divide_kernel, "divide", 2, 2, 0, 0)
+
+
+cdef int divide(Tensor y, Tensor x, Py_ssize_t n) except -1:
+    """y = x / n, both of one element."""
+    cdef void *bufs[2]
+    cdef Py_ssize_t[2] dims
+    bufs[0], bufs[1], dims[0], dims[1] = y.ptr, x.ptr, n, y.dt == F32
+    return launch(divide_kernel, bufs, dims, NULL, 1, 0)
 
 
 cdef object general_sum, general_mean
@@ -104,11 +115,7 @@ def dmean_all(Tensor dy, tuple shape, Py_ssize_t n):
     if grad_enabled():
         return (dy / n).expand(shape)
     g = new_tensor(dy.dt, 0, NULL)
-    if g.dt == F32:
-        (<float *>g.ptr)[0] = (<float *>dy.ptr)[0]
-    else:
-        (<double *>g.ptr)[0] = (<double *>dy.ptr)[0]
-    divide(g, n)
+    divide(g, dy, n)
     return dsum_all(g, shape, n)
 
 

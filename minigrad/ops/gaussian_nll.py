@@ -3,7 +3,7 @@
 from math import log as log_of
 from math import tau
 
-from .._engine import Kernel, Op, Tensor, empty, filled, is_grad_enabled, result_type
+from .._engine import Kernel, Op, Tensor, always_one, empty, filled, is_grad_enabled, result_type
 from .._engine import _cast as cast
 from .._storage import float64
 from .losses import BLOCK, pair, reduced, reduction_of
@@ -18,7 +18,7 @@ def _at_least(v, eps):
 
 
 def _times(d, dy):
-    return d if dy.ndim == 0 and dy.item() == 1 else d * dy
+    return d if dy.ndim == 0 and always_one(dy) else d * dy
 
 
 def _dx(dy, x, t, v, dx, dv, eps, scale):

@@ -17,9 +17,10 @@ e. ``x[index] = v`` with no history to keep writes straight into memory; else it
 import math
 import operator
 
-from .._engine import Kernel, Op, Tensor, bump, copy_, empty, filled, from_buffer, is_grad_enabled, operand
+from .._engine import Kernel, Op, Tensor, bump, copy_, empty, expected, filled, from_buffer, is_grad_enabled, operand
 from .._engine import _cast as cast
 from .._engine import view as _view
+from .._record import current
 from .._storage import bool_, float32, float64, int8, int16, int32, int64, uint8
 from . import pointwise
 from ._late import np
@@ -90,6 +91,9 @@ def _index_tensor(item):
 
 def _index_array(array):
     """An ndarray index as a tensor."""
+    recorder = current()
+    if recorder is not None:
+        recorder.refuses("uses an array or a list as an index")
     if array.dtype.kind == "b":
         return _from_numpy(array, "bool")
     if array.dtype.kind not in "iu":
@@ -139,7 +143,7 @@ def _normal(item):
 def _bad_position(index, dim, size, low):
     bad = empty((1,), int64)
     _K_CHECK((bad,), (index,), dims=(index.numel(), low, size), units=1, work=index.numel())
-    return bad.item()
+    return expected(bad)
 
 
 def checked_index(index, dim, size, private=False, negative=True):

@@ -20,8 +20,10 @@ from .._engine import (
     Kernel,
     Op,
     Tensor,
+    always_one,
     empty,
     enable_grad,
+    expected,
     filled,
     is_grad_enabled,
     no_grad,
@@ -161,8 +163,10 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
         losses, *ready = _chunks(x, w, b, target, weight, call, scale, (False,) * 3 if later else needs)
         y = losses
         if not later:
-            value = sum_of(losses, dtype=float64).item()
-            y = filled((), value if reduction == "sum" else value / total if total else none, x.dtype)
+            y = sum_of(losses, dtype=float64)
+            if reduction == "mean":
+                y = y / total if total else filled((), none, float64)
+            y = cast(y, x.dtype)
     return _OP.record(y, x, w, b, saved=(x, w, b, target, weight, call, *ready)) if any(needs) else y
 
 
@@ -200,7 +204,7 @@ def _backward(node, dy):
         if not call.probabilities:  # once more: they may lie in somebody's array, whose writes nobody counts
             _label_stats(target, weight, w.shape[0], call.ignore_index, x.dtype)
         return _chunks(x, w, b, target, weight, call, 1.0, needs, dy)[1:]
-    one = dy.item() == 1
+    one = always_one(dy)
     return [g if g is None or one else p.mul(g, dy) for g in (dx, dw, db)]
 
 
@@ -298,9 +302,10 @@ def _label_stats(target, weight, c, ignore_index, dtype):
     weighted, n = weight is not None, target.numel()
     inputs = labels, weight.detach().contiguous() if weighted else None
     _STATS((stats, bad), inputs, (n, c, weighted, ignore_index), (), 1, n, dtype)
-    if bad.item() >= 0:
-        raise_label(labels, bad.item(), c, target.shape)
-    return stats.tolist()
+    at = expected(bad)
+    if at >= 0:
+        raise_label(labels, at, c, target.shape)
+    return [expected(view(stats, (), (), i)) for i in range(2)]
 
 
 # --- what is accepted -------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ the input needs a gradient. Reductions: 0 none, 1 mean, 2 sum, 3 the sum divided
 from math import inf, nan, tau
 from math import log as log_of
 
-from .._engine import Op
+from .._engine import Op, expected
 from .._engine import _cast as cast
 from .pointwise import abs, clamp, exp, log, log1p, softplus, where
 
@@ -29,7 +29,7 @@ def _by_label(logp, target, weight, ignore_index):
 
 def _weighted_mean(loss, w, kept):
     """The sum divided by the weights; of no rows at all nan, with gradients of 0."""
-    return loss.sum() / w.sum() if kept.any().item() else loss.sum() + nan
+    return loss.sum() / w.sum() if expected(kept.any()) else loss.sum() + nan
 
 
 def cross_entropy(x, target, weight, ignore_index, smoothing, reduction):

@@ -15,12 +15,16 @@ e. Everything is validated here, before a kernel runs: kernels never raise. Labe
    arrays or lists.
 """
 
+from libc.math cimport NAN
 from libc.stdint cimport int64_t
 
 from .._engine cimport (
-    Kernel, Op, Tensor, grad_enabled, made_by, needs_grad, new_like, new_tensor, record, strided_view, to_contiguous,
+    Kernel, Op, Tensor, grad_enabled, always_one, made_by, needs_grad, new_like, new_tensor, record, strided_view,
+    to_contiguous,
 )
 from .._launch cimport launch
+from .._record cimport describe, recorder
+from .._record cimport recording as captured
 from .._storage cimport CATEGORY, DTYPES, F32, F64, I64
 
 
@@ -94,22 +98,13 @@ cpdef Tensor as_tensor(object value, Tensor x=None, str name="target"):
 
 
 
-cdef Tensor number(int dt, double value):
-    cdef Tensor t = new_tensor(dt, 0, NULL)
-    if dt == F32:
-        (<float *>t.ptr)[0] = <float>value
-    else:
-        (<double *>t.ptr)[0] = value
-    return t
-
-
-cdef double ordered_sum(Tensor x) noexcept:
+cdef double ordered_sum(void *x, Py_ssize_t n, bint single) noexcept nogil:
     """Sum in float64, always in the same order."""
     cdef double a = 0, b = 0, c = 0, d = 0
-    cdef Py_ssize_t i, n = x.count
-    cdef float *p = <float *>x.ptr
-    cdef double *q = <double *>x.ptr
-    if x.dt == F32:
+    cdef Py_ssize_t i
+    cdef float *p = <float *>x
+    cdef double *q = <double *>x
+    if single:
         for i in range(0, n - 3, 4):
             a += p[i]; b += p[i + 1]; c += p[i + 2]; d += p[i + 3]
         for i in range(n - n % 4, n):
@@ -122,12 +117,45 @@ cdef double ordered_sum(Tensor x) noexcept:
     return (a + b) + (c + d)
 
 
+cdef void total_kernel(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
+    """bufs: the number, what is added, what the sum is divided by, if not NULL, nan for 0. dims: how many, whether they
+    and the result are float32."""
+    cdef double total = ordered_sum(bufs[1], dims[0], dims[1])
+    if bufs[2] != NULL:
+        total = total / (<double *>bufs[2])[0] if (<double *>bufs[2])[0] != 0 else NAN
+    if dims[2]:
+        (<float *>bufs[0])[0] = <float>total
+    else:
+        (<double *>bufs[0])[0] = total
+
+
+describe(total_kernel, "losses.total", 3, 3, 0, 0)
+
+
+cdef Tensor total_of(Tensor parts, double *divisor, int dt):
+    """The sum of ``parts``, divided by ``divisor`` unless it is NULL, as a tensor of dtype ``dt``."""
+    cdef Tensor y = new_tensor(dt, 0, NULL)
+    cdef void *bufs[3]
+    cdef Py_ssize_t[3] dims
+    bufs[0], bufs[1], bufs[2] = y.ptr, parts.ptr, divisor
+    dims[0], dims[1], dims[2] = parts.count, parts.dt == F32, dt == F32
+    launch(total_kernel, bufs, dims, NULL, 1, 0)
+    return y
+
+
+cdef Tensor mean_of(Tensor parts, double n, int dt):
+    """``total_of`` for a divisor that is always the same."""
+    if recorder is not None and captured():
+        recorder.constant(&n, 8)
+    return total_of(parts, &n, dt)
+
+
 cpdef Tensor reduced(Tensor losses, Py_ssize_t n, int code, Tensor like=None):
     """Losses, or parts of their sum, as one number, of the dtype of ``like`` (default: theirs); 'mean' divides by n."""
+    cdef int dt = (losses if like is None else like).dt
     if code == NONE:
         return losses
-    cdef double total = ordered_sum(losses)
-    return number((losses if like is None else like).dt, total if code == SUM else total / n if n else float("nan"))
+    return total_of(losses, NULL, dt) if code == SUM else mean_of(losses, n, dt)
 
 
 cdef inline int advise(Tensor x, str function, str expected, str advice) except -1:
@@ -173,9 +201,7 @@ def dloss(Tensor dy, Tensor x, Tensor dx, formula, arguments):
             y = formula(x, *arguments)
         return run_backward((y,), (dy,), True, True, (x,), True)[0]
     if dy.nd == 0:
-        if (<float *>dy.ptr)[0] == 1 if dy.dt == F32 else (<double *>dy.ptr)[0] == 1:
-            return dx
-        return dx * dy
+        return dx if always_one(dy) else dx * dy
     return dx * (dy if dy.nd == dx.nd else dy.unsqueeze(-1))
 
 
@@ -191,6 +217,20 @@ cdef Op op_named(str name):
 
 
 # --- losses of rows: cross-entropy and negative log-likelihood -----------------------------------------------------------
+
+
+cdef void scale_kernel(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
+    """The scalars of a loss of rows. bufs: they; the sum of weights and the number of rows that count. dims: whether the
+    sum of losses is divided, whether the first one is the smoothing."""
+    cdef double *made = <double *>bufs[0]
+    cdef double *stats = <double *>bufs[1]
+    made[1] = 1
+    if dims[0]:  # all ignored: the loss is nan and the gradients are 0, as in PyTorch
+        made[1] = 1 / stats[0] if stats[1] != 0 else 0
+    made[0] = scalars[0] if dims[1] else made[1]
+
+
+describe(scale_kernel, "losses.scale", 2, 2, 1, 0)
 
 
 cdef class LabelLoss:
@@ -212,32 +252,40 @@ cdef class LabelLoss:
         """x (N, C), target (N,) int64 and weight (C,), checked for shape and dtype; target contiguous."""
         cdef Py_ssize_t rows = x.shape_[0], classes = x.shape_[1]
         cdef bint recording = grad_enabled() and needs_grad(x)
-        cdef double[2] stats
-        cdef int64_t bad
-        cdef double[2] scalars
+        cdef double[4] room
+        cdef double *stats = room       # the sum of weights, the number of rows that are not ignored
+        cdef double *scalars = room + 2
+        cdef int64_t no_label
+        cdef int64_t *bad = &no_label
+        cdef Tensor kept
+        cdef Py_ssize_t five = 5
         cdef Py_ssize_t[4] dims
         cdef void *bufs[5]
         cdef Tensor data = to_contiguous(x), losses, dx = None, w = None, y
         cdef int at = 1
         if weight is not None:
             w = to_contiguous(weight)
-        # labels: range, the sum of weights and the number of rows that are not ignored
-        bufs[0], bufs[1], bufs[2], bufs[3] = stats, &bad, target.ptr, NULL if w is None else w.ptr
+        if recorder is not None and captured():  # what is on the stack now is gone when the calls are replayed
+            kept = new_tensor(F64, 1, &five)
+            stats, scalars, bad = <double *>kept.ptr, <double *>kept.ptr + 2, <int64_t *>kept.ptr + 4
+            if zero:
+                recorder.refuse("uses all_ignored='zero'")
+        bufs[0], bufs[1], bufs[2], bufs[3] = stats, bad, target.ptr, NULL if w is None else w.ptr
         dims[0], dims[1], dims[2], dims[3] = rows, classes, weight is not None, ignore_index
-        bad, stats[0], stats[1] = -1, 0, 0
+        bad[0], stats[0], stats[1] = -1, 0, 0
+        if recorder is not None and captured():
+            recorder.written(stats, 40)
         launch(LABEL_STATS.find(x.dt, x.dt), bufs, dims, NULL, 1 if rows else 0, rows * 0.3)
-        if bad >= 0:
-            raise_label(target, bad, classes, target.shape if label_shape is None else label_shape)
+        if recorder is not None and captured():
+            recorder.expect(bad, 8)
+        if bad[0] >= 0:
+            raise_label(target, bad[0], classes, target.shape if label_shape is None else label_shape)
         if zero and reduction == MEAN and stats[1] == 0:
             reduction = SUM  # of nothing
         if weight is not None and grad_enabled() and needs_grad(weight):
             return self.formula(x, target, weight, ignore_index, smoothing, reduction)
-        scalars[0] = smoothing
-        scalars[1] = 1 / stats[0] if reduction == MEAN else 1
-        if reduction == MEAN and stats[1] == 0:
-            scalars[1] = 0  # all ignored: the loss is nan and the gradients are 0, as in PyTorch
-        if not self.smooths:
-            scalars[0] = scalars[1]
+        bufs[0], bufs[1], dims[0], dims[1] = scalars, stats, reduction == MEAN, self.smooths
+        launch(scale_kernel, bufs, dims, &smoothing, 1, 0)
         losses = new_tensor(x.dt, 1, &rows)
         bufs[0] = losses.ptr
         if recording:
@@ -248,12 +296,7 @@ cdef class LabelLoss:
         dims[0], dims[1], dims[2] = classes, weight is not None, ignore_index
         kernel = self.fused if recording else self.loss_only
         launch((<Kernel>kernel).find(x.dt, x.dt), bufs, dims, scalars, rows, <double>rows * classes * (<Kernel>kernel).cost)
-        if reduction == NONE:
-            y = losses
-        elif reduction == SUM:
-            y = number(x.dt, ordered_sum(losses))
-        else:
-            y = number(x.dt, ordered_sum(losses) / stats[0] if stats[0] != 0 else float("nan"))
+        y = losses if reduction == NONE else total_of(losses, NULL if reduction == SUM else stats, x.dt)
         if recording:
             record(self.op, y, (x,), (x, dx, self.formula, (versions(target, w, None), target, w, ignore_index, smoothing,
                                                               reduction)))
@@ -482,10 +525,7 @@ cdef object probabilities(Tensor x, Tensor target, object weight, Py_ssize_t ign
         bufs[0], bufs[1], bufs[2], bufs[3] = losses.ptr, data.ptr, td.ptr, NULL if wd is None else wd.ptr
         dims[0], dims[1] = classes, w is not None
         launch(PROBS_LOSS.find(x.dt, x.dt), bufs, dims, scalars, count, <double>count * classes * PROBS_LOSS.cost)
-    y = losses
-    if code != NONE:
-        total = ordered_sum(losses)
-        y = number(x.dt, total if code == SUM else total / count if count else float("nan"))
+    y = reduced(losses, count, code, x)
     if recording:
         record(PROBS_OP, y, (rows,), (rows, dx, formulas.cross_entropy_probs,
                                      (versions(t, w, None), t, w, smoothing, code)))
@@ -547,7 +587,7 @@ cdef class EachLoss:
         if each:
             y = losses
         else:
-            y = number(x.dt, ordered_sum(parts) / divisor if divisor else float("nan"))
+            y = mean_of(parts, divisor, x.dt)
         if recording:
             record(self.op, y, (x,), (x, dx, self.formula, (versions(t, w, q), t, w, q, constant, reduction)))
         return y
@@ -851,15 +891,23 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
     """
     cdef int code = reduction_of(reduction, size_average, reduce)
     cdef Tensor x = floating(input, "binary_cross_entropy", "input"), t, xc, tc
-    cdef int64_t[2] bad
+    cdef int64_t[2] room
+    cdef int64_t *bad = room
     cdef void *bufs[3]
     cdef Py_ssize_t[1] dims
+    cdef Py_ssize_t two = 2
+    cdef Tensor kept
     t = cast(as_tensor(target, x), x.dtype)
     check_sizes(x, t, "binary_cross_entropy")
     if x.count:
         xc, tc = to_contiguous(x), to_contiguous(t)
+        if recorder is not None and captured():
+            kept = new_tensor(I64, 1, &two)
+            bad = <int64_t *>kept.ptr
         bufs[0], bufs[1], bufs[2], dims[0] = bad, xc.ptr, tc.ptr, x.count
         launch(BCE_CHECK.find(x.dt, x.dt), bufs, dims, NULL, 1, x.count * BCE_CHECK.cost)
+        if recorder is not None and captured():
+            recorder.expect(bad, 16)
         for i, name, v in ((0, "input", x), (1, "target", t)):
             if bad[i] >= 0:
                 raise RuntimeError(f"all elements of {name} should be between 0 and 1: {element(name, bad[i], v.shape)} = "

@@ -12,7 +12,7 @@ d. Everything is validated here; labels may be of any integer dtype, arrays or l
 import math
 from functools import partial
 
-from .._engine import Kernel, Op, Tensor, empty, enable_grad, is_grad_enabled, result_type
+from .._engine import Kernel, Op, Tensor, always_one, empty, enable_grad, is_grad_enabled, result_type
 from .._engine import _cast as cast
 from .._engine import get_default_dtype as default_dtype
 from .._storage import bool_, int64, uint8
@@ -71,7 +71,7 @@ def versions(others):
 def scaled(dx, dy):
     """dx times dy, which is one number or has one for each row."""
     if dy.ndim == 0:
-        return dx if dy.item() == 1 else dx * dy
+        return dx if always_one(dy) else dx * dy
     return dx * (dy.unsqueeze(-1) if dy.ndim < dx.ndim else dy)
 
 

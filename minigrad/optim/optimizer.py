@@ -5,6 +5,7 @@ from collections import OrderedDict, defaultdict
 from functools import wraps
 
 from .._engine import RemovableHandle, Tensor, clear_gradients, enable_grad, operand
+from .._record import current
 from .._storage import float32
 from ..ops._multi import all_groups
 from ..ops._warn import warn_user
@@ -162,7 +163,11 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        if len(self.param_groups) > 1 and self._at_once:
+        recorder = current()
+        if recorder is not None:
+            for group in self.param_groups:
+                recorder.update(self, group)
+        elif len(self.param_groups) > 1 and self._at_once:
             all_groups(self._update, self.param_groups)
         else:
             for group in self.param_groups:
@@ -338,6 +343,11 @@ def register_optimizer_step_post_hook(hook):
 def _with_hooks(step, args, kwargs):
     """``step(*args, **kwargs)`` between the hooks of everybody and those of the optimizer, ``args[0]``."""
     self = args[0]
+    recorder = current()
+    if recorder is not None and (
+        _global_pre_hooks or _global_post_hooks or self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+    ):
+        recorder.refuses("calls a step hook of an optimizer")
     for hook in [*_global_pre_hooks.values(), *self._optimizer_step_pre_hooks.values()]:
         changed = hook(self, args, kwargs)
         if changed is None:

@@ -135,10 +135,9 @@ def _norm(batches, order):
 def _scale(batches, max_norm, total_norm):
     """g *= min(1, max_norm / (total_norm + 1e-6)), the factor computed in the dtype of the norm as in PyTorch."""
     with no_grad():
-        factor = (max_norm / (total_norm + 1e-6)).item()
-    if not factor >= 1:  # or nan
-        for batch in batches:
-            sweep(_SCALE, batch, (factor,))
+        factor = max_norm / (total_norm + 1e-6)
+    for batch in batches:
+        sweep(_SCALE, batch, factor=factor)
 
 
 def _gradients(parameters):

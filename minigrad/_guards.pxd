@@ -1,0 +1,51 @@
+from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
+
+cdef struct TensorGuard:
+    PyObject *tensor
+    PyObject *storage
+    char *ptr
+    int nd
+    int dt
+    bint requires
+    bint had            # a gradient
+    Py_ssize_t[8] shape
+    Py_ssize_t[8] stride
+
+
+cdef struct DictGuard:
+    PyObject *dict
+    uint64_t tag
+
+
+cdef struct NameGuard:
+    PyObject *dict      # or a cell, or an object with slots
+    PyObject *name
+    int kind            # 0: a cell, 1: a dict, 2: a slot
+    PyObject *value
+
+
+cdef class Guards:
+    cdef TensorGuard *tensors
+    cdef DictGuard *dicts
+    cdef NameGuard *names
+    cdef Py_ssize_t tensor_count, dict_count, name_count
+    cdef readonly list tensor_list, dict_list, dict_keys, dict_copies, name_list, value_list, lists, list_copies, storages
+    cdef dict live             # index of a group's dict -> (optimizer, group, tables)
+    cdef readonly bint grad
+    cdef int default_dtype
+    cdef readonly object reason
+    cdef bint fails(self, object why)
+    cdef bint hold(self, bint gradients) except -1
+    cdef bint list_holds(self, list now, tuple then) except -1
+    cdef bint dict_holds(self, Py_ssize_t i) except -1
+    cdef str place(self, keys)
+
+
+cdef frozenset SIMPLE
+cdef bint same(object a, object b) except -1
+cdef void *grown(void *p, size_t n) except NULL
+
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject *o)

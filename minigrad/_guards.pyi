@@ -1,0 +1,19 @@
+from collections.abc import Iterable
+from typing import Any
+
+from ._engine import Tensor
+
+class Guards:
+    reason: str | None
+    grad: bool
+    tensor_list: list[Tensor]
+    def __init__(
+        self,
+        tensors: Iterable[Tensor],
+        dicts: Iterable[tuple[dict[Any, Any], Any]],
+        names: Iterable[tuple[Any, str | None, Any]],
+        lists: Iterable[list[Any]],
+    ) -> None: ...
+    def holds(self, gradients: bool = True) -> bool: ...
+
+def class_dict(kind: type) -> dict[str, Any]: ...

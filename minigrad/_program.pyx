@@ -1,0 +1,470 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Captured programs: a list of kernel calls, the memory that they use, and the loop that makes them again.
+
+DESIGN
+a. ``run`` writes the addresses of this call's arguments, gives results and gradients that somebody still holds other
+   memory, and runs the list. What must be computed again (random offsets, step counts, learning rates) is computed
+   between two calls, by the objects that computed it eagerly.
+b. A value that the eager code looked at and found harmless (labels within range) is looked at again; if it has changed,
+   the run is abandoned before anything visible was written, and the function runs eagerly.
+c. An address is a slot and an offset. ``patches`` lists, slot by slot, the places where addresses stand: buffers and
+   scalars of calls, entries of an optimizer's tables.
+"""
+
+from cpython.object cimport PyObject
+from libc.stdlib cimport free
+from libc.string cimport memcmp, memcpy, memset
+
+from ._engine cimport Tensor, grad_enabled, needs_grad
+from ._guards cimport Guards, Py_REFCNT, same
+from ._launch cimport launch, now
+from ._record cimport Prepared, recorder
+from ._storage cimport ITEMSIZE, Storage, new_storage
+
+# Estimated nanoseconds: calls above SHARED go through ``launch``, which may share them; runs of small ones above
+# RELEASED let other Python threads run.
+SHARED, RELEASED = 12_000, 20_000
+
+
+cdef class Output:
+    """A tensor that the function returned, over memory of the program."""
+
+
+cdef class Program:
+    """A list of kernel calls, the memory they use, and what it may be run for."""
+
+    def __dealloc__(self):
+        free(self.code); free(self.slots); free(self.patches); free(self.first); free(self.bufs); free(self.dims)
+        free(self.scalars); free(self.arguments); free(self.visible); free(self.ends); free(self.incoming)
+        free(self.spent)
+
+    # --- matching ---
+
+    cdef bint accepts(self, tuple leaves) except -1:
+        """Whether the arguments are of the kind it was captured for."""
+        cdef Py_ssize_t i, j
+        cdef int d
+        cdef Tensor t
+        cdef ArgumentSpec *spec
+        for i in range(self.argument_count):
+            item = leaves[<Py_ssize_t>self.places[i]]
+            if not isinstance(item, Tensor):
+                return False
+            t, spec = <Tensor>item, &self.arguments[i]
+            if t.nd != spec.nd or t.dt != spec.dt or t.storage.readonly != spec.readonly:
+                return False
+            if spec.pinned and t.ptr != spec.ptr:
+                return False
+            for d in range(t.nd):
+                if t.shape_[d] != spec.shape[d] or (t.stride_[d] != spec.stride[d] and t.shape_[d] > 1):
+                    return False
+            if t.requires and self.guards.grad:
+                return False
+            if t.base is not None and needs_grad(t) and self.guards.grad:
+                return False
+        for place, value in self.constants_of:
+            if not same(value, leaves[place]):
+                return False
+        return True
+
+    cdef bint separate(self, tuple leaves) except -1:
+        """Whether arguments share memory where they did in the captured call, and nowhere else."""
+        cdef Py_ssize_t i, j, g
+        cdef Tensor t, u
+        for i in range(self.argument_count):
+            t = <Tensor>leaves[<Py_ssize_t>self.places[i]]
+            for j in range(i):
+                u = <Tensor>leaves[<Py_ssize_t>self.places[j]]
+                if self.arguments[i].slot == self.arguments[j].slot and self.arguments[i].slot >= 0:
+                    if t.ptr != u.ptr:
+                        return False
+                elif t.storage is u.storage and (self.arguments[i].delta or self.arguments[j].delta) and not (
+                        self.arguments[i].pinned):
+                    return False
+            if not self.arguments[i].pinned:
+                for g in range(self.guards.tensor_count):
+                    if <PyObject *>t.storage == self.guards.tensors[g].storage:
+                        return False
+        return True
+
+    # --- running ---
+
+    cdef int rebind(self, int slot, char *base) noexcept:
+        """The memory of ``slot`` is at ``base`` from now on."""
+        cdef Py_ssize_t i
+        self.slots[slot].base = base
+        for i in range(self.first[slot], self.first[slot + 1]):
+            self.patches[i].place[0] = base + self.patches[i].offset
+        return 0
+
+    cdef int bind(self, tuple leaves) except -1:
+        """Write the addresses of this call; 1 if it must run eagerly."""
+        cdef Py_ssize_t i
+        cdef Tensor t, g
+        cdef Storage s
+        cdef int slot, leaf
+        cdef ArgumentSpec *spec
+        for i in range(self.argument_count):
+            spec = &self.arguments[i]
+            if spec.slot >= 0:
+                t = <Tensor>leaves[<Py_ssize_t>self.places[i]]
+                if self.slots[spec.slot].base != t.ptr:
+                    self.rebind(spec.slot, t.ptr)
+        for i in range(self.guards.tensor_count):
+            slot = self.incoming[i]
+            if slot >= 0:
+                t = <Tensor>self.guards.tensors[i].tensor
+                g = <Tensor>t.gradient
+                if not g.contiguous or g.requires or g.dt != t.dt or g.count != t.count or g.storage.readonly:
+                    return 1
+                if self.slots[slot].base != g.ptr:
+                    self.rebind(slot, g.ptr)
+        for i in range(self.visible_count):
+            slot, leaf = self.visible[i].slot, self.visible[i].leaf
+            s = <Storage>self.memory[slot]
+            if leaf < 0:  # references: the list, s
+                if Py_REFCNT(<PyObject *>s) > 2:
+                    self.renew(slot)
+                continue
+            g = <Tensor>self.gradients[leaf]
+            t = <Tensor>self.guards.tensors[leaf].tensor
+            # of the storage: the list, s, g; of g: the list, g, perhaps t
+            if g.storage is not s or Py_REFCNT(<PyObject *>s) > 3 or Py_REFCNT(<PyObject *>g) > 2 + (t.gradient is g) or (
+                    self.slots[slot].clobbered and t.gradient is g):
+                self.renew(slot)
+                s = <Storage>self.memory[slot]
+                self.gradients[leaf] = over(<Tensor>self.layouts[leaf], s, 0)
+            elif g.requires or g.hooks is not None or g.gradient is not None or g.node is not None:
+                self.gradients[leaf] = over(<Tensor>self.layouts[leaf], s, 0)
+        return 0
+
+    cdef int renew(self, int slot) except -1:
+        """Leave the memory of ``slot`` to those who hold it and take other memory."""
+        cdef Storage s = new_storage(self.slots[slot].nbytes)
+        self.memory[slot] = s
+        return self.rebind(slot, s.ptr)
+
+    cdef int execute(self) except -1:
+        """Make the calls; 1 if a check failed."""
+        cdef Py_ssize_t i = 0, j
+        cdef Call *call
+        cdef Py_ssize_t *dims
+        cdef object seed, offset
+        cdef bint timed = self.runs & 63 == 32
+        cdef double begin = now() if timed else 0, end
+        for item in self.heads:
+            call = &self.code[<Py_ssize_t>(<tuple>item)[0]]
+            call.f(call.bufs, call.dims, call.scalars, 0, call.units)
+            call = &self.code[<Py_ssize_t>(<tuple>item)[1]]
+            if memcmp(call.bufs[0], call.bufs[1], call.units) != 0:
+                return 1
+        while i < self.count:
+            call = &self.code[i]
+            if call.kind == CALL:
+                if call.last and not timed:
+                    with nogil:
+                        for j in range(i, call.last):
+                            self.code[j].f(self.code[j].bufs, self.code[j].dims, self.code[j].scalars, 0, self.code[j].units)
+                    i = call.last
+                    continue
+                if call.cost < SHARED:
+                    call.f(call.bufs, call.dims, call.scalars, 0, call.units)
+                else:
+                    launch(call.f, call.bufs, call.dims, call.scalars, call.units, call.cost)
+            elif call.kind == PREPARED:
+                tables = <Prepared>self.objects[call.object]
+                (<Prepared>tables).prepare()
+                launch(call.f, call.bufs, call.dims, call.scalars, call.units, call.cost)
+                (<Prepared>tables).finish()
+            elif call.kind == EXPECT:
+                if memcmp(call.bufs[0], call.bufs[1], call.units) != 0:
+                    return 1
+            elif call.kind == TAKE:
+                seed, offset = self.objects[call.object].take(call.units)
+                dims = self.code[i + 1].dims
+                dims[0], dims[1] = seed, offset
+            if timed:
+                end = now()
+                self.spent[i] += end - begin
+                begin = end
+            i += 1
+        self.timed += timed
+        return 0
+
+    cdef object run(self, tuple leaves):
+        """The results, or ``NotImplemented`` if the function must run eagerly instead; nothing has changed then."""
+        cdef Py_ssize_t i
+        cdef Tensor t
+        cdef Storage s
+        cdef list states = None
+        if self.bind(leaves):
+            return NotImplemented
+        if self.has_checks and self.generators:
+            states = [(each._seed, each._offset) for each in self.generators]
+        if self.execute():
+            if states is not None:
+                for generator, (seed, offset) in zip(self.generators, states):
+                    generator._seed, generator._offset = seed, offset
+            return NotImplemented
+        self.runs += 1
+        for item in self.bumps:
+            s = <Storage>(<tuple>item)[0]
+            s.version += <unsigned int>(<tuple>item)[1]
+        for item in self.gradient_bumps:
+            t = <Tensor>self.guards.tensors[<Py_ssize_t>(<tuple>item)[0]].tensor
+            (<Tensor>t.gradient).storage.version += <unsigned int>(<tuple>item)[1]
+        for i in range(self.argument_count):
+            if self.arguments[i].delta:
+                t = <Tensor>leaves[<Py_ssize_t>self.places[i]]
+                t.storage.version += <unsigned int>self.arguments[i].delta
+        for i in range(self.guards.tensor_count):
+            if self.ends[i] != SAME_GRADIENT:
+                t = <Tensor>self.guards.tensors[i].tensor
+                g = self.gradients[i]
+                if t.gradient is not g:
+                    t.gradient = g
+        return self.results(leaves)
+
+    cdef object results(self, tuple leaves):
+        cdef Py_ssize_t i
+        if self.single:
+            return self.output(<Output>self.outputs[0], leaves)
+        made = [self.output(<Output>item, leaves) for item in self.outputs]
+        return build(self.tree, made, leaves, self.gradients)
+
+    cdef Tensor output(self, Output o, tuple leaves):
+        cdef Storage s
+        cdef Tensor t
+        if self.slots[o.slot].kind == ARGUMENT:
+            t = <Tensor>leaves[<Py_ssize_t>self.places[self.slots[o.slot].index]]
+            s = t.storage
+            t = over(o.like, s, self.slots[o.slot].base + o.offset - s.ptr)
+        else:
+            s = <Storage>self.memory[o.slot]
+            t = over(o.like, s, o.offset)
+        t.node, t.requires = o.like.node, o.like.requires  # a history that holds no tensors: results may share it
+        if o.made_by != NULL:
+            s.made_by, s.made_at = o.made_by, s.version
+        return t
+
+    # --- looking inside ---
+
+    def why_not(self, tuple leaves not None, structure):
+        """Why the program does not fit a call."""
+        if len(leaves) != self.argument_count + len(self.constants_of) or structure != self.structure:
+            return "other arguments"
+        if not self.accepts(leaves):
+            return "shape, dtype, strides or requires_grad of an argument, or the value of one that is no tensor"
+        if not self.guards.hold(True):
+            return "changed: " + str(self.guards.reason)
+        return None if self.separate(leaves) else "arguments share memory"
+
+    def gradient_list(self):
+        """The gradients that the guarded tensors have now."""
+        return [(<Tensor>t).gradient for t in self.guards.tensor_list]
+
+    def snapshot(self, tuple leaves not None):
+        """What ``restore`` needs to undo a run: bytes of memory that it writes, versions, states of random generators."""
+        cdef Py_ssize_t i
+        cdef Tensor t, g
+        cdef list parts = [], versions = []
+        for item in self.bumps:
+            parts.append(bytes_of((<Storage>item[0]).ptr, (<Storage>item[0]).nbytes))
+            versions.append((<Storage>item[0]).version)
+        for i in range(self.argument_count):
+            if self.arguments[i].delta:
+                t = <Tensor>leaves[<Py_ssize_t>self.places[i]]
+                parts.append(bytes_of(t.ptr, extent_of(t)))
+                versions.append(t.storage.version)
+        for i in range(self.guards.tensor_count):
+            g = <Tensor>(<Tensor>self.guards.tensors[i].tensor).gradient
+            # others are forgotten by the function before it could see them
+            parts.append(bytes_of(g.ptr, extent_of(g)) if g is not None and self.incoming[i] >= 0 else None)
+        return parts, versions, [(each._seed, each._offset) for each in self.generators]
+
+    def outcome(self, tuple leaves not None):
+        """What a run has left: hashes of memory and gradients, versions, states of random generators."""
+        cdef Py_ssize_t i
+        cdef Tensor g
+        parts, versions, states = self.snapshot(leaves)
+        parts = [None if part is None else hash(part) for part in parts]
+        for i in range(self.guards.tensor_count):
+            g = <Tensor>(<Tensor>self.guards.tensors[i].tensor).gradient
+            parts.append(None if g is None else hash(bytes_of(g.ptr, extent_of(g))))
+        return parts, versions, states
+
+    def restore(self, tuple leaves not None, before, gradients):
+        """Undo a run: ``before`` is a snapshot, ``gradients`` the gradient tensors of then."""
+        cdef Py_ssize_t i
+        cdef Tensor t, g
+        parts, versions = iter(before[0]), iter(before[1])
+        for item in self.bumps:
+            put_bytes((<Storage>item[0]).ptr, next(parts))
+            (<Storage>item[0]).version = <unsigned int>next(versions)
+        for i in range(self.argument_count):
+            if self.arguments[i].delta:
+                t = <Tensor>leaves[<Py_ssize_t>self.places[i]]
+                put_bytes(t.ptr, next(parts))
+                t.storage.version = <unsigned int>next(versions)
+        for i in range(self.guards.tensor_count):
+            t = <Tensor>self.guards.tensors[i].tensor
+            t.gradient = gradients[i]
+            part = next(parts)
+            if part is not None:
+                put_bytes((<Tensor>t.gradient).ptr, part)
+        for generator, (seed, offset) in zip(self.generators, before[2]):
+            generator._seed, generator._offset = seed, offset
+
+    def run_once(self, tuple leaves not None):
+        """``run`` for Python code."""
+        return self.run(leaves)
+
+    def own_bytes(self):
+        """Bytes of memory that the program holds."""
+        cdef Py_ssize_t i, n = self.arena.nbytes
+        for i in range(self.visible_count):
+            n += self.slots[self.visible[i].slot].nbytes
+        return n
+
+    def poison(self):
+        """Fill the program's own memory with 0xff (float nan), but for what can be seen from outside; for tests."""
+        memset(self.arena.ptr, 255, self.arena.nbytes)
+
+    def table(self):
+        """A row a call that is made: (kernel, dims, bytes of the blocks it touches, units, (file, line), whether threads may share it)."""
+        cdef Py_ssize_t i, j
+        cdef Call *call
+        rows = []
+        for i in range(self.count):
+            call = &self.code[i]
+            if call.kind == GONE:
+                continue
+            rows.append((self.names[call.name], tuple([call.dims[j] for j in range(call.nd)]), call.bytes, call.units,
+                         self.lines[call.line], call.cost >= SHARED and call.units > 1))
+        return rows
+
+    def times(self):
+        """Nanoseconds of each call: the mean of the runs that were timed, one in 64."""
+        return [self.spent[i] / self.timed if self.timed else 0.0 for i in range(self.count) if self.code[i].kind != GONE]
+
+
+cdef bytes bytes_of(char *p, Py_ssize_t n):
+    return p[:n]
+
+
+cdef int put_bytes(char *p, bytes data) except -1:
+    memcpy(p, <char *>data, len(data))
+    return 0
+
+
+cdef Py_ssize_t extent_of(Tensor t) noexcept:
+    """Bytes from the first element of t to the end of its last one."""
+    cdef Py_ssize_t n = 1
+    cdef int i
+    if t.count == 0:
+        return 0
+    for i in range(t.nd):
+        n += (t.shape_[i] - 1) * t.stride_[i]
+    return n * ITEMSIZE[t.dt]
+
+
+cdef Tensor over(Tensor like, Storage s, Py_ssize_t offset):
+    """A tensor with the layout of ``like`` over ``s``, ``offset`` bytes in."""
+    cdef Tensor t = <Tensor>Tensor.__new__(Tensor)
+    t.storage, t.ptr, t.dt, t.nd = s, s.ptr + offset, like.dt, like.nd
+    t.count, t.contiguous = like.count, like.contiguous
+    memcpy(t.shape_, like.shape_, like.nd * sizeof(Py_ssize_t))
+    memcpy(t.stride_, like.stride_, like.nd * sizeof(Py_ssize_t))
+    return t
+
+
+cdef Tensor layout_of(Tensor t):
+    """A tensor of the dtype, shape and strides of t, without memory."""
+    cdef Tensor made = <Tensor>Tensor.__new__(Tensor)
+    made.dt, made.nd, made.count, made.contiguous = t.dt, t.nd, t.count, t.contiguous
+    memcpy(made.shape_, t.shape_, t.nd * sizeof(Py_ssize_t))
+    memcpy(made.stride_, t.stride_, t.nd * sizeof(Py_ssize_t))
+    return made
+
+
+cdef object build(object tree, list made, tuple leaves, list gradients):
+    """Results as the function nested them."""
+    kind = tree[0]
+    if kind == "output":
+        return made[tree[1]]
+    if kind == "argument":
+        return leaves[tree[1]]
+    if kind == "gradient":
+        return gradients[tree[1]]
+    if kind == "value":
+        return tree[1]
+    parts = [build(part, made, leaves, gradients) for part in tree[2]]
+    if kind == "dict":
+        return tree[1](zip(tree[3], parts))
+    return tree[1](parts) if kind == "sequence" else tree[1](*parts)
+
+
+# --- the compiled function --------------------------------------------------------------------------------------------
+
+cdef class Compiled:
+    """The call path of a compiled function: find a program that fits, and run it."""
+    cdef public object function
+    cdef public list programs   # the last one used first
+    cdef public int off         # in which grad modes it always runs eagerly: 1 for no_grad, 2 for recording
+    cdef bint busy
+    cdef public long hits
+
+    def __call__(self, *args, **kwargs):
+        cdef Program p
+        cdef Py_ssize_t i
+        cdef tuple leaves
+        cdef object structure = None, result
+        if self.busy or recorder is not None or self.off >> grad_enabled() & 1:
+            return self.function(*args, **kwargs)
+        leaves = args
+        if kwargs or nested(args):
+            found = []
+            structure = flatten((args, kwargs), found)
+            leaves = tuple(found)
+        self.busy = True
+        try:
+            for i in range(len(self.programs)):
+                p = <Program>self.programs[i]
+                if len(leaves) == p.leaf_count and (p.structure is structure or p.structure == structure) and (
+                        p.accepts(leaves) and p.guards.hold(True) and p.separate(leaves)):
+                    if i:
+                        self.programs.insert(0, self.programs.pop(i))
+                    if not p.trusted:
+                        return self._prove(p, leaves, args, kwargs)
+                    result = p.run(leaves)
+                    if result is not NotImplemented:
+                        self.hits += 1
+                        return result
+                    return self.function(*args, **kwargs)
+            return self._missed(args, kwargs, structure, leaves)
+        finally:
+            self.busy = False
+
+
+cdef bint nested(tuple args) except -1:
+    for item in args:
+        if isinstance(item, (tuple, list, dict)):
+            return True
+    return False
+
+
+cdef object flatten(object value, list found):
+    """The nesting of ``value``, whose innermost parts are appended to ``found``."""
+    if type(value) in (tuple, list):
+        return type(value), tuple([flatten(v, found) for v in value])
+    if type(value) is dict:
+        return dict, tuple(value), tuple([flatten(v, found) for v in value.values()])
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value), tuple([flatten(v, found) for v in value])
+    found.append(value)
+    return None
+
+
+def grad_bit():
+    """The bit of ``Compiled.off`` for the grad mode of now."""
+    return 1 << grad_enabled()
