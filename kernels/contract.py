@@ -14,7 +14,8 @@ b. The author writes a plain function whose annotations say where each argument 
 
    ``T`` and ``U`` are buffers of the dtypes the kernel is compiled for, ``f8``/``i8``/``i4``/``u1`` buffers of one
    dtype, ``dim`` an integer, ``scalar`` a number of dtype T, ``f8s`` a number kept in float64, ``dims`` the raw
-   integer array from there on, ``code`` the address of another kernel. Buffers are pointers: ``x[i]`` is one load, without bounds or negative indices.
+   integer array from there on, ``code`` the address of another kernel. Buffers are pointers: ``x[i]`` is one load,
+   without bounds or negative indices.
    In the body ``T`` is the dtype itself: ``T(0.5)``, because a bare ``0.5`` would promote a float32 loop to float64.
 c. Object code is kept in our own cache and loaded through llvmlite, so that a warm process never imports Numba
    (0.2 s) nor NumPy (0.07 s). Numba's file cache is not used for kernels: it misses edits in another file and closures
