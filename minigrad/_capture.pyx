@@ -591,11 +591,11 @@ cdef class Capture(Recorder):
             for j in range(i):  # one memory is written once
                 if (<Tensor>leaves[<Py_ssize_t>p.places[j]]).storage is (<Tensor>leaves[<Py_ssize_t>p.places[i]]).storage:
                     p.arguments[i].delta = 0
+        known = {id(each) for each in guards.storages}
         p.bumps = []
         for i in range(len(self.storages)):
             s = <Storage>self.storages[i]
-            if s is not None and s.version != <unsigned int>self.versions[i] and any(
-                    [g is s for g in guards.storages]):
+            if s is not None and s.version != <unsigned int>self.versions[i] and id(s) in known:
                 p.bumps.append((s, s.version - <unsigned int>self.versions[i]))
         # memory
         p.memory = []
