@@ -47,7 +47,7 @@ cdef void copy_bytes(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t 
     memcpy(bufs[0], bufs[1], dims[0])
 
 
-describe(copy_bytes, "constant", 2, 1, 0, 2)
+describe(copy_bytes, "constant", 2, 1, 0, opaque=2)
 
 
 def user_line():
@@ -340,8 +340,8 @@ cdef class Capture(Recorder):
             found = contract.shape(<size_t>f)
             if found is None:
                 return self.refuse("runs a kernel that compile does not know")
-            shapes[<size_t>f] = found
-        name, nb, nd, ns, more, opaque = found
+            shapes[<size_t>f] = found = (*found, -1)
+        name, nb, nd, ns, more, opaque, relu = found
         if more:
             nd += dims[0] * (nb - bin(opaque).count("1") + 1)
         if self.taken_ and nd >= 2 and tables is None and dims[0] == self.taken_[0][2] and dims[1] == self.taken_[0][3]:
@@ -591,11 +591,11 @@ cdef class Capture(Recorder):
             for j in range(i):  # one memory is written once
                 if (<Tensor>leaves[<Py_ssize_t>p.places[j]]).storage is (<Tensor>leaves[<Py_ssize_t>p.places[i]]).storage:
                     p.arguments[i].delta = 0
+        known = {id(each) for each in guards.storages}
         p.bumps = []
         for i in range(len(self.storages)):
             s = <Storage>self.storages[i]
-            if s is not None and s.version != <unsigned int>self.versions[i] and any(
-                    [g is s for g in guards.storages]):
+            if s is not None and s.version != <unsigned int>self.versions[i] and id(s) in known:
                 p.bumps.append((s, s.version - <unsigned int>self.versions[i]))
         # memory
         p.memory = []
@@ -689,7 +689,7 @@ cdef class Capture(Recorder):
         """y = x @ w + b; z = relu(y), y not used otherwise: the product's pass over its blocks does it."""
         cdef Call *relu = &self.code[i]
         cdef Call *product
-        cdef int z, y, other
+        cdef int z, y, other, at
         if relu.kind != CALL or not (<str>self.names[relu.name]).startswith("elementwise.relu.") or self.dims[relu.d] != 0:
             return 0
         z, y = self.patch_of(relu, 0), self.patch_of(relu, 1)
@@ -697,14 +697,15 @@ cdef class Capture(Recorder):
             return 0
         other = [k for k in uses[self.patches[y].slot] if k != y][0]
         product = &self.code[self.patches[other].call]
-        if (self.patches[other].kind != 0 or self.patches[other].at != product.b or product.kind != CALL
-                or not (<str>self.names[product.name]).startswith("blas.") or self.bufs[product.b + 4] == NULL
-                or self.bufs[product.b + 5] != NULL or self.dims[product.d + 11] or self.scalars[product.s + 1] != 0
+        at = (<tuple>shapes[<size_t>product.f])[6] if product.f != NULL else -1
+        if (at < 0 or self.patches[other].kind != 0 or self.patches[other].at != product.b or product.kind != CALL
+                or self.bufs[product.b + 4] == NULL
+                or self.bufs[product.b + 5] != NULL or self.dims[product.d + at] or self.scalars[product.s + 1] != 0
                 or self.dims[product.d + 5] != self.dims[product.d + 1]
                 or self.dims[product.d] * self.dims[product.d + 1] != relu.units
                 or self.patches[z].offset or self.patches[y].offset or self.patches[other].offset):
             return 0
-        self.dims[product.d + 11] = 1
+        self.dims[product.d + at] = 1
         uses[self.patches[y].slot].remove(other)
         uses[self.patches[z].slot].append(other)
         self.patches[other].slot = self.patches[z].slot

@@ -336,7 +336,7 @@ cdef void copy_bytes(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t 
     memcpy(bufs[0], bufs[1], dims[0])
 
 
-describe(copy_bytes, "copy_bytes", 2, 1, 0, 0)
+describe(copy_bytes, "copy_bytes", 2, 1, 0)
 
 
 cdef bint is_one(Tensor x) noexcept:

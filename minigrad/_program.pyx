@@ -326,6 +326,23 @@ cdef class Program:
             n += self.slots[self.visible[i].slot].nbytes
         return n
 
+    def blocks(self):
+        """(place, bytes, first call, last call) of each block of memory: those in the arena, then what can be seen from
+        outside, one behind the other, with its guests in it."""
+        cdef Py_ssize_t i, at = self.arena.nbytes
+        cdef int slot
+        found, places = [], {}
+        for i in range(self.visible_count):
+            slot = self.visible[i].slot
+            places[slot] = at
+            found.append((at, self.slots[slot].nbytes, self.slots[slot].first, self.count - 1))
+            at += self.slots[slot].nbytes
+        for i in range(self.slot_count):
+            if self.slots[i].place >= 0:
+                found.append((self.slots[i].place + (places[self.slots[i].host] if self.slots[i].host >= 0 else 0),
+                              self.slots[i].nbytes, self.slots[i].first, self.slots[i].last))
+        return found
+
     def poison(self):
         """Fill the program's own memory with 0xff (float nan), but for what can be seen from outside; for tests."""
         memset(self.arena.ptr, 255, self.arena.nbytes)

@@ -33,7 +33,7 @@ cdef extern from "Python.h":
 
 cdef Recorder recorder
 cdef int set_recorder(Recorder to) except -1
-cdef int describe(kernel_t f, str name, int bufs, int dims, int scalars, int opaque) except -1
+cdef int describe(kernel_t f, str name, int bufs, int dims, int scalars, int opaque=*, int relu=*) except -1
 cdef dict shapes
 
 cdef inline bint recording() noexcept:

@@ -8,8 +8,8 @@ b. Only the capturing thread is recorded (``recording``). The methods here do no
 """
 
 cdef Recorder recorder = None
-cdef dict shapes = {}  # address of a kernel: its name, how many buffers, dims and scalars it has, a mask of buffers that are
-                       # no memory (a function); of Numba's kernels contract.py knows them
+cdef dict shapes = {}  # address of a kernel: name, how many buffers, dims and scalars, whether more dims follow, a mask of
+                       # buffers that are no memory (a function), see ``describe``; Numba's kernels are added when met
 
 
 cdef class Prepared:
@@ -95,9 +95,9 @@ cdef int set_recorder(Recorder to) except -1:
     return 0
 
 
-cdef int describe(kernel_t f, str name, int bufs, int dims, int scalars, int opaque) except -1:
-    """Declare a kernel that is not Numba's."""
-    shapes[<size_t>f] = (name, bufs, dims, scalars, 0, opaque)
+cdef int describe(kernel_t f, str name, int bufs, int dims, int scalars, int opaque=0, int relu=-1) except -1:
+    """Declare a kernel that is not Numba's; ``relu``: which of a product's dims makes its epilogue apply relu."""
+    shapes[<size_t>f] = (name, bufs, dims, scalars, 0, opaque, relu)
     return 0
 
 

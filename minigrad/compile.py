@@ -20,7 +20,7 @@ import warnings
 import weakref
 from collections import namedtuple
 
-from . import _capture, _guards, _program
+from . import _capture, _explain, _guards, _program
 from ._engine import Tensor
 
 CacheInfo = namedtuple("CacheInfo", ("hits", "misses", "maxsize", "currsize"))
@@ -307,15 +307,22 @@ class CompiledFunction(_program.Compiled):
             self._give_up("a replay differs from it: it depends on something that compile cannot see")
         return result
 
-    def explain(self):
+    def explain(self, html=None):
         """Print each program as a table, a line a kernel call: its dimensions (those of a product first m, n, k), KiB
         of the memory blocks it touches, us (one run in 64 is timed), share of the time, GFLOP/s of products, ``mt`` if
-        threads may share it, and the line of the function that made it."""
+        threads may share it, and the line of the function that made it.
+
+        html: a file to write instead, a page of its own with the time line and with where and how long memory is used.
+        """
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
+        if html is not None:
+            with open(html, "w", encoding="utf-8") as file:
+                file.write(_explain.page(name, self.programs, self._reason))
+            return
         if self._reason is not None:
             print(f"{name} runs eagerly: {self._reason}")
         for program in self.programs:
-            print(_table(name, program))
+            print(_explain.table(name, program))
 
 
 def _bits(value):
@@ -325,20 +332,6 @@ def _bits(value):
     if isinstance(value, dict):
         return [_bits(v) for v in value.values()]
     return [_bits(v) for v in value] if isinstance(value, (list, tuple)) else None
-
-
-def _table(name, program):
-    rows, times = program.table(), program.times()
-    total = sum(times) or 1
-    lines = [f"{name}: {len(rows)} calls, {program.own_bytes():,} bytes of memory, {program.runs} runs"]
-    lines.append(f"{'':>4} {'kernel':<34} {'dimensions':<26} {'KiB':>9} {'us':>9} {'%':>5} {'GFLOP/s':>7}     line")
-    for i, ((kernel, dims, size, _, (file, line), shared), t) in enumerate(zip(rows, times, strict=True)):
-        speed = f"{2 * dims[0] * dims[1] * dims[2] / t:7.1f}" if kernel.startswith("blas.") and t else " " * 7
-        lines.append(
-            f"{i:>4} {kernel[:34]:<34} {', '.join(map(str, dims[:6]))[:26]:<26} {size / 1024:>9.1f} {t / 1000:>9.2f} "
-            f"{100 * t / total:>5.1f} {speed} {'mt' if shared else '  '}  {os.path.basename(file)}:{line}"
-        )
-    return "\n".join([*lines, f"{'':>4} {'together':<71} {total / 1000:>9.2f}"])
 
 
 def compile(function=None, *, dynamic=False, fullgraph=False, backend=None):

@@ -995,13 +995,22 @@ def test_a_program_needs_about_the_memory_of_the_eager_step():
     assert peak(True) <= 1.1 * peak(False)
 
 
-def test_explain_and_the_log(capsys, monkeypatch):
+def test_explain_and_the_log(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("MINIGRAD_LOG", "capture")
     run = mg.compile(training(optim.Adam)()[2])
     for i in range(4):
         run(*batch(i))
     run(*batch(0, 2))
     run.explain()
+    run.explain(html=tmp_path / "program.html")
+    text = (tmp_path / "program.html").read_text()
+    assert text.count("<svg") == 2 * len(run.programs)
+    assert "optimizers.adam" in text
+    for program in run.programs:  # blocks that are in use at the same time do not overlap
+        blocks = [b for b in program.blocks() if b[2] >= 0]
+        for i, (p, n, first, last) in enumerate(blocks):
+            for q, m, start, end in blocks[:i]:
+                assert p + n <= q or q + m <= p or last < start or end < first
     out, err = capsys.readouterr()
     assert "blas.sgemm" in out
     assert "optimizers.adam.float32" in out

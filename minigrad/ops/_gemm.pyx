@@ -30,8 +30,8 @@ GEMM[F32] = <kernel_t><size_t>blas.address("float32")
 GEMM[F64] = <kernel_t><size_t>blas.address("float64")
 
 
-describe(GEMM[F32], "blas.sgemm", 6, 13, 2, 1 << 4)
-describe(GEMM[F64], "blas.dgemm", 6, 13, 2, 1 << 4)
+describe(GEMM[F32], "blas.sgemm", 6, 13, 2, opaque=1 << 4, relu=11)
+describe(GEMM[F64], "blas.dgemm", 6, 13, 2, opaque=1 << 4, relu=11)
 
 
 cdef void zero_rows(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
@@ -41,7 +41,7 @@ cdef void zero_rows(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t l
         memset(<char *>bufs[0] + i * dims[0], 0, dims[1])
 
 
-describe(zero_rows, "zero_rows", 1, 2, 0, 0)
+describe(zero_rows, "zero_rows", 1, 2, 0)
 
 
 cdef struct Layout:

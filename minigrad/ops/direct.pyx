@@ -46,7 +46,7 @@ cdef void divide_kernel(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize
         (<double *>bufs[0])[0] = (<double *>bufs[1])[0] / <double>dims[0]
 
 
-describe(divide_kernel, "divide", 2, 2, 0, 0)
+describe(divide_kernel, "divide", 2, 2, 0)
 
 
 cdef int divide(Tensor y, Tensor x, Py_ssize_t n) except -1:

@@ -129,7 +129,7 @@ cdef void total_kernel(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_
         (<double *>bufs[0])[0] = total
 
 
-describe(total_kernel, "losses.total", 3, 3, 0, 0)
+describe(total_kernel, "losses.total", 3, 3, 0)
 
 
 cdef Tensor total_of(Tensor parts, double *divisor, int dt):
@@ -230,7 +230,7 @@ cdef void scale_kernel(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_
     made[0] = scalars[0] if dims[1] else made[1]
 
 
-describe(scale_kernel, "losses.scale", 2, 2, 1, 0)
+describe(scale_kernel, "losses.scale", 2, 2, 1)
 
 
 cdef class LabelLoss:
