@@ -342,8 +342,9 @@ cdef class Capture(Recorder):
                 return self.refuse("runs a kernel that compile does not know")
             shapes[<size_t>f] = found = (*found, 0, -1)
         name, nb, nd, ns, more, opaque, relu = found
-        if more:
-            nd += dims[0] * (nb + 1)
+        if more:  # k, n and an inner stride for each operand, then k times a size and the strides, see _engine.plan
+            opaque |= -1 << (nd - 2)  # what follows the operands are kernels
+            nd += dims[0] * (nd - 1)
         if self.taken_ and nd >= 2 and tables is None and dims[0] == self.taken_[0][2] and dims[1] == self.taken_[0][3]:
             taken = self.taken_.pop(0)
             call = self.add_call(TAKE, NULL, 0, 0, 0, taken[1], 0, "random.take")
