@@ -17,7 +17,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from ._engine cimport Tensor, grad_enabled, needs_grad
 from ._guards cimport Guards, Py_REFCNT, same
-from ._launch cimport launch, now
+from ._launch cimport enter_python, launch, leave_python, now
 from ._record cimport Prepared, recorder
 from ._storage cimport ITEMSIZE, Storage, new_storage
 
@@ -165,10 +165,11 @@ cdef class Program:
         while i < self.count:
             call = &self.code[i]
             if call.kind == CALL:
-                if call.last and not timed:
+                if call.last and not timed and leave_python():
                     with nogil:
                         for j in range(i, call.last):
                             self.code[j].f(self.code[j].bufs, self.code[j].dims, self.code[j].scalars, 0, self.code[j].units)
+                    enter_python()
                     i = call.last
                     continue
                 if call.cost < SHARED:
