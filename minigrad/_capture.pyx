@@ -587,6 +587,7 @@ cdef class Capture(Recorder):
         p.argument_count, p.leaf_count = len(p.places), len(leaves)
         p.arguments = <ArgumentSpec *>grown(NULL, (p.argument_count + 1) * sizeof(ArgumentSpec))
         for i in range(p.argument_count):
+            p.arguments[i].place = p.places[i]
             self.describe_argument(&p.arguments[i], <Tensor>leaves[<Py_ssize_t>p.places[i]], guards)
             for j in range(i):  # one memory is written once
                 if (<Tensor>leaves[<Py_ssize_t>p.places[j]]).storage is (<Tensor>leaves[<Py_ssize_t>p.places[i]]).storage:

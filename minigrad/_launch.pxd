@@ -2,3 +2,5 @@ from ._record cimport kernel_t
 
 cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t units, double cost) except -1
 cdef double now() noexcept nogil
+cdef bint leave_python() noexcept
+cdef int enter_python() noexcept

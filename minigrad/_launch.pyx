@@ -32,9 +32,8 @@ import os
 from libc.math cimport frexp
 from libc.stdint cimport uint64_t
 
-from ._record cimport recorder, recording
-
 from .kernels import contract
+from ._record cimport recorder, recording
 
 cdef extern from "<time.h>" nogil:
     """
@@ -198,6 +197,22 @@ def _at_exit():
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)
+
+
+cdef bint leave_python() noexcept:
+    """Before kernels run without the GIL; False if none may any more (DESIGN f)."""
+    global running
+    if closing:
+        return False
+    running += 1
+    return True
+
+
+cdef int enter_python() noexcept:
+    """After them."""
+    global running
+    running -= 1
+    return 0
 
 
 cdef double now() noexcept nogil:

@@ -62,6 +62,7 @@ cdef struct Visible:
 
 
 cdef struct ArgumentSpec:
+    Py_ssize_t place       # among the leaves of the arguments
     int slot               # -1: its memory is not used
     int nd
     int dt

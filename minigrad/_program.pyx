@@ -17,9 +17,12 @@ from libc.string cimport memcmp, memcpy, memset
 
 from ._engine cimport Tensor, grad_enabled, needs_grad
 from ._guards cimport Guards, Py_REFCNT, same
-from ._launch cimport launch, now
+from ._launch cimport enter_python, launch, leave_python, now
 from ._record cimport Prepared, recorder
 from ._storage cimport ITEMSIZE, Storage, new_storage
+
+cdef extern from "Python.h":
+    PyObject *PyTuple_GET_ITEM(object t, Py_ssize_t i)
 
 # Estimated nanoseconds: calls above SHARED go through ``launch``, which may share them; runs of small ones above
 # RELEASED let other Python threads run.
@@ -47,10 +50,11 @@ cdef class Program:
         cdef Tensor t
         cdef ArgumentSpec *spec
         for i in range(self.argument_count):
-            item = leaves[<Py_ssize_t>self.places[i]]
+            spec = &self.arguments[i]
+            item = <object>PyTuple_GET_ITEM(leaves, spec.place)
             if not isinstance(item, Tensor):
                 return False
-            t, spec = <Tensor>item, &self.arguments[i]
+            t = <Tensor>item
             if t.nd != spec.nd or t.dt != spec.dt or t.storage.readonly != spec.readonly:
                 return False
             if spec.pinned and t.ptr != spec.ptr:
@@ -72,9 +76,9 @@ cdef class Program:
         cdef Py_ssize_t i, j, g
         cdef Tensor t, u
         for i in range(self.argument_count):
-            t = <Tensor>leaves[<Py_ssize_t>self.places[i]]
+            t = <Tensor><object>PyTuple_GET_ITEM(leaves, self.arguments[i].place)
             for j in range(i):
-                u = <Tensor>leaves[<Py_ssize_t>self.places[j]]
+                u = <Tensor><object>PyTuple_GET_ITEM(leaves, self.arguments[j].place)
                 if self.arguments[i].slot == self.arguments[j].slot and self.arguments[i].slot >= 0:
                     if t.ptr != u.ptr:
                         return False
@@ -107,7 +111,7 @@ cdef class Program:
         for i in range(self.argument_count):
             spec = &self.arguments[i]
             if spec.slot >= 0:
-                t = <Tensor>leaves[<Py_ssize_t>self.places[i]]
+                t = <Tensor><object>PyTuple_GET_ITEM(leaves, self.arguments[i].place)
                 if self.slots[spec.slot].base != t.ptr:
                     self.rebind(spec.slot, t.ptr)
         for i in range(self.guards.tensor_count):
@@ -161,10 +165,11 @@ cdef class Program:
         while i < self.count:
             call = &self.code[i]
             if call.kind == CALL:
-                if call.last and not timed:
+                if call.last and not timed and leave_python():
                     with nogil:
                         for j in range(i, call.last):
                             self.code[j].f(self.code[j].bufs, self.code[j].dims, self.code[j].scalars, 0, self.code[j].units)
+                    enter_python()
                     i = call.last
                     continue
                 if call.cost < SHARED:
@@ -215,7 +220,7 @@ cdef class Program:
             (<Tensor>t.gradient).storage.version += <unsigned int>(<tuple>item)[1]
         for i in range(self.argument_count):
             if self.arguments[i].delta:
-                t = <Tensor>leaves[<Py_ssize_t>self.places[i]]
+                t = <Tensor><object>PyTuple_GET_ITEM(leaves, self.arguments[i].place)
                 t.storage.version += <unsigned int>self.arguments[i].delta
         for i in range(self.guards.tensor_count):
             if self.ends[i] != SAME_GRADIENT:
@@ -236,7 +241,7 @@ cdef class Program:
         cdef Storage s
         cdef Tensor t
         if self.slots[o.slot].kind == ARGUMENT:
-            t = <Tensor>leaves[<Py_ssize_t>self.places[self.slots[o.slot].index]]
+            t = <Tensor><object>PyTuple_GET_ITEM(leaves, self.arguments[self.slots[o.slot].index].place)
             s = t.storage
             t = over(o.like, s, self.slots[o.slot].base + o.offset - s.ptr)
         else:
@@ -273,7 +278,7 @@ cdef class Program:
             versions.append((<Storage>item[0]).version)
         for i in range(self.argument_count):
             if self.arguments[i].delta:
-                t = <Tensor>leaves[<Py_ssize_t>self.places[i]]
+                t = <Tensor><object>PyTuple_GET_ITEM(leaves, self.arguments[i].place)
                 parts.append(bytes_of(t.ptr, extent_of(t)))
                 versions.append(t.storage.version)
         for i in range(self.guards.tensor_count):
@@ -303,7 +308,7 @@ cdef class Program:
             (<Storage>item[0]).version = <unsigned int>next(versions)
         for i in range(self.argument_count):
             if self.arguments[i].delta:
-                t = <Tensor>leaves[<Py_ssize_t>self.places[i]]
+                t = <Tensor><object>PyTuple_GET_ITEM(leaves, self.arguments[i].place)
                 put_bytes(t.ptr, next(parts))
                 t.storage.version = <unsigned int>next(versions)
         for i in range(self.guards.tensor_count):
