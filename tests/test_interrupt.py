@@ -18,6 +18,7 @@ from minigrad._launch import share_always, thread_stats
 faulthandler.dump_traceback_later(200, exit=True)
 random.seed(int(sys.argv[1]))
 armed = []
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in what they start in the background
 signal.signal(signal.SIGALRM, lambda *_: armed and signal.raise_signal(signal.SIGINT))
 
 
