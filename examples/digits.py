@@ -44,8 +44,7 @@ def train(make, train_set, test_set, compiled=False):
         criterion(model(x), y).backward()
         optimizer.step()
 
-    step = mg.compile(step) if compiled else step
-    history = []
+    history, step = [], mg.compile(step) if compiled else step
     for _ in range(10):
         for x, y in loader:
             step(x, y)
@@ -65,7 +64,6 @@ def main():
         close(f"{name}: test loss", runs[name][-1][0], loss, tolerance)
         close(f"{name}: test accuracy", runs[name][-1][1], accuracy, 0.03)
     true("SGD is ahead", runs["SGD"][-1][0] < runs["Adam"][-1][0])
-
     if options.plot:
         with drawing(options.plot, columns=2) as (left, right):
             for name, history in runs.items():

@@ -31,7 +31,7 @@ from cpython.object cimport PyObject
 
 from .kernels import contract
 
-cdef str PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+cdef str PACKAGE = os.path.dirname(sys.modules["minigrad"].__file__) + os.sep  # this file may lie in a build folder
 cdef enum:
     CLASSES = 136  # of block sizes, see _storage.pyx
 cdef unsigned int serials = 0
