@@ -12,6 +12,7 @@ b. What the function can reach is found by walking: closure, globals that its co
 c. What the function changes besides tensors would not happen in a replay: where that is seen, it runs eagerly.
 """
 
+import dis
 import functools
 import os
 import sys
@@ -32,6 +33,8 @@ _PLAIN = (int, float, complex, str, bytes, bool, type(None), types.BuiltinFuncti
 _REFLECTION = ("getattr", "setattr", "vars", "__dict__", "__getattribute__")  # code that reaches any attribute
 _IMPLICIT = {"__add__", "__call__", "__enter__", "__exit__", "__getattr__", "__getitem__", "__iter__", "__len__",
              "__matmul__", "__mul__", "__next__", "__setitem__", "__sub__", "__truediv__"}  # fmt: skip
+_CHANGING = {("builtins", "set"), ("builtins", "bytearray"), ("builtins", "memoryview"), ("collections", "deque"),
+             ("array", "array"), ("numpy", "ndarray"), ("numpy", "Generator"), ("numpy", "RandomState")}  # fmt: skip
 _LIMIT = 100_000  # objects that a walk visits
 _FIRST_TRIES = 4  # captures in a row that may fail because state was still being created
 _SIZE, _DYNAMIC_SIZE = 8, 64
@@ -50,6 +53,7 @@ class _Walk:
         self.seen, self.keep, self.full = set(), [], False
         self.mentioned = {}  # names in users' code
         self.objects = []  # of users' plain classes, whose attributes count if they are mentioned
+        self.unguarded = None  # what was found whose changes no guard can see
         self.waiting = list(roots)
         while self.waiting or self.objects_reached():
             item = self.waiting.pop()
@@ -82,8 +86,10 @@ class _Walk:
         elif isinstance(item, list):
             self.lists.append(item)
             self.waiting += item
-        elif isinstance(item, (tuple, set, frozenset)):
+        elif isinstance(item, (tuple, frozenset)):
             self.waiting += item
+        elif any((kind.__module__.partition(".")[0], kind.__name__) in _CHANGING for kind in type(item).__mro__):
+            self.unguarded = f"uses a {type(item).__name__}, whose changes compile cannot see"
         elif isinstance(item, type):
             if not _library(item.__module__):
                 self.objects.append(_guards.class_dict(item))
@@ -147,6 +153,9 @@ class _Walk:
         scope = function.__globals__
         if _library(scope.get("__name__", "")):
             return
+        module = _imports(function.__code__)
+        if module:
+            self.unguarded = f"imports {module}, whose changes compile cannot see"
         names = _names(function.__code__)
         self.mentioned.update(dict.fromkeys(names))
         for name in names:
@@ -173,6 +182,15 @@ def _names(code):
         if isinstance(inner, types.CodeType):
             found.update(dict.fromkeys(_names(inner)))
     return tuple(found)
+
+
+@functools.lru_cache(1024)
+def _imports(code):
+    """A module of the user's that code, or code within it, imports when it runs; or None."""
+    for one in dis.get_instructions(code):
+        if one.opname == "IMPORT_NAME" and not _library(one.argval):
+            return one.argval
+    return next((m for c in code.co_consts if isinstance(c, types.CodeType) and (m := _imports(c))), None)
 
 
 def _log(message):
@@ -231,6 +249,8 @@ class CompiledFunction(_program.Compiled):
         if self.programs:
             _log(f"{name}: no program fits: {self.programs[0].why_not(leaves, structure) or 'another argument'}")
         others = [x for x in leaves if not isinstance(x, Tensor)]
+        if any(isinstance(x, Tensor) and x.numel() == 0 for x in leaves):
+            return self.function(*args, **kwargs)  # memory of no bytes has no place in a program
         walk = _Walk([self.function, *others])
         places = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
         values = [(i, x) for i, x in enumerate(leaves) if not isinstance(x, Tensor)]
@@ -243,6 +263,8 @@ class CompiledFunction(_program.Compiled):
         try:
             if walk.full:
                 capture.refuses("can reach too many objects")
+            if walk.unguarded:
+                capture.refuses(walk.unguarded)
             result = self.function(*args, **kwargs)
             again = False
             if capture.why is None and not guards.holds(False):
@@ -342,10 +364,11 @@ def compile(function=None, *, dynamic=False, fullgraph=False, backend=None):
     Results and all effects on tensors have the bits of the eager run. Learning rates and other hyperparameters of
     optimizers, step counts, random streams and the values of tensors are read anew in each call; numbers and strings
     that the function uses are guarded, others lead to a new capture. Effects on Python objects are not replayed.
-    A function that looks at values (``.item()``, ``bool(tensor)``, NumPy, printing), calls hooks or is seen to change
-    Python objects runs eagerly, after one warning that names the line; with ``fullgraph`` that is an error,
-    ``CompileError``. ``dynamic``: keep up to 64 programs instead of 8, for inputs of many shapes. ``backend`` is
-    accepted and ignored. With the environment variable ``MINIGRAD_LOG=capture`` each capture says what led to it.
+    A function that looks at values (``.item()``, ``bool(tensor)``, NumPy, printing), calls hooks, uses sets or NumPy
+    arrays, imports the user's modules or is seen to change Python objects runs eagerly, after one warning that names the
+    line; with ``fullgraph`` that is an error, ``CompileError``. What it asks of the system (environment variables,
+    clocks) counts as constant. ``dynamic``: keep up to 64 programs instead of 8, for inputs of many shapes. ``backend``
+    is accepted and ignored. With the environment variable ``MINIGRAD_LOG=capture`` each capture says what led to it.
     A step that creates state in its first call (momentum, say) is captured in the second one; the call after the
     capture proves the program: it is replayed and run eagerly, and the bits are compared.
 

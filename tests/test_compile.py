@@ -1,8 +1,11 @@
 """Compiled functions: the bits of the eager run, in all that can be seen of it."""
 
+import collections
 import copy
 import os
+import sys
 import threading
+import types
 import warnings
 
 import numpy as np
@@ -737,6 +740,41 @@ def test_attributes_of_classes_slots_and_methods_are_guarded():
         trainer.loop()
         assert run(mg.ones(1)).item() == Settings.rate * trainer.slots.factor
     assert run.cache_info().hits == 9
+
+
+def test_what_no_guard_can_see_runs_eagerly(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "rates_of_mine.py").write_text("rate = 1.0")
+    numbers, names, queue = np.ones(2), set(), collections.deque([1.0])
+    holder = types.SimpleNamespace(numbers=numbers)
+
+    def imports(x):
+        import rates_of_mine
+
+        return x * rates_of_mine.rate
+
+    for function, change in (
+        (lambda x: x * float(numbers[0]), lambda: numbers.fill(5)),
+        (lambda x: x * float(holder.numbers[1]), lambda: numbers.fill(7)),
+        (lambda x: x * (5.0 if "warm" in names else 1.0), lambda: names.add("warm")),
+        (lambda x: x * queue[0], lambda: queue.appendleft(5.0)),
+        (imports, lambda: setattr(sys.modules["rates_of_mine"], "rate", 5.0)),
+    ):
+        run = mg.compile(function)
+        with pytest.warns(UserWarning, match="runs eagerly: it (uses a|imports) .*whose changes compile cannot see"):
+            run(mg.ones(1))
+        run(mg.ones(1)), run(mg.ones(1))
+        change()
+        assert run(mg.ones(1)).item() == function(mg.ones(1)).item() >= 5
+
+
+def test_an_empty_batch_runs_eagerly_and_the_others_do_not():
+    layer = nn.Linear(3, 2)
+    run = mg.compile(lambda x: layer(x).detach().sum())
+    for n in (4, 4, 0, 4, 4, 0, 4):
+        x = mg.randn(n, 3)
+        assert run(x).item() == layer(x).sum().item()
+    assert run.cache_info().hits == 3
 
 
 def test_grad_mode_training_mode_and_requires_grad_are_guarded():
