@@ -365,8 +365,8 @@ def compile(function=None, *, dynamic=False, fullgraph=False, backend=None):
     optimizers, step counts, random streams and the values of tensors are read anew in each call; numbers and strings
     that the function uses are guarded, others lead to a new capture. Effects on Python objects are not replayed.
     A function that looks at values (``.item()``, ``bool(tensor)``, NumPy, printing), calls hooks, uses sets or NumPy
-    arrays, imports the user's modules or is seen to change Python objects runs eagerly, after one warning that names the
-    line; with ``fullgraph`` that is an error, ``CompileError``. What it asks of the system (environment variables,
+    arrays, imports the user's modules or is seen to change Python objects runs eagerly, after one warning that names
+    the line; with ``fullgraph`` that is an error, ``CompileError``. What it asks of the system (environment variables,
     clocks) counts as constant. ``dynamic``: keep up to 64 programs instead of 8, for inputs of many shapes. ``backend``
     is accepted and ignored. With the environment variable ``MINIGRAD_LOG=capture`` each capture says what led to it.
     A step that creates state in its first call (momentum, say) is captured in the second one; the call after the
