@@ -101,7 +101,7 @@ def address(name: str, t: str, u: str = "") -> int:
 
 
 def aside(work, *arguments, warn: str = ""):
-    """Start ``work(*arguments)`` in a thread (DESIGN e); a function that waits for its result.
+    """Start ``work(*arguments)`` in a thread (DESIGN f); a function that waits for its result.
 
     ``warn``: nobody waits, and an exception is only a warning that begins so.
     """
