@@ -41,11 +41,12 @@ def refused(name, error, message, call, *arguments, **options):
 
 
 def arguments(doc, compiles=False):
-    """The command line of a script with docstring ``doc``: --plot, --help, and --compile for those that train."""
+    """The command line of a script with docstring ``doc``: --plot, --help; --compile and --device for those that train."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plot", metavar="FILE", help="draw it, as a PNG image")
     if compiles:
         parser.add_argument("--compile", action="store_true", help="record the step and replay it: the same numbers")
+        parser.add_argument("--device", metavar="NAME", default="cpu", help="cpu or cuda (default: cpu)")
     options = parser.parse_args()
     if options.plot:
         try:

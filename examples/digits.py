@@ -1,6 +1,6 @@
 """A network 64-64-10 on scikit-learn's 8x8 digits: ten epochs of Adam as it comes, and of SGD with momentum.
 
-python examples/digits.py [--compile] [--plot FILE.png]
+python examples/digits.py [--compile] [--device NAME] [--plot FILE.png]
 
 Adam's default learning rate of 0.001 is small for so few steps (23 an epoch): SGD with lr 0.1 and momentum 0.9 ends
 far ahead. PyTorch, with its own initial weights: 0.4481 and 0.9278 with Adam, 0.0710 and 0.9778 with SGD.
@@ -31,13 +31,13 @@ def load():
     return TensorDataset(x[:1437], y[:1437]), TensorDataset(x[1437:], y[1437:])
 
 
-def train(make, train_set, test_set, compiled=False):
+def train(make, train_set, test_set, compiled=False, device="cpu"):
     """(test loss, test accuracy) after each epoch."""
     mg.manual_seed(0)
-    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)).to(device)
     criterion, optimizer = nn.CrossEntropyLoss(), make(model.parameters())
     loader = DataLoader(train_set, batch_size=64, shuffle=True)
-    x_test, y_test = test_set.tensors
+    x_test, y_test = (t.to(device) for t in test_set.tensors)
 
     def step(x, y):
         optimizer.zero_grad()
@@ -47,7 +47,7 @@ def train(make, train_set, test_set, compiled=False):
     history, step = [], mg.compile(step) if compiled else step
     for _ in range(10):
         for x, y in loader:
-            step(x, y)
+            step(x.to(device), y.to(device))
         with mg.no_grad():
             logits = model(x_test)
             right = (logits.argmax(dim=1) == y_test).sum().item()
@@ -58,7 +58,7 @@ def train(make, train_set, test_set, compiled=False):
 def main():
     options = arguments(__doc__, compiles=True)
     train_set, test_set = load()
-    runs = {name: train(make, train_set, test_set, options.compile) for name, make in OPTIMIZERS.items()}
+    runs = {name: train(make, train_set, test_set, options.compile, options.device) for name, make in OPTIMIZERS.items()}
     # wide enough for other initial weights: those of the next release, or of another seed
     for name, loss, accuracy, tolerance in (("Adam", 0.4481, 0.9278, 0.1), ("SGD", 0.0710, 0.9778, 0.04)):
         close(f"{name}: test loss", runs[name][-1][0], loss, tolerance)

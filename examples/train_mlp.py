@@ -154,26 +154,35 @@ def make_step(model, criterion, optimizer):
     return step
 
 
-def train_epoch(model, loader, step, bar):
+def train_epoch(model, loader, step, bar, device):
     """One pass; the mean loss and the samples per second."""
     model.train()
     total, start = 0.0, time.perf_counter()
     for x, y in loader:
-        total += step(x, y).item() * len(x)
+        total += step(x.to(device), y.to(device)).item() * len(x)
         bar.update()
     return total / len(loader.dataset), len(loader.dataset) / (time.perf_counter() - start)
 
 
 @mg.no_grad()
-def evaluate(model, loader, criterion):
+def evaluate(model, loader, criterion, device):
     """The mean loss and the share of right answers."""
     model.eval()
     total, right = 0.0, 0
     for x, y in loader:
+        x, y = x.to(device), y.to(device)
         logits = model(x)
         total += criterion(logits, y).item() * len(x)
         right += (logits.argmax(dim=1) == y).sum().item()
     return total / len(loader.dataset), right / len(loader.dataset)
+
+
+def chosen_device(name):
+    """The device of that name, if it can be used."""
+    try:
+        return mg.device(name)
+    except RuntimeError as error:
+        raise Problem(f"--device: {error}") from None
 
 
 def load_weights(model, path):
@@ -255,6 +264,7 @@ def parse_arguments(arguments=None):
     add("--seed", metavar="N", type=at_least(0, most=2**64 - 1), default=0,
         help="of initial weights and shuffling (default: 0)")  # fmt: skip
     add("--compile", action="store_true", help="record the training step and replay it: the same numbers, faster")
+    add("--device", metavar="NAME", default="cpu", help="cpu or cuda (default: cpu)")
     add("--save", metavar="FILE", help="write the trained weights, as safetensors")
     add("--load", metavar="FILE", help="start from weights that --save wrote")
     add("--plot", metavar="FILE", help="draw losses and accuracy by epoch, as an image such as curve.png")
@@ -311,6 +321,7 @@ def check_outputs(options):
 def run(options):
     """Train and evaluate; the test accuracy."""
     check_outputs(options)
+    device = chosen_device(options.device)
     train, test = load_mnist(options.data) if options.data else load_digits()
     mg.manual_seed(options.seed)
     images, labels = train.tensors
@@ -318,26 +329,28 @@ def run(options):
     model = make_model(images.shape[1], options.hidden, classes)
     if options.load:
         load_weights(model, options.load)
+    model.to(device)
     lr = LEARNING_RATES[options.optimizer] if options.lr is None else options.lr
     optimizer = make_optimizer(options.optimizer, model.parameters(), lr, options.momentum)
     criterion = nn.CrossEntropyLoss()
     step = make_step(model, criterion, optimizer)
     step = mg.compile(step) if options.compile else step
-    train_loader = DataLoader(train, options.batch_size, shuffle=True)
-    test_loader = DataLoader(test, 1024)
+    pinned = device.type != "cpu"
+    train_loader = DataLoader(train, options.batch_size, shuffle=True, pin_memory=pinned)
+    test_loader = DataLoader(test, 1024, pin_memory=pinned)
     print(f"{len(train)} training and {len(test)} test images, {sum(p.numel() for p in model.parameters())} parameters")
 
     history = []
     with tqdm(total=options.epochs * len(train_loader), unit="batch", leave=False, disable=None) as bar:
         for epoch in range(1, options.epochs + 1):
-            train_loss, speed = train_epoch(model, train_loader, step, bar)
-            test_loss, accuracy = evaluate(model, test_loader, criterion)
+            train_loss, speed = train_epoch(model, train_loader, step, bar, device)
+            test_loss, accuracy = evaluate(model, test_loader, criterion, device)
             history.append((train_loss, test_loss, accuracy))
             bar.write(
                 f"epoch {epoch:3d}  train loss {train_loss:.4f}  test loss {test_loss:.4f}  "
                 f"test accuracy {accuracy:.4f}  {speed:,.0f} samples/s"
             )
-    accuracy = history[-1][2] if history else evaluate(model, test_loader, criterion)[1]
+    accuracy = history[-1][2] if history else evaluate(model, test_loader, criterion, device)[1]
     print(f"test accuracy {accuracy:.4f}")
     if options.save:
         write("--save", options.save, lambda: mg.save(model.state_dict(), options.save))

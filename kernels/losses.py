@@ -15,6 +15,7 @@ from . import math as km
 from .contract import T, dim, f8, i8, jit, kernel, scalar
 from .losses_parts import (
     STRIP,
+    _address,
     _call,
     _far,
     _fence,
@@ -56,21 +57,35 @@ def _sum(x, o, n):
 
 
 @_call
-def _exp_store_sum(e, oe, x, o, n, m, fetch):
-    """e[oe:] = exp(x[o:] - m) for one row; the sum, in T over strips, in float64 over their sums.
-
-    fetch: bring the next row from memory meanwhile.
-    """
+def _exp_store_sum(e, oe, x, o, n, m):
+    """e[oe:] = exp(x[o:] - m) for one row; the sum, in T over strips, in float64 over their sums."""
     total = 0.0
     for first in range(0, n, STRIP):
-        if fetch:
-            for j in range(first, min(first + STRIP, n), 64 // _itemsize(x)):
-                _fetch(x, o + n + j)
         s = type(m)(0)
         for j in range(first, min(first + STRIP, n)):
             e[oe + j] = km.exp_down(x[o + j] - m)
             s += e[oe + j]
         total += np.float64(s)
+    return type(m)(total)
+
+
+@_call
+def _exp_store_sum_far(e, oe, x, o, n, m, to, of, a):
+    """``_exp_store_sum``, and meanwhile what the memory has time for: it brings the next row, and takes the gradient of
+    the row before, whose exponentials lie at ``of``: e[to:] = a e[of:] if ``to`` >= 0."""
+    total, shift = 0.0, (-_address(e) // _itemsize(e) - to) & (64 // _itemsize(e) - 1)  # strips of whole lines
+    for first in range(0, n, STRIP):
+        end = min(first + STRIP, n)
+        for j in range(first, end, 64 // _itemsize(x)):
+            _fetch(x, o + n + j)
+        s = type(m)(0)
+        for j in range(first, end):
+            e[oe + j] = km.exp_down(x[o + j] - m)
+            s += e[oe + j]
+        total += np.float64(s)
+        if to >= 0:
+            begin, stop = first + shift if first > 0 else 0, end + shift if end < n else n
+            _hand_over(e, to + begin, e, of + begin, min(stop, n) - begin, a, True)
     return type(m)(total)
 
 
@@ -169,29 +184,40 @@ def _label_gradient(dx, o, n, t, total, w, weight, has_weight, all_weight, smoot
 
 @jit
 def _far_rows(loss, dx, x, target, weight, n, has_weight, ignore_index, scale, lo, hi):
-    """Rows lo to hi of cross_entropy, same bits, for a gradient that no cache keeps.
+    """Rows lo to hi of cross_entropy, same bits, for a gradient that no cache keeps; at least three rows.
 
-    Each row's exponentials stay in the cache, in the room of the last row; the gradient goes past it.
+    A row's exponentials stay in the cache, in the room of the last two rows by turns; while those of the next one are
+    computed the gradient goes past it. So the memory is written and read all the time.
     """
-    e = (hi - 1) * n
+    before = -1  # the row whose gradient is still to be written
+    of, a, own, hit = 0, type(scale)(0), type(scale)(0), 0
     for row in range(lo, hi):
         o, t = row * n, _label(target, row, n, ignore_index)
+        here = (hi - 1 - (row - lo) % 2) * n  # the room of this row's exponentials
+        if before >= 0 and (t < 0 or row >= hi - 2):  # the room of the last rows is about to be their own
+            _hand_over(dx, before * n, dx, of, n, a, True)
+            dx[before * n + hit] = own
+            before = -1
         if t < 0:
             loss[row] = type(scale)(0)
             _zero(dx, o, n)
             continue
         m = _max(x, o, n)
-        total = _exp_store_sum(dx, e, x, o, n, m, row < hi - 1)
         w = weight[t] if has_weight else type(scale)(1)
+        if row >= hi - 2:
+            total = _exp_store_sum(dx, o, x, o, n, m)
+        else:
+            total = _exp_store_sum_far(dx, here, x, o, n, m, before * n if before >= 0 else -1, of, a)
+            if before >= 0:
+                dx[before * n + hit] = own
         loss[row] = w * (km.log(total) - (x[o + t] - m))
         a = scale * w / total
-        own = dx[e + t] * a - scale * w
-        if row < hi - 1:
-            _hand_over(dx, o, dx, e, n, a, True)
-        else:
+        if row >= hi - 2:
             for j in range(o, o + n):
                 dx[j] = dx[j] * a
-        dx[o + t] = own
+            dx[o + t] -= scale * w
+        else:
+            before, of, hit, own = row, here, t, dx[here + t] * a - scale * w
     _fence()
 
 
@@ -216,7 +242,7 @@ def cross_entropy(
     """
     n = n_classes
     all_weight = _weight_sum(weight, n, has_weight) if smoothing != T(0) else 0.0
-    if n > FEW and smoothing == T(0) and _far(dx, (hi - lo) * n):
+    if n > FEW and smoothing == T(0) and hi - lo > 2 and _far(dx, (hi - lo) * n):
         _far_rows(loss, dx, x, target, weight, n, has_weight, ignore_index, scale, lo, hi)
         return
     top, total, logs = scratch(T, TILE_ROWS), scratch(T, TILE_ROWS), scratch(T, TILE_ROWS)
@@ -227,7 +253,7 @@ def cross_entropy(
             _exp_tile(dx, o, top, total, logs, x, o, rows, n)
         elif target[first] != ignore_index:
             top[0] = _max(x, o, n)
-            total[0] = _exp_store_sum(dx, o, x, o, n, top[0], False)
+            total[0] = _exp_store_sum(dx, o, x, o, n, top[0])
             logs[0] = km.log(total[0])
         for r in range(rows):
             row = first + r
@@ -470,7 +496,7 @@ def cross_entropy_probs(
     for row in range(lo, hi):
         o = row * n
         m = _max(x, o, n)
-        s = _exp_store_sum(dx, o, x, o, n, m, o)
+        s = _exp_store_sum(dx, o, x, o, n, m)
         log = km.log(s)
         total, dot = _target_sums(x, target, weight, o, n, m, has_weight, smoothing, each)
         loss[row] = T(total * np.float64(log) - dot)

@@ -512,6 +512,7 @@ cdef enum:
     INTS = 4        # integers and bools only
     NO_BOOL = 8     # refuses bool
     NOTED = 16      # the storage of the result remembers the operation, see ``made_by``
+    BOOL_TO_INT = 32  # bools are promoted to int64, as an integer exponent does
 
 cdef int default_float = F32
 cdef Op CAST_OP, SLOT, IDENTITY, SUB, MUL, DIV, POW, NEG, ABS, EQ, NE, LT, LE, GT, GE, AND, OR, XOR, INVERT
@@ -642,6 +643,8 @@ cdef inline int compute_dtype(Op op, int dt) except -1:
         return default_float
     if op.kind & INTS and CATEGORY[dt] == 2:
         raise RuntimeError(f"{op.name.lower()} is defined for integer and bool tensors, not {DTYPES[dt]!r}")
+    if op.kind & BOOL_TO_INT and dt == BOOL:
+        return I64
     if op.kind & NO_BOOL and dt == BOOL:
         raise RuntimeError(f"{op.name.lower()} is not defined for bool tensors; use logical_not, ^ or convert them")
     return dt
@@ -726,7 +729,7 @@ cdef Tensor apply_binary(Op op, Tensor a, Tensor b):
             mode = 1
     if mode < 0:
         ndim = broadcast(a, b, shape)
-    if op.int_flat is not op.flat and CATEGORY[dt] != 2:
+    if op.int_flat is not op.flat and CATEGORY[dt] != 2 and a.count:
         check_integers(op, b)
     k = op.flat if CATEGORY[dt] == 2 else op.int_flat
     if mode >= 0:
@@ -1220,7 +1223,7 @@ cdef Tensor apply_inplace(Op op, Tensor x, object other):
         else:
             b = hook_as_tensor(other)
     dt = compute_dtype(op, x.dt if b is None else result_dtype(x, b))
-    if dt != x.dt and CATEGORY[dt] > CATEGORY[x.dt]:
+    if dt != x.dt and CATEGORY[dt] > CATEGORY[x.dt] and not op.kind & TO_BOOL:
         raise RuntimeError(f"result type {DTYPES[dt]!r} can't be cast to the desired output type {DTYPES[x.dt]!r}")
     if mg_grad_off == 0 and (needs_grad(x) or (b is not None and needs_grad(b))):
         return write_back(x, apply_unary(op, clone(x)) if b is None else apply_binary(op, clone(x), b))
@@ -1242,7 +1245,7 @@ cdef Tensor apply_inplace(Op op, Tensor x, object other):
         return x
     if b.dt != dt:
         b = cast(b, dt)
-    if op.int_flat is not op.flat and CATEGORY[dt] != 2:
+    if op.int_flat is not op.flat and CATEGORY[dt] != 2 and x.count:
         check_integers(op, b)
     if x.contiguous and b.contiguous and (same_shape(x, b) or (b.count == 1 and b.nd <= x.nd)):
         dims[0], bufs[2] = 3 if same_shape(x, b) else 4, b.ptr

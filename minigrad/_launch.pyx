@@ -116,9 +116,11 @@ def get_num_threads():
     return threads
 
 
-def set_num_threads(int n):
+def set_num_threads(n):
     """Use at most ``n`` threads, and no more than there are cores; results do not depend on it, not in one bit."""
     global threads
+    if not isinstance(n, int) or isinstance(n, bool):
+        raise TypeError(f"set_num_threads expects an int, but got {type(n).__name__}")
     if n < 1:
         raise ValueError(f"set_num_threads: n must be at least 1, got {n}")
     threads = n

@@ -415,3 +415,35 @@ def test_the_type_stub_lists_every_method():
     stub = Path(mg.__file__).with_name("_engine.pyi").read_text().split("class Tensor:")[1]
     listed = set(re.findall(r"^    (?:def )?(\w+)[(:]", stub, re.M))
     assert {name for name in vars(mg.Tensor) if not name.startswith("_")} - listed == set()
+
+
+def test_dtypes_of_three_operands():
+    wide, narrow = mg.tensor([1 / 3], dtype=mg.float64), mg.tensor([3.0])
+    assert mg.addcmul(wide, narrow, narrow, value=0.1).item() == 1 / 3 + 3.0 * 3.0 * 0.1  # not by way of float32
+    assert mg.addcdiv(wide, narrow, narrow * 3).item() == 1 / 3 + 3.0 / 9.0
+    large = mg.tensor([200], dtype=mg.uint8)
+    assert mg.addcmul(mg.tensor([1]), large, large).item() == 40001
+    assert mg.tensor([1]).addcmul_(mg.tensor([2]), mg.tensor([3]), value=2.0).tolist() == [13]
+    with pytest.raises(RuntimeError, match="addcdiv"):
+        mg.addcdiv(mg.tensor([1]), mg.tensor([2]), mg.tensor([3]))
+
+
+def test_comparing_in_place_with_another_dtype():
+    x = mg.tensor([1, 2])
+    assert x.eq_(mg.tensor([1.0, 2.5])) is x and x.tolist() == [1, 0] and x.dtype is mg.int64
+    assert mg.tensor([1.0, 3.0]).lt_(mg.tensor([2], dtype=mg.float64)).tolist() == [1.0, 0.0]
+
+
+def test_squares_of_bools_are_integers():
+    x = mg.tensor([True, False])
+    assert x.square().dtype is mg.int64 and x.square().tolist() == [1, 0]
+    with pytest.raises(RuntimeError, match="can't be cast"):
+        x.square_()
+
+
+def test_nothing_divided_by_zero_is_nothing():
+    x = mg.zeros(0, dtype=mg.int64)
+    assert (x // 0).shape == (x % 0).shape == (x // mg.tensor(0)).shape == (0,)
+    assert x.floor_divide_(0) is x
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        mg.zeros(1, dtype=mg.int64) // 0

@@ -304,3 +304,9 @@ print(thread_stats()["calls"])
         pytest.skip("no affinity on this system")
     one = f"import os; os.sched_setaffinity(0, [{min(os.sched_getaffinity(0))}])"
     assert run_python("-c", one + script, NUMBA_NUM_THREADS="4").strip() == "0"
+
+
+def test_the_number_of_threads_is_an_integer():
+    for wrong in (2.5, "2", None, True):
+        with pytest.raises(TypeError, match="expects an int"):
+            mg.set_num_threads(wrong)

@@ -1,6 +1,9 @@
 """Arithmetic with PyTorch's extra arguments, over the rows of ``pointwise``."""
 
-from .._engine import Tensor, operand
+import functools
+
+from .._engine import Tensor, empty, operand, result_type
+from .._engine import _cast as cast
 from . import pointwise as p
 
 
@@ -58,6 +61,34 @@ def div(input, other, *, rounding_mode=None):
     return down + ((down < 0) & (p.remainder(input, other) != 0))  # one up where floor went away from zero
 
 
+def _together(*tensors):
+    """The tensors in the dtype that an operation on all of them has."""
+    if all(x.dtype is tensors[0].dtype for x in tensors):
+        return tensors
+    kinds = [[x for x in tensors if x.ndim > 0], [x for x in tensors if x.ndim == 0]]  # the first ones count for more
+    found = [functools.reduce(lambda a, b: empty(like.shape, result_type(a, b)), kind)
+             for kind, like in zip(kinds, (empty((0,)), empty(()))) if kind]  # fmt: skip
+    dtype = result_type(found[0], found[-1])
+    return [cast(x, dtype) for x in tensors]
+
+
+def _product(input, a, b, value):
+    """``input`` and value * a * b, in the dtype that all three have together; integers take an integer value."""
+    input, a, b = _together(input, a, b)
+    return input, a * b * (value if a.is_floating_point() else int(value))
+
+
+def _quotient(input, a, b, value):
+    """``input`` and value * a / b, in the dtype that all three have together."""
+    if not (a.is_floating_point() or b.is_floating_point()):
+        raise RuntimeError(
+            "Integer division with addcdiv is no longer supported: of integer tensors use input + value * "
+            "div(tensor1, tensor2, rounding_mode='trunc'), or convert them to a floating dtype"
+        )
+    input, a, b = _together(input, a, b)
+    return input, a / b * value
+
+
 def addcmul(input, tensor1, tensor2, *, value=1):
     """``input + value * tensor1 * tensor2``.
 
@@ -66,7 +97,7 @@ def addcmul(input, tensor1, tensor2, *, value=1):
     >>> mg.addcmul(x, x, x, value=2)
     tensor([ 3., 10.])
     """
-    return p.add(input, tensor1 * tensor2 * value)
+    return p.add(*_product(input, tensor1, tensor2, value))
 
 
 def addcdiv(input, tensor1, tensor2, *, value=1):
@@ -77,7 +108,7 @@ def addcdiv(input, tensor1, tensor2, *, value=1):
     >>> mg.addcdiv(x, x, x, value=2)
     tensor([3., 4.])
     """
-    return p.add(input, tensor1 / tensor2 * value)
+    return p.add(*_quotient(input, tensor1, tensor2, value))
 
 
 def lerp(input, end, weight):
@@ -114,12 +145,12 @@ def div_(self, other, *, rounding_mode=None):
 
 def addcmul_(self, tensor1, tensor2, *, value=1):
     """Add ``value * tensor1 * tensor2`` in place; the tensor."""
-    return p.add.inplace(self, tensor1 * tensor2 * value)
+    return p.add.inplace(self, _product(self, tensor1, tensor2, value)[1])
 
 
 def addcdiv_(self, tensor1, tensor2, *, value=1):
     """Add ``value * tensor1 / tensor2`` in place; the tensor."""
-    return p.add.inplace(self, tensor1 / tensor2 * value)
+    return p.add.inplace(self, _quotient(self, tensor1, tensor2, value)[1])
 
 
 def lerp_(self, end, weight):

@@ -10,7 +10,7 @@ from .._engine import Kernel, Op, Tensor, empty, filled, is_grad_enabled, operan
 from .._engine import _cast as cast
 from .._storage import bool_
 
-FLOATS, TO_BOOL, INTS, NO_BOOL, NOTED = 1, 2, 4, 8, 16  # flags of Op: see _engine.pyx
+FLOATS, TO_BOOL, INTS, NO_BOOL, NOTED, BOOL_TO_INT = 1, 2, 4, 8, 16, 32  # flags of Op: see _engine.pyx
 
 # --- arithmetic -------------------------------------------------------------------------------------------------------
 
@@ -27,7 +27,10 @@ div = Op(
 neg = Op("Neg", lambda dy: -dy, kernel="neg", flags=NO_BOOL, doc="-input; not for bools.")
 abs = Op("Abs", lambda dy, a: dy * sign(a), kernel="abs", saves=("a",), doc="|input|; its slope at 0 is 0.")
 sign = Op("Sign", lambda dy: dy * 0, kernel="sign", doc="-1, 0 or 1; no gradient flows.")
-square = Op("Square", lambda dy, a: dy * (a * 2), kernel="square", saves=("a",), doc="input ** 2.")
+square = Op(
+    "Square", lambda dy, a: dy * (a * 2), kernel="square", saves=("a",), flags=BOOL_TO_INT,
+    doc="input ** 2; of bools int64.",
+)  # fmt: skip
 reciprocal = Op(
     "Reciprocal", lambda dy, y: -dy * (y * y), kernel="reciprocal", saves=("y",), flags=FLOATS,
     doc="1 / input.",
