@@ -9,7 +9,7 @@ b. Everything else goes the general way: index, fetch items, collate.
 
 from itertools import islice
 
-from .._engine import Kernel, empty, view
+from .._engine import Kernel, Tensor, empty, move, view
 from ..creation import as_tensor
 from .collate import default_collate, default_convert
 from .dataset import IterableDataset, Subset, TensorDataset
@@ -157,6 +157,8 @@ def _index(indices, count, name):
     """``indices`` as a non-negative int64 tensor; IndexError for one outside [-count, count)."""
     import numpy as np
 
+    if isinstance(indices, Tensor):
+        indices = move(indices, None)
     a = np.asarray(indices if hasattr(indices, "__array__") else list(indices))
     if a.size and a.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got {a.dtype}")
@@ -167,19 +169,19 @@ def _index(indices, count, name):
     if wrong.any():
         i = int(wrong.argmax())
         raise IndexError(f"{name}[{i}] = {a[i]} is outside a dataset of {count} items")
-    return as_tensor(np.ascontiguousarray(np.where(a < 0, a + count, a)))
+    return as_tensor(np.ascontiguousarray(np.where(a < 0, a + count, a)), device="cpu")
 
 
 def _gatherer(x, order):
     """A function (start, n) -> rows order[start : start + n] of x."""
     if x.requires_grad:  # recorded
         return lambda start, n: x[order[start : start + n]]
-    x = x.contiguous()
+    x, order = x.contiguous(), move(order, x)
     length, rest, dtype = len(x), tuple(x.shape[1:]), x.dtype
     inner = x.numel() // length if length else 0
 
     def take(start, n):
-        y = empty((n, *rest), dtype)
+        y = empty((n, *rest), dtype, x)
         _K_TAKE((y,), (x, view(order, (n,), (1,), start)), (n, length, inner), (), n, n * inner)
         return y
 

@@ -268,6 +268,8 @@ def gemm_batched(Tensor y not None, Tensor a not None, Tensor b not None, Py_ssi
     cdef double[2] scalars
     cdef void *bufs[6]
     cdef Blocks blocks = blocks_of(m, n, k, ta, tb)
+    if a.storage.device != b.storage.device or a.storage.device != y.storage.device:
+        refuse_mixed(a.storage.device, b.storage.device)
     if y.count == 0:
         return y
     if y.storage.device >= 0:
