@@ -143,7 +143,6 @@ cdef struct Driver:
     CUresult (*cuMemsetD8Async)(CUdeviceptr dstDevice, unsigned char uc, size_t N, CUstream hStream) noexcept nogil
     CUresult (*cuMemsetD16Async)(CUdeviceptr dstDevice, unsigned short us, size_t N, CUstream hStream) noexcept nogil
     CUresult (*cuMemsetD32Async)(CUdeviceptr dstDevice, unsigned int ui, size_t N, CUstream hStream) noexcept nogil
-    CUresult (*cuMemsetD2D8Async)(CUdeviceptr dstDevice, size_t dstPitch, unsigned char uc, size_t Width, size_t Height, CUstream hStream) noexcept nogil
     CUresult (*cuModuleLoadData)(CUmodule *module, const void *image) noexcept nogil
     CUresult (*cuModuleGetFunction)(CUfunction *hfunc, CUmodule hmod, const char *name) noexcept nogil
     CUresult (*cuFuncSetAttribute)(CUfunction hfunc, CUfunction_attribute attrib, int value) noexcept nogil
@@ -155,7 +154,7 @@ DRIVER = (  # the fields of Driver
     "cuStreamWaitEvent cuEventCreate cuEventDestroy_v2 cuEventRecord cuEventQuery cuEventSynchronize cuEventElapsedTime "
     "cuMemPoolCreate cuMemPoolSetAttribute cuMemPoolGetAttribute cuMemPoolTrimTo cuMemAllocFromPoolAsync cuMemFreeAsync "
     "cuMemAlloc_v2 cuMemGetInfo_v2 cuMemHostAlloc cuMemHostGetDevicePointer_v2 cuMemcpyHtoDAsync_v2 cuMemcpyDtoHAsync_v2 "
-    "cuMemcpyDtoDAsync_v2 cuMemcpyPeerAsync cuMemsetD8Async cuMemsetD16Async cuMemsetD32Async cuMemsetD2D8Async "
+    "cuMemcpyDtoDAsync_v2 cuMemcpyPeerAsync cuMemsetD8Async cuMemsetD16Async cuMemsetD32Async "
     "cuModuleLoadData cuModuleGetFunction cuFuncSetAttribute cuLaunchKernel"
 ).split()
 
@@ -220,6 +219,9 @@ cdef struct Gpu:
 
 cdef struct Handle:
     CUfunction function
+    int through                 # else: launch the ``strided`` of the handle in this buffer
+    Handle *strided             # the same operation on any strides, made by ``stride`` when it is asked for
+    PyObject *stride
     int device, count           # arguments
     unsigned int block, shared, granted   # threads; bytes of shared memory, and how many the driver was asked to allow
     Py_ssize_t per, most        # units a block; blocks
@@ -505,12 +507,12 @@ cdef int put(int device, void *to, const void *value, int itemsize, Py_ssize_t c
 
 
 def handle(int device, bytes image, str entry, arguments, int block, Py_ssize_t per, Py_ssize_t most, blocks=None,
-           shared=0):
+           shared=0, stride=None):
     """Load a kernel from a cubin; the handle that the engine launches it by, for good.
 
     ``arguments``: (kind, index) of each parameter, as ``contract.arguments`` lists them. The grid has ceil(units / per)
     blocks, or ``blocks(units, dims)``, at most ``most``; each has ``block`` threads and ``shared`` bytes of dynamic shared
-    memory, a number or a function of (units, dims).
+    memory, a number or a function of (units, dims). ``stride``: makes the handle of the operation on any strides.
     """
     cdef CUcontext before
     cdef Gpu *g = enter(device, &before)
@@ -530,6 +532,9 @@ def handle(int device, bytes image, str entry, arguments, int block, Py_ssize_t 
         raise MemoryError
     h.function, h.device, h.block, h.per, h.most, h.count = function, device, block, per, most, len(arguments)
     h.granted = PLAIN_SHARED
+    if stride is not None:
+        Py_INCREF(stride)
+        h.stride = <PyObject *>stride
     for i, (kind, index, *_) in enumerate(arguments):
         h.kind[i], h.index[i] = ord(KINDS[kind]), index
         if kind in ("int64", "dims"):
@@ -545,21 +550,54 @@ def handle(int device, bytes image, str entry, arguments, int block, Py_ssize_t 
     return <uint64_t><size_t>h | BIT
 
 
+def through(int buffer):
+    """The handle of a kernel that calls another by address, on the CPU: here it launches the strided twin of the one whose
+    handle is in that buffer."""
+    cdef Handle *h = <Handle *>calloc(1, sizeof(Handle))
+    if h == NULL:
+        raise MemoryError
+    h.through = buffer
+    return <uint64_t><size_t>h | BIT
+
+
+cdef inline Handle *handle_at(void *address) noexcept:
+    return <Handle *><size_t>(<uint64_t><size_t>address & ~BIT)
+
+
+cdef Handle *strided(Handle *h) except NULL:
+    if h.strided == NULL:
+        if h.stride == NULL:
+            raise RuntimeError("this kernel has no twin for other strides")
+        h.strided = handle_at(<void *><size_t><uint64_t>(<object>h.stride)())
+    return h.strided
+
+
 KINDS = {"buffer": "p", "int64": "i", "dims": "m", "float32": "f", "float64": "d", "device_scalars": "s", "errors": "e",
          "units": "u"}
 
 
 cdef int launch(void *handle, void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t units) except -1:
-    cdef Handle *h = <Handle *><size_t>(<uint64_t><size_t>handle & ~BIT)
+    cdef Handle *h = handle_at(handle)
     cdef void *places[ARGUMENTS]
     cdef float singles[ARGUMENTS]
     cdef CUcontext before
-    cdef Gpu *g = enter(h.device, &before)
+    cdef Gpu *g
     cdef Py_ssize_t blocks
-    cdef unsigned int shared = h.shared
+    cdef unsigned int shared
     cdef CUresult r = CUDA_SUCCESS
     cdef char kind
     cdef int i, at
+    if h.function == NULL:
+        h = strided(handle_at(bufs[h.through]))
+    blocks, shared = (units + h.per - 1) // h.per, h.shared
+    if h.blocks != NULL or h.shares != NULL:
+        sizes = tuple([dims[i] for i in range(h.dims)])
+        if h.blocks != NULL:
+            blocks = (<object>h.blocks)(units, sizes)
+        if h.shares != NULL:
+            shared = (<object>h.shares)(units, sizes)
+    blocks = max(1, min(blocks, h.most))
+    g = enter(h.device, &before)
     for i in range(h.count):
         kind, at = h.kind[i], h.index[i]
         if kind == c"p":
@@ -577,14 +615,6 @@ cdef int launch(void *handle, void **bufs, Py_ssize_t *dims, double *scalars, Py
             places[i] = &g.errors_there
         else:
             places[i] = &units
-    if h.blocks == NULL and h.shares == NULL:
-        blocks = (units + h.per - 1) // h.per
-    else:
-        sizes = tuple([dims[i] for i in range(h.dims)])
-        blocks = (<object>h.blocks)(units, sizes) if h.blocks != NULL else (units + h.per - 1) // h.per
-        if h.shares != NULL:
-            shared = (<object>h.shares)(units, sizes)
-    blocks = max(1, min(blocks, h.most))
     if shared > h.granted:
         r = cu.cuFuncSetAttribute(h.function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, <int>shared)
         h.granted = shared
@@ -636,7 +666,7 @@ cdef int set_up_blas(Gpu *g) except -1:
 cdef int product(int device, int dt, bint ta, bint tb, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, double alpha,
                  const void *a, Py_ssize_t lda, const void *b, Py_ssize_t ldb, double beta, void *y, Py_ssize_t ldy,
                  Py_ssize_t batch, Py_ssize_t stride_a, Py_ssize_t stride_b, Py_ssize_t stride_y) except -1:
-    """y = alpha op(a) op(b) + beta y, row-major; dt is 0 for float32 and 1 for float64.
+    """y = alpha op(a) op(b) + beta y, row-major, k > 0; dt is 0 for float32 and 1 for float64.
 
     cuBLAS is column-major: there, the same memory holds the transposes, and y.T = op(b).T op(a).T.
     """
@@ -649,19 +679,11 @@ cdef int product(int device, int dt, bint ta, bint tb, Py_ssize_t m, Py_ssize_t 
     cdef cublasComputeType_t compute = CUBLAS_COMPUTE_32F
     cdef cublasOperation_t opa = CUBLAS_OP_T if ta else CUBLAS_OP_N, opb = CUBLAS_OP_T if tb else CUBLAS_OP_N
     cdef cublasStatus_t status
-    cdef CUresult r = CUDA_SUCCESS
-    cdef Py_ssize_t i, itemsize = 4
     if m <= 0 or n <= 0 or batch <= 0:
         return 0
     g = enter(device, &before)
     if dt == 1:
-        scale, keep, kind, compute, itemsize = &alpha, &beta, CUDA_R_64F, CUBLAS_COMPUTE_64F, 8
-    if k == 0 and beta == 0:
-        for i in range(batch):
-            if r == CUDA_SUCCESS:
-                r = cu.cuMemsetD2D8Async(<CUdeviceptr><size_t>y + i * stride_y * itemsize, ldy * itemsize, 0,
-                                         n * itemsize, m, g.stream)
-        return leave(g, before, r)
+        scale, keep, kind, compute = &alpha, &beta, CUDA_R_64F, CUBLAS_COMPUTE_64F
     try:
         if g.blas == NULL:
             set_up_blas(g)
@@ -740,6 +762,8 @@ def properties(int device):
     cdef CUdevice d = 0
     cdef char[256] name
     cdef int major = 0, minor = 0
+    if forked:
+        raise RuntimeError(FORKED)
     check(cu.cuDeviceGet(&d, device))
     check(cu.cuDeviceGetName(name, 256, d))
     check(cu.cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, d))
