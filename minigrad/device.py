@@ -16,6 +16,8 @@ from . import _storage
 
 _KNOWN = ("cpu", "cuda", "mps", "xpu", "meta")
 
+ACCELERATOR = "cuda"  # how users call devices that are not the CPU: methods are named by it
+
 _gpus: list["device"] = []
 _state: dict[str, Any] = {"plugged": False, "runtime": None}
 _lock = threading.Lock()
