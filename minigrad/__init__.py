@@ -13,6 +13,7 @@ from math import nan as nan
 from math import pi as pi
 
 from . import autograd as autograd
+from . import cuda as cuda
 from . import data as data
 from . import memory as memory
 from . import nn as nn

@@ -6,6 +6,7 @@ from array import array
 from itertools import chain
 from operator import index
 
+from . import interchange
 from ._engine import (
     Kernel,
     Tensor,
@@ -147,12 +148,15 @@ def from_numpy(ndarray):
 
 
 def from_dlpack(ext_tensor):
-    """A tensor over the memory of any object with ``__dlpack__`` on the CPU (of a library that NumPy can read).
+    """A tensor over the memory of any object with ``__dlpack__``, on the CPU or a GPU.
 
     >>> import minigrad as mg, numpy as np
     >>> mg.from_dlpack(np.ones(2))
     tensor([1., 1.], dtype=minigrad.float64)
     """
+    where = getattr(ext_tensor, "__dlpack_device__", None)
+    if where is not None and where()[0] == interchange.GPU:
+        return interchange.from_gpu(ext_tensor)
     import numpy
 
     return as_tensor(numpy.from_dlpack(ext_tensor))

@@ -5,7 +5,7 @@ The engine attaches what stands in the tables below; what an operation does is w
 
 import functools
 
-from . import creation, printing, random
+from . import creation, interchange, printing, random
 from ._engine import (
     Op,
     Tensor,
@@ -187,18 +187,6 @@ def array(self, dtype=None, copy=None):
             raise ValueError(f"converting {self.dtype!r} to {dtype} needs a copy, but copy=False was asked for")
         return made.astype(dtype)
     return made.copy() if copy else made
-
-
-def dlpack(self, **options):
-    """The DLPack protocol: a capsule over the same memory. BufferError if the tensor requires grad."""
-    if self.requires_grad:
-        raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
-    return self.numpy().__dlpack__(**options)
-
-
-def dlpack_device(self):
-    """The DLPack protocol: (1, 0), the CPU."""
-    return 1, 0
 
 
 def tolist(self):
@@ -444,8 +432,8 @@ def _methods():
         size=size, to=to, type=type_, type_as=type_as, numpy=numpy, tolist=tolist, cpu=to_cpu, nelement=Tensor.numel,
         where=where, fill_=fill_, zero_=zero_, copy_=assign_, uniform_=random.uniform_, normal_=random.normal_,
         bernoulli_=random.bernoulli_, random_=random.random_, bernoulli=random.bernoulli,
-        __array__=array, __dlpack__=dlpack, __dlpack_device__=dlpack_device, __deepcopy__=deepcopy, __copy__=copy,
-        __reduce_ex__=reduce_ex, get_device=get_device, is_cpu=property(lambda x: x._device < 0),
+        __array__=array, __deepcopy__=deepcopy, __copy__=copy, __reduce_ex__=reduce_ex, get_device=get_device,
+        is_cpu=property(lambda x: x._device < 0), **interchange.METHODS,
     )  # fmt: skip
     found[ACCELERATOR], found["is_" + ACCELERATOR] = to_accelerator, property(lambda x: x._device >= 0)
     return found

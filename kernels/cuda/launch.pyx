@@ -703,10 +703,14 @@ cdef int product(int device, int dt, bint ta, bint tb, Py_ssize_t m, Py_ssize_t 
 # --- for Python -------------------------------------------------------------------------------------------------------
 
 
-cdef int wait(int device) except -1:
+cpdef int wait(int device) except -1:
+    """Wait for all work on a GPU, on all its streams; not at the interpreter's end, nor in a forked child."""
     cdef CUcontext before
-    cdef Gpu *g = enter(device, &before)
+    cdef Gpu *g
     cdef CUresult r
+    if closing or forked:
+        return 0
+    g = enter(device, &before)
     with nogil:
         r = cu.cuCtxSynchronize()
     return leave(g, before, r)
@@ -714,6 +718,7 @@ cdef int wait(int device) except -1:
 
 def synchronize(int device):
     """Wait for all work on a GPU; raises what its kernels have complained about."""
+    errors(device)  # refuses what cannot be
     wait(device)
     raise_errors(device)
 
@@ -782,7 +787,10 @@ def stream(int device):
 def order(int device, size_t other, bint ours_first):
     """Make the stream ``other`` wait for what ours has been given so far, or ours for ``other``."""
     cdef CUcontext before
-    cdef Gpu *g = enter(device, &before)
+    cdef Gpu *g
+    if closing or forked:
+        return
+    g = enter(device, &before)
     cdef CUresult r = cu.cuEventRecord(g.mark, g.stream if ours_first else <CUstream>other)
     if r == CUDA_SUCCESS:
         r = cu.cuStreamWaitEvent(<CUstream>other if ours_first else g.stream, g.mark, 0)
