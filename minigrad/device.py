@@ -144,4 +144,21 @@ def runtime():
     return _state["runtime"]
 
 
+def page_locked(nbytes: int, where=None):
+    """A buffer of host memory from which a GPU copies at full speed; RuntimeError where there is none."""
+    start()
+    from .kernels.cuda import pinned
+
+    return pinned.block(nbytes, current() if where is None else number(where))
+
+
+def is_page_locked(address: int) -> bool:
+    """Whether ``page_locked`` has made the memory at an address."""
+    if not _state["plugged"]:
+        return False
+    from .kernels.cuda import pinned
+
+    return pinned.holds(address)
+
+
 cpu = device("cpu")

@@ -13,16 +13,17 @@ from ._engine import (
     copy_,
     enable_grad,
     filled,
+    from_buffer,
     install,
     install_operators,
     is_grad_enabled,
     move,
     no_grad,
-    place,
+    write_memory,
 )
 from ._engine import _cast as cast
 from ._storage import bool_, float32, float64, int8, int16, int32, int64, uint8
-from .device import ACCELERATOR, cpu
+from .device import ACCELERATOR, cpu, is_page_locked, page_locked
 from .device import device as device_type
 from .ops import arithmetic, comparison, indexing, linalg, pointwise, reduce, shape
 from .ops._warn import warn_user
@@ -137,6 +138,28 @@ def to_accelerator(self, device=None, non_blocking=False, memory_format=None):
     return move(self, creation.like_of(ACCELERATOR if device is None else device))
 
 
+_PIN = Op("PinMemory", "dy")
+
+
+def pin_memory(self, device=None):
+    """The tensor in page-locked memory of the CPU, from which a GPU copies at full speed; recorded.
+
+    Itself if it is there already. RuntimeError where there is no GPU, or if it is on one.
+    """
+    if self._device >= 0:
+        raise RuntimeError(f"cannot pin '{self.type()}' only dense CPU tensors can be pinned")
+    if is_pinned(self):
+        return self
+    room = page_locked(self.numel() * self.element_size(), device)
+    made = from_buffer(room, self.dtype.name, self.shape, shape.row_major(self.shape), True)
+    return _PIN.record(write_memory(made, self), self)
+
+
+def is_pinned(self, device=None):
+    """Whether the tensor lies in page-locked memory."""
+    return self._device < 0 and is_page_locked(self.data_ptr())
+
+
 def get_device(self):
     """The number of the tensor's device, -1 for the CPU."""
     return self._device
@@ -144,7 +167,9 @@ def get_device(self):
 
 def type_(self, dtype=None, non_blocking=False):
     """The name of the tensor's type, or the tensor converted to ``dtype``."""
-    return f"minigrad.{_TYPES[self.dtype]}Tensor" if dtype is None else cast(self, dtype)
+    if dtype is not None:
+        return cast(self, dtype)
+    return f"minigrad.{'' if self._device < 0 else ACCELERATOR + '.'}{_TYPES[self.dtype]}Tensor"
 
 
 _TYPES = {
@@ -433,6 +458,7 @@ def _methods():
         where=where, fill_=fill_, zero_=zero_, copy_=assign_, uniform_=random.uniform_, normal_=random.normal_,
         bernoulli_=random.bernoulli_, random_=random.random_, bernoulli=random.bernoulli,
         __array__=array, __deepcopy__=deepcopy, __copy__=copy, __reduce_ex__=reduce_ex, get_device=get_device,
+        pin_memory=pin_memory, is_pinned=is_pinned,
         is_cpu=property(lambda x: x._device < 0), **interchange.METHODS,
     )  # fmt: skip
     found[ACCELERATOR], found["is_" + ACCELERATOR] = to_accelerator, property(lambda x: x._device >= 0)

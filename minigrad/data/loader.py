@@ -11,6 +11,7 @@ from itertools import islice
 
 from .._engine import Kernel, Tensor, empty, move, view
 from ..creation import as_tensor
+from ..device import start
 from .collate import default_collate, default_convert
 from .dataset import IterableDataset, Subset, TensorDataset
 from .sampler import BatchSampler, RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler
@@ -27,8 +28,9 @@ class DataLoader:
     ``batch_size=None`` yields single items.
 
     ``shuffle`` draws from ``generator``, or from the default one. ``sampler`` and ``batch_sampler`` decide the order
-    instead. ``num_workers`` must be 0: batches are gathered natively. ``pin_memory``, ``pin_memory_device``,
-    ``worker_init_fn``, ``timeout`` and ``in_order`` are accepted and change nothing.
+    instead. ``num_workers`` must be 0: batches are gathered natively. ``pin_memory``: where there is a GPU, tensors of
+    the CPU in batches are copied to page-locked memory (``Tensor.pin_memory``). ``pin_memory_device``, ``worker_init_fn``,
+    ``timeout`` and ``in_order`` are accepted and change nothing.
 
     >>> import minigrad as mg
     >>> from minigrad.data import DataLoader, TensorDataset
@@ -83,6 +85,10 @@ class DataLoader:
         object.__setattr__(self, name, value)
 
     def __iter__(self):
+        batches = self._batches()
+        return map(_pinned, batches) if self.pin_memory and _has_gpu() else batches
+
+    def _batches(self):
         if self._iterable:
             return self._stream()
         if self.batch_sampler is None:
@@ -131,6 +137,26 @@ def _check_workers(num_workers, timeout, prefetch_factor, persistent_workers, co
             raise ValueError(f"{name} option needs num_workers > 0, which this DataLoader does not have; leave it None")
     if persistent_workers:
         raise ValueError("persistent_workers option needs num_workers > 0")
+
+
+def _has_gpu():
+    try:
+        return start() > 0
+    except RuntimeError:
+        return False
+
+
+def _pinned(batch):
+    """``batch`` with its tensors, also inside containers, in page-locked memory."""
+    if isinstance(batch, Tensor):
+        return batch if batch._device >= 0 else batch.pin_memory()
+    if isinstance(batch, dict):
+        return {key: _pinned(value) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*map(_pinned, batch))
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(map(_pinned, batch))
+    return batch.pin_memory() if hasattr(batch, "pin_memory") else batch
 
 
 # --- batches of tensors -----------------------------------------------------------------------------------------------
