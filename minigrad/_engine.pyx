@@ -109,7 +109,7 @@ cdef class Kernel:
         cdef Py_ssize_t[48] sizes
         cdef double[16] numbers
         cdef Py_ssize_t i = 0
-        cdef Storage on = (<Tensor?>outputs[0]).storage
+        cdef Storage on = storage_among(outputs, inputs)
         if len(outputs) + len(inputs) > 16 or len(dims) > 48 or len(scalars) > 16:
             raise ValueError(f"kernel {self.name}: too many arguments")
         for item in outputs:
@@ -127,6 +127,17 @@ cdef class Kernel:
         if units < 0:
             units = (<Tensor>outputs[0]).count
         launch(self.find(a, b, on), bufs, sizes, numbers, units, (units if work < 0 else work) * self.cost)
+
+
+cdef Storage storage_among(tuple outputs, tuple inputs):
+    """The storage of the first tensor."""
+    for item in outputs:
+        if item is not None:
+            return (<Tensor?>item).storage
+    for item in inputs:
+        if item is not None:
+            return (<Tensor?>item).storage
+    return NOTHING
 
 
 cdef void *buffer_of(Kernel k, object item, bint output, Storage on) except? NULL:
@@ -629,7 +640,7 @@ def _dmove(Tensor dy, int device):
     return beside(dy, landmark(device))
 
 
-MOVE_OP = Op("ToCopy", _dmove)
+cdef Op MOVE_OP = Op("ToCopy", _dmove)
 
 
 cdef int joins(Tensor x, Storage on) except -1:
@@ -684,7 +695,7 @@ cdef enum:
 
 cdef int default_float = F32
 cdef Op CAST_OP, SLOT, IDENTITY, SUB, MUL, DIV, POW, NEG, ABS, EQ, NE, LT, LE, GT, GE, AND, OR, XOR, INVERT
-cdef Op REMAINDER, FLOOR_DIVIDE, MOVE_OP
+cdef Op REMAINDER, FLOOR_DIVIDE
 
 
 def set_default_dtype(d):
