@@ -16,6 +16,8 @@ from . import _storage
 
 _KNOWN = ("cpu", "cuda", "mps", "xpu", "meta")
 
+ACCELERATOR = "cuda"  # how users call devices that are not the CPU: methods are named by it
+
 _gpus: list["device"] = []
 _state: dict[str, Any] = {"plugged": False, "runtime": None}
 _lock = threading.Lock()
@@ -140,6 +142,23 @@ def plug(count: int, runtime, handle: Callable[[str, str, str, int], int]) -> No
 def runtime():
     """The module that ``plug`` was given; None before."""
     return _state["runtime"]
+
+
+def page_locked(nbytes: int, where=None):
+    """A buffer of host memory from which a GPU copies at full speed; RuntimeError where there is none."""
+    start()
+    from .kernels.cuda import pinned
+
+    return pinned.block(nbytes, current() if where is None else number(where))
+
+
+def is_page_locked(address: int) -> bool:
+    """Whether ``page_locked`` has made the memory at an address."""
+    if not _state["plugged"]:
+        return False
+    from .kernels.cuda import pinned
+
+    return pinned.holds(address)
 
 
 cpu = device("cpu")

@@ -18,7 +18,7 @@ LAYERS = {
     "kernels": set(),
     "_record": set(),
     "_storage": {"kernels", "_record"},
-    "_launch": {"kernels", "_record"},
+    "_launch": {"kernels", "_record", "_storage"},
     "_engine": {"kernels", "_record", "_storage", "_launch"},
     "_walk": {"_record", "_storage", "_launch", "_engine"},
     "ops": ENGINE,
