@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from minigrad import device
-from minigrad.kernels import contract
+from minigrad.kernels import blas, contract
 from minigrad.kernels.cuda import launch
 
 # Twins that read their scalars from device memory, and those that complain, of what (kernels/cuda/failures.py).
@@ -55,6 +55,9 @@ def library():
     found.pretend_calls.argtypes = [ctypes.c_char_p]
     found.pretend_fail.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.c_int]
     found.pretend_limit.argtypes = [ctypes.c_int, ctypes.c_size_t]
+    found.pretend_gemm.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
+    small = blas.core() in ("SkylakeX", "Cooperlake", "SapphireRapids")
+    found.pretend_gemm(blas.address("float32"), blas.address("float64"), small)
     return found
 
 
