@@ -290,6 +290,7 @@ int cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
     return OK;
 }
 int cuMemHostAlloc(void **p, size_t n, unsigned int flags) { ENTER; *p = aligned_alloc(4096, (n + 4095) & ~(size_t)4095); return *p ? OK : OUT_OF_MEMORY; }
+int cuMemFreeHost(void *p) { ENTER; free(p); return OK; }
 int cuMemHostGetDevicePointer_v2(ptr *there_, void *p, unsigned int flags) { ENTER; *there_ = (ptr)(uintptr_t)p; return OK; }
 int cuMemcpyHtoDAsync_v2(ptr to, const void *host, size_t n, void *s) {
     ENTER; IN(s);
@@ -405,20 +406,28 @@ int cublasSetStream_v2(void **h, void *s) { ENTER; *h = s; return OK; }
 int cublasSetWorkspace_v2(void **h, void *p, size_t n) { ENTER; return *h && p ? OK : 7; }
 int cublasSetMathMode(void **h, int mode) { ENTER; return mode ? 7 : OK; }
 
-#define GET(x, i) (w->kind ? ((double *)(x))[i] : ((float *)(x))[i])
-static void run_gemm(Work *w) {
-    void *a = use((ptr)(uintptr_t)w->a, 1), *b = use((ptr)(uintptr_t)w->b, 1), *y = use(w->to, 1);
+// The product is the CPU engine's, as one block, so that small ones have the same bits; see minigrad/ops/_gemm.pyx.
+static kernel_t gemms[2];
+static int small_kernels;
+void pretend_gemm(void *single, void *twice, int small) { gemms[0] = single, gemms[1] = twice, small_kernels = small; }
+
+static int unpacked(int64_t m, int64_t n, int64_t k, int ta, int tb) {
+    return small_kernels && m * n * k <= 1000000 && (!tb || (!ta && m * n <= 1200 && k >= 32));
+}
+
+static void run_gemm(Work *w) {   // cuBLAS's column-major y is our y.T = op(b).T op(a).T: swap the operands back
+    char *a = use((ptr)(uintptr_t)w->b, 1), *b = use((ptr)(uintptr_t)w->a, 1), *y = use(w->to, 1);
     if (!a || !b || !y) return;
-    for (int64_t t = 0; t < w->batch; t++)
-        for (int64_t j = 0; j < (int64_t)w->n; j++)
-            for (int64_t i = 0; i < w->m; i++) {
-                double sum = 0;
-                for (int64_t k = 0; k < w->k; k++)
-                    sum += GET(a, t * w->sa + (w->ta ? k + i * w->lda : i + k * w->lda)) * GET(b, t * w->sb + (w->tb ? j + k * w->ldb : k + j * w->ldb));
-                int64_t at = t * w->sy + i + j * w->ldy;
-                sum = w->alpha * sum + (w->beta ? w->beta * GET(y, at) : 0);
-                if (w->kind) ((double *)y)[at] = sum; else ((float *)y)[at] = (float)sum;
-            }
+    int64_t m = w->n, n = w->m, k = w->k, size = w->kind ? 8 : 4;
+    int ta = w->tb, tb = w->ta, gemv = 0;
+    if (m == 1 || n == 1)
+        gemv = !unpacked(m, n, k, ta, tb) && !(tb && unpacked(m > 1 ? m + 16 : 1, n > 1 ? n + 16 : 1, k, ta, tb));
+    intptr_t dims[13] = {m, n, k, w->ldb, w->lda, w->ldy, ta, tb, 1, 1, 1, 0, gemv};
+    double scalars[2] = {w->alpha, w->beta};
+    for (int64_t t = 0; t < w->batch; t++) {
+        void *bufs[6] = {y + t * w->sy * size, a + t * w->sb * size, b + t * w->sa * size};
+        gemms[w->kind](bufs, dims, scalars, 0, 1);
+    }
 }
 int cublasGemmStridedBatchedEx_64(void **h, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *alpha, const void *a,
                                   int ka, int64_t lda, long long sa, const void *b, int kb, int64_t ldb, long long sb,

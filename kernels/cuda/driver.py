@@ -72,9 +72,7 @@ def handle(name: str, t: str, u: str, device: int) -> int:
 
 
 def _strided(name, t, u, device):
-    if not name.startswith("elementwise."):
-        return None
-    return lambda: handle(name + "_strided", t, u, device)
+    return (lambda: handle(name + "@strided", t, u, device)) if name.startswith("elementwise.") else None
 
 
 def capability(device: int) -> tuple[int, int]:
