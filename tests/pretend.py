@@ -13,7 +13,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from minigrad import device
+from minigrad.device import plug
 from minigrad.kernels import blas, contract
 from minigrad.kernels.cuda import launch
 
@@ -71,14 +71,16 @@ def start(devices=1):
     """Plug the pretended GPUs in."""
     if library().pretend_start(devices):
         raise OSError("no memory for a pretended GPU")
-    device.plug(launch.start(library(), library), launch, handle)
+    plug(launch.start(library(), library), launch, handle)
 
 
 def handle(name, t, u, i):
     """The handle of a CPU kernel, as if it were its twin."""
     if name in PACKED or name == "elementwise.pack":
         return launch.through(PACKED.get(name, 0))
-    return launch.handle(i, image(name, t, u), "entry", arguments(name, t, u), 256, 1024, 2112, stride=lambda: strided(name, t, u, i))
+    return launch.handle(
+        i, image(name, t, u), "entry", arguments(name, t, u), 256, 1024, 2112, stride=lambda: strided(name, t, u, i)
+    )
 
 
 def arguments(name, t, u):

@@ -1,9 +1,14 @@
 """What goes wrong on a GPU, as Python exceptions."""
 
-FORKED = (
-    "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use the 'spawn' start method"
+import os
+
+FORKED = "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use the 'spawn' start method"
+STRICT = os.environ.get("MINIGRAD_CUDA_STRICT", "0") not in ("", "0")
+LATE = (
+    ""
+    if STRICT
+    else " (a kernel found it that ran earlier; with MINIGRAD_CUDA_STRICT=1 the line that started it raises)"
 )
-LATE = " (a kernel found it that ran earlier; with MINIGRAD_CUDA_STRICT=1 the line that started it raises)"
 
 # What a kernel may write into errors[0].
 LABEL, INPUT, TARGET, INDEX = 1, 2, 3, 4

@@ -81,7 +81,9 @@ def test_options():
     with pytest.raises(TypeError, match="stream"):
         x.__dlpack__(stream="1")
     capsule = x.__dlpack__()
-    taken = mg.from_dlpack(type("Box", (), {"__dlpack__": lambda s, **k: capsule, "__dlpack_device__": lambda s: (2, 0)})())
+    taken = mg.from_dlpack(
+        type("Box", (), {"__dlpack__": lambda s, **k: capsule, "__dlpack_device__": lambda s: (2, 0)})()
+    )
     with pytest.raises(ValueError, match="nobody has used"):
         mg.from_dlpack(type("Box", (), {"__dlpack__": lambda s, **k: capsule, "__dlpack_device__": lambda s: (2, 0)})())
     assert taken.sum().item() == 3

@@ -54,7 +54,9 @@ def test_out_of_memory():
     library.pretend_limit(0, reserved + 1024 * KIBI)
     try:
         x = mg.zeros(128 * KIBI, device="cuda")
-        with pytest.raises(mg.cuda.OutOfMemoryError, match="CUDA out of memory. Tried to allocate 1,048,576 bytes. GPU 0"):
+        with pytest.raises(
+            mg.cuda.OutOfMemoryError, match="CUDA out of memory. Tried to allocate 1,048,576 bytes. GPU 0"
+        ):
             mg.zeros(256 * KIBI, device="cuda")
         assert issubclass(mg.cuda.OutOfMemoryError, RuntimeError) and issubclass(mg.cuda.OutOfMemoryError, MemoryError)
         del x
