@@ -1,8 +1,9 @@
 """NVIDIA GPUs: which there are, waiting for them, and their memory. Functions as in ``torch.cuda``.
 
-Work on a GPU is asynchronous: a call returns when its kernels are queued, in order, on one stream. ``item()``, ``cpu()``,
-printing and ``synchronize`` wait. A label out of range is noticed by the kernel that reads it and raised at the next of
-these, or at the next loss; with the environment variable ``MINIGRAD_CUDA_STRICT=1`` every kernel is waited for.
+Work on a GPU is asynchronous: a call returns when its kernels are queued, in order, on one stream. ``item()``,
+``cpu()``, printing and ``synchronize`` wait. A label out of range is noticed by the kernel that reads it and raised at
+the next of these, or at the next loss; with the environment variable ``MINIGRAD_CUDA_STRICT=1`` every kernel is waited
+for.
 
 >>> import minigrad as mg
 >>> device = "cuda" if mg.cuda.is_available() else "cpu"
@@ -44,7 +45,7 @@ def current_device():
 
 
 def set_device(device):
-    """Let ``"cuda"`` mean this GPU in this thread: a number, ``"cuda:1"`` or a device; a negative number does nothing."""
+    """Let ``"cuda"`` mean this GPU in this thread: a number, ``"cuda:1"`` or a device; -1 does nothing."""
     if isinstance(device, int) and device < 0:
         return
     set_current(_number(device))

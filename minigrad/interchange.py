@@ -1,7 +1,7 @@
 """Tensors from and for other libraries without a copy: DLPack and ``__cuda_array_interface__``.
 
-Libraries work on streams of their own. Who hands a tensor over makes the other's stream wait for its work so far. When a
-tensor of ours that somebody borrowed is given back, or we give one back, who uses the memory next must not be faster
+Libraries work on streams of their own. Who hands a tensor over makes the other's stream wait for its work so far. When
+a tensor of ours that somebody borrowed is given back, or we give one back, who uses the memory next must not be faster
 than who used it last: our stream waits for theirs where that is possible, and the host for both where it is not.
 """
 

@@ -1,4 +1,4 @@
-"""A pretended GPU, to run the engine on one where there is none: the driver is ``pretend.c``, and kernels are the CPU's.
+"""A pretended GPU, to run the engine where there is none: the driver is ``pretend.c``, and kernels are the CPU's.
 
 With MINIGRAD_PRETEND_CUDA=1 in the environment, tests are given one (``conftest.py``); 2 gives two. A script says
 ``from tests import pretend; pretend.start()`` before it uses minigrad.

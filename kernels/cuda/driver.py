@@ -1,4 +1,4 @@
-"""Finding NVIDIA's driver and libraries, and what is missing where there are none. Importing this imports nothing else."""
+"""Finding NVIDIA's driver and libraries, and what is missing where there are none; importing this imports nothing."""
 
 import ctypes
 import importlib.util

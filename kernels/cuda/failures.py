@@ -2,7 +2,10 @@
 
 import os
 
-FORKED = "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use the 'spawn' start method"
+FORKED = (
+    "Cannot re-initialize CUDA in forked subprocess. "
+    "To use CUDA with multiprocessing, you must use the 'spawn' start method"
+)
 STRICT = os.environ.get("MINIGRAD_CUDA_STRICT", "0") not in ("", "0")
 LATE = (
     ""
@@ -19,7 +22,7 @@ class OutOfMemoryError(RuntimeError, MemoryError):
 
 
 def complaint(code: int, at: int, value: int, size: int) -> Exception:
-    """The exception for what a kernel has written into ``errors``: where it first went wrong, the value, and the size."""
+    """The exception for what a kernel has written into ``errors``: where it first went wrong, the value, the size."""
     if code == LABEL:
         found = f"target[{at}] = {value} is outside [0, {size})"
         return IndexError(f"Target {value} is out of bounds: {found}{LATE}")
