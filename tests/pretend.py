@@ -13,7 +13,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from minigrad import device
+from minigrad.device import plug
 from minigrad.kernels import blas, contract
 from minigrad.kernels.cuda import launch
 
@@ -71,7 +71,7 @@ def start(devices=1):
     """Plug the pretended GPUs in."""
     if library().pretend_start(devices):
         raise OSError("no memory for a pretended GPU")
-    device.plug(launch.start(library(), library), launch, handle)
+    plug(launch.start(library(), library), launch, handle)
 
 
 def handle(name, t, u, i):
