@@ -22,7 +22,7 @@ def block(nbytes: int, device: int):
     _used[address] = size
     made = (ctypes.c_char * nbytes).from_address(address)
     weakref.finalize(made, _give_back, address).atexit = False
-    return made
+    return memoryview(made)  # which has strides
 
 
 def holds(address: int) -> bool:
