@@ -49,6 +49,7 @@ def test_there_and_back(kind, dtype):
 
 
 def test_memory_lives_as_long_as_somebody_uses_it():
+    gc.collect()
     mg.cuda.synchronize()
     before = mg.cuda.memory_allocated()
     y = mg.from_dlpack(Other(mg.ones(5000, device="cuda")))
