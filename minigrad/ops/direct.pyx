@@ -18,6 +18,7 @@ from .._storage cimport CATEGORY, F32, refuse_mixed
 
 cdef Kernel SUM = Kernel("reduce.sum", 0.1), DIV = Kernel("elementwise.div")
 cdef Py_ssize_t BLOCK = 32768  # reduce.BLOCK
+cdef Py_ssize_t BLOCK_OF_MANY = 8192  # of a device of many processors: see reduce._block
 
 
 cdef object run(Tensor x, bint mean):
@@ -25,7 +26,8 @@ cdef object run(Tensor x, bint mean):
     cdef Node node
     cdef void *bufs[2]
     cdef Py_ssize_t[4] dims
-    if CATEGORY[x.dt] != 2 or not x.contiguous or x.count == 0 or x.count > BLOCK:
+    if CATEGORY[x.dt] != 2 or not x.contiguous or x.count == 0 or x.count > (
+            BLOCK if x.storage.device < 0 else BLOCK_OF_MANY):
         return None
     y = new_tensor(x.dt, 0, NULL, x.storage)
     bufs[0], bufs[1] = y.ptr, x.ptr
