@@ -209,15 +209,17 @@ def _check_index(bad, index, n, low, high):
 
 @kernel
 def wrap_index(y: i8, x: i8, size: dim, lo, hi):
-    """y = x + size where x < 0, else x, over elements."""
+    """y = x + size where x < 0, else x, over elements; 0 where that is outside [0, size): see kernels/cuda/index.py."""
     for i in range(lo, hi):
         v = x[i]
-        y[i] = v + size if v < 0 else v
+        v = v + size if v < 0 else v
+        y[i] = v if 0 <= v < size else 0
 
 
 @wrap_index.reference
 def _wrap_index(y, x, size):
-    y[:] = np.where(x < 0, x.astype(np.int64) + size, x)
+    v = np.where(x < 0, x + size, x)
+    y[:] = np.where((v >= 0) & (v < size), v, 0)
 
 
 @kernel

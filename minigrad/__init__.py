@@ -13,6 +13,7 @@ from math import nan as nan
 from math import pi as pi
 
 from . import autograd as autograd
+from . import cuda as cuda
 from . import data as data
 from . import memory as memory
 from . import nn as nn
@@ -50,9 +51,11 @@ from .creation import from_dlpack as from_dlpack
 from .creation import from_numpy as from_numpy
 from .creation import full as full
 from .creation import full_like as full_like
+from .creation import get_default_device as get_default_device
 from .creation import linspace as linspace
 from .creation import ones as ones
 from .creation import ones_like as ones_like
+from .creation import set_default_device as set_default_device
 from .creation import tensor as tensor
 from .creation import zeros as zeros
 from .creation import zeros_like as zeros_like

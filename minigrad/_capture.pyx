@@ -26,7 +26,7 @@ from ._program cimport (
 from ._record cimport (
     Prepared, PyThread_get_thread_ident, Recorder, describe, kernel_t, recorder, recording, set_recorder, shapes,
 )
-from ._storage cimport ITEMSIZE, Storage, new_storage, storage_of
+from ._storage cimport ITEMSIZE, Storage, device_name, new_storage, storage_of
 from cpython.object cimport PyObject
 
 from .kernels import contract
@@ -106,6 +106,7 @@ cdef class Capture(Recorder):
         self.starts, self.start_versions = [], []
         for i, item in enumerate(tensors):
             t = <Tensor>item
+            self.check_device(t)
             if id(t.storage) not in seen:
                 seen.add(id(t.storage))
                 self.note_outer(t.storage)
@@ -120,6 +121,7 @@ cdef class Capture(Recorder):
                 self.add_outer(g.ptr, extent_of(g), GRADIENT, i)
         for i, item in enumerate(arguments):
             t = <Tensor>item
+            self.check_device(t)
             if id(t.storage) in seen or t.count == 0:
                 continue  # guarded by identity
             for j in range(self.outer_count):
@@ -134,6 +136,12 @@ cdef class Capture(Recorder):
     def __dealloc__(self):
         free(self.code); free(self.slots); free(self.patches); free(self.own); free(self.outer)
         free(self.bufs); free(self.dims); free(self.scalars)
+
+    cdef int check_device(self, Tensor t) except -1:
+        if t.storage.device >= 0:
+            self.refuse(f"uses a tensor of shape {tuple(t.shape)} on {device_name(t.storage.device)}: only functions of "
+                        "tensors on the CPU are captured")
+        return 0
 
     cdef int note_outer(self, Storage s) except -1:
         self.storages.append(s)

@@ -12,8 +12,10 @@ cdef extern from "Python.h":
 cdef class Kernel:
     cdef readonly str name
     cdef kernel_t[64] entry
+    cdef kernel_t *distant     # handles for other devices, 64 each, once they were asked for
     cdef readonly double cost
-    cdef kernel_t find(self, int t, int u) except NULL
+    cdef kernel_t find(self, int t, int u, Storage on) except NULL
+    cdef kernel_t handle(self, int t, int u, int device) except NULL
 
 
 cdef class Op:
@@ -83,7 +85,7 @@ cdef inline PyObject *kept_at(Node n, Py_ssize_t i) noexcept:
 
 
 cdef bint grad_enabled() noexcept
-cdef Tensor new_tensor(int dt, int ndim, Py_ssize_t *shape)
+cdef Tensor new_tensor(int dt, int ndim, Py_ssize_t *shape, Storage on)
 cdef Tensor new_like(Tensor x, int dt)
 cdef Tensor alias(Tensor x)
 cdef Tensor to_contiguous(Tensor x)
@@ -94,7 +96,11 @@ cdef bint made_by(Tensor x, Op op) noexcept
 cdef Node push(Op op, Tensor y, object edge0)
 cdef Tensor record(Op op, Tensor y, tuple inputs, tuple saved)
 cdef Tensor save_output(Tensor y)
-cdef Tensor full(int dt, int nd, Py_ssize_t *shape, object value)
+cdef Tensor full(int dt, int nd, Py_ssize_t *shape, object value, Storage on)
+cdef Tensor scalar_tensor(object value, int dt, Storage on)
+cdef Tensor on_host(Tensor x)
+cdef Tensor beside(Tensor x, Storage on)
+cdef int fill(Tensor t, object value) except -1
 cdef Tensor cast(Tensor x, int dt)
 cdef Tensor clone(Tensor x)
 cdef Tensor apply_unary(Op op, Tensor x)

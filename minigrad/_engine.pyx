@@ -16,6 +16,9 @@ d. The backward walk has a file of its own, _walk.pyx; it plugs itself in as ``T
 e. An in-place op that must be differentiated is computed out of place and written back; the history of the tensor
    (and of the base, through a view) is rewritten. Views notice by ``history`` and rebuild their own on next use.
 f. Kernels run through ``launch`` (_launch.pyx), which decides about threads.
+g. A tensor may live on another device (``storage.device`` >= 0). Operations do not differ: ``Kernel.find`` returns that
+   device's twin of a kernel and ``launch`` runs it. Only what touches memory itself (``fill``, ``copy_memory``,
+   ``value_at``, see "other devices") looks at the device, and what takes several tensors, to refuse a mixture.
 """
 
 cimport cython
@@ -23,6 +26,7 @@ from cpython.object cimport PyObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 import weakref
@@ -30,8 +34,8 @@ from types import MethodType
 
 from . import _storage
 from ._storage cimport (
-    BOOL, CATEGORY, DTYPES, F32, F64, I8, I16, I32, I64, ITEMSIZE, MAXDIM, U8, Storage, dtype, dtype_code, lease,
-    new_storage, promote,
+    BOOL, CATEGORY, DTYPES, F32, F64, I8, I16, I32, I64, ITEMSIZE, MAXDIM, U8, Storage, device_kernel, device_name,
+    device_object, devices, dtype, dtype_code, foreign_storage, lease, new_storage, promote, refuse_mixed,
 )
 from ._launch cimport kernel_t, launch
 from ._record cimport describe, recorder, recording
@@ -54,6 +58,9 @@ cdef extern from *:
 
 DTYPE_NAMES = contract.DTYPES
 
+cdef enum:
+    DEVICES = 16    # at most so many besides the CPU
+
 
 # --- calling kernels --------------------------------------------------------------------------------------------------
 
@@ -64,16 +71,37 @@ cdef class Kernel:
     def __init__(self, str name, double cost=0.15):
         self.name, self.cost = name, cost
 
-    cdef kernel_t find(self, int t, int u) except NULL:
+    def __dealloc__(self):
+        free(self.distant)
+
+    cdef kernel_t find(self, int t, int u, Storage on) except NULL:
+        """What to give to ``launch`` for dtypes t and u, where the memory is that of ``on``."""
+        if on.device >= 0:
+            return self.handle(t, u, on.device)
         cdef kernel_t f = self.entry[8 * t + u]
         if f == NULL:
             f = <kernel_t><size_t>contract.address(self.name, DTYPE_NAMES[t], DTYPE_NAMES[u] if u != t else "")
             self.entry[8 * t + u] = f
         return f
 
+    cdef kernel_t handle(self, int t, int u, int device) except NULL:
+        cdef int at = 64 * device + 8 * t + u
+        if recorder is not None and recording():
+            recorder.refuse(f"computes {self.name} on {device_name(device)}: only functions of tensors on the CPU are "
+                            "captured")
+        if device >= DEVICES:
+            raise ValueError(f"{device_name(device)}: only {DEVICES} devices are supported")
+        if self.distant == NULL:
+            self.distant = <kernel_t *>calloc(64 * DEVICES, sizeof(kernel_t))
+            if self.distant == NULL:
+                raise MemoryError()
+        if self.distant[at] == NULL:
+            self.distant[at] = <kernel_t>device_kernel(self.name, DTYPE_NAMES[t], DTYPE_NAMES[u] if u != t else "", device)
+        return self.distant[at]
+
     def __call__(self, tuple outputs, tuple inputs, tuple dims=(), tuple scalars=(), Py_ssize_t units=-1,
                  double work=-1, dtype=None, to=None):
-        """Run on tensors: buffers, dims, scalars as the kernel lists them; all tensors contiguous or None.
+        """Run on tensors: buffers, dims, scalars as the kernel lists them; all tensors contiguous or None, on one device.
 
         The kernel's T is ``dtype`` or the first output's, its U is ``to`` or T. ``work``: elementary operations.
         """
@@ -81,14 +109,14 @@ cdef class Kernel:
         cdef Py_ssize_t[48] sizes
         cdef double[16] numbers
         cdef Py_ssize_t i = 0
-        cdef Tensor t
+        cdef Storage on = storage_among(outputs, inputs)
         if len(outputs) + len(inputs) > 16 or len(dims) > 48 or len(scalars) > 16:
             raise ValueError(f"kernel {self.name}: too many arguments")
         for item in outputs:
-            bufs[i] = buffer_of(self, item, True)
+            bufs[i] = buffer_of(self, item, True, on)
             i += 1
         for item in inputs:
-            bufs[i] = buffer_of(self, item, False)
+            bufs[i] = buffer_of(self, item, False, on)
             i += 1
         for i in range(len(dims)):
             sizes[i] = dims[i]
@@ -98,15 +126,28 @@ cdef class Kernel:
         cdef int b = a if to is None else dtype_code(to)
         if units < 0:
             units = (<Tensor>outputs[0]).count
-        launch(self.find(a, b), bufs, sizes, numbers, units, (units if work < 0 else work) * self.cost)
+        launch(self.find(a, b, on), bufs, sizes, numbers, units, (units if work < 0 else work) * self.cost)
 
 
-cdef void *buffer_of(Kernel k, object item, bint output) except? NULL:
+cdef Storage storage_among(tuple outputs, tuple inputs):
+    """The storage of the first tensor."""
+    for item in outputs:
+        if item is not None:
+            return (<Tensor?>item).storage
+    for item in inputs:
+        if item is not None:
+            return (<Tensor?>item).storage
+    return NOTHING
+
+
+cdef void *buffer_of(Kernel k, object item, bint output, Storage on) except? NULL:
     if item is None:
         return NULL
     cdef Tensor t = <Tensor?>item
     if not t.contiguous:
         raise ValueError(f"kernel {k.name}: tensors must be contiguous")
+    if t.storage.device != on.device:
+        refuse_mixed(on.device, t.storage.device)
     if output:
         check_writable(t)
     return t.ptr
@@ -115,8 +156,8 @@ cdef void *buffer_of(Kernel k, object item, bint output) except? NULL:
 # --- tensors ----------------------------------------------------------------------------------------------------------
 
 
-cdef Tensor new_tensor(int dt, int ndim, Py_ssize_t *shape):
-    """An uninitialised contiguous tensor."""
+cdef Tensor new_tensor(int dt, int ndim, Py_ssize_t *shape, Storage on):
+    """An uninitialised contiguous tensor, on the device of ``on`` (None: the CPU)."""
     cdef Tensor t = <Tensor>Tensor.__new__(Tensor)
     cdef Py_ssize_t n = 1
     cdef int i
@@ -134,13 +175,13 @@ cdef Tensor new_tensor(int dt, int ndim, Py_ssize_t *shape):
             n *= shape[i] if shape[i] > 0 else 1
         n = 0
     t.dt, t.nd, t.count, t.contiguous = dt, ndim, n, True
-    t.storage = new_storage(n * ITEMSIZE[dt])
+    t.storage = new_storage(n * ITEMSIZE[dt]) if on is None else new_storage(n * ITEMSIZE[dt], on.device)
     t.ptr = t.storage.ptr
     return t
 
 
 cdef Tensor new_like(Tensor x, int dt):
-    return new_tensor(dt, x.nd, x.shape_)
+    return new_tensor(dt, x.nd, x.shape_, x.storage)
 
 
 cdef Tensor alias(Tensor x):
@@ -304,9 +345,9 @@ cdef int run_strided(Kernel k, int dt, int to, int nop, PyObject **ops, void **b
     cdef Py_ssize_t units
     cdef Kernel strided = UNARY if nop == 2 else BINARY
     if y.count:
-        bufs[nop], bufs[nop + 1] = <void *>k.find(dt, to), <void *>PACK.find(dt, dt)
+        bufs[nop], bufs[nop + 1] = <void *>k.find(dt, to, y.storage), <void *>PACK.find(dt, dt, y.storage)
         units = plan(nop, ops, y.nd, y.shape_, dims)
-        launch(strided.find(dt, to), bufs, dims, NULL, units, 2 * y.count * k.cost)
+        launch(strided.find(dt, to, y.storage), bufs, dims, NULL, units, 2 * y.count * k.cost)
     return 0
 
 
@@ -355,8 +396,12 @@ cdef int copy_memory(Tensor y, Tensor x) except -1:
     cdef PyObject *ops[2]
     if y.count == 0:
         return 0
+    if y.storage.device != x.storage.device:
+        return transfer(y, x)
     bufs[0], bufs[1] = y.ptr, x.ptr
     if y.contiguous and x.contiguous and same_shape(x, y):
+        if y.storage.device >= 0 and y.dt == x.dt:
+            return copy_distant(y, x)
         if y.dt == x.dt and y.count * ITEMSIZE[y.dt] <= 4096:
             if recorder is not None and recording():
                 dims[0] = y.count * ITEMSIZE[y.dt]
@@ -364,10 +409,10 @@ cdef int copy_memory(Tensor y, Tensor x) except -1:
             memcpy(y.ptr, x.ptr, y.count * ITEMSIZE[y.dt])
             return 0
         dims[0] = 0
-        launch(COPY.find(x.dt, y.dt), bufs, dims, NULL, y.count, y.count * COPY.cost)
+        launch(COPY.find(x.dt, y.dt, y.storage), bufs, dims, NULL, y.count, y.count * COPY.cost)
         return 0
     if y.contiguous and y.dt == x.dt and is_one(x):
-        launch(FILL.find(y.dt, y.dt), bufs, NULL, NULL, y.count, y.count * FILL.cost)
+        launch(FILL.find(y.dt, y.dt, y.storage), bufs, NULL, NULL, y.count, y.count * FILL.cost)
         return 0
     ops[0], ops[1] = <PyObject *>y, <PyObject *>x
     return run_strided(COPY, x.dt, y.dt, 2, ops, bufs, y)
@@ -412,13 +457,13 @@ cdef Tensor in_order(Tensor x, Tensor y):
             last = x.stride_[d]
     if not turned:
         return x
-    cdef Tensor copy = strided_view(new_tensor(x.dt, 1, &x.count), x.nd, x.shape_, stride, 0)
+    cdef Tensor copy = strided_view(new_tensor(x.dt, 1, &x.count, x.storage), x.nd, x.shape_, stride, 0)
     copy_memory(copy, x)
     return copy
 
 
-cdef Tensor full(int dt, int ndim, Py_ssize_t *shape, object value):
-    cdef Tensor t = new_tensor(dt, ndim, shape)
+cdef Tensor full(int dt, int ndim, Py_ssize_t *shape, object value, Storage on):
+    cdef Tensor t = new_tensor(dt, ndim, shape, on)
     fill(t, value)
     return t
 
@@ -451,14 +496,21 @@ cdef int store(char *p, int dt, object value) except -1:
     return 0
 
 
-cdef object load(char *p, int dt):
+cdef object load(Tensor x):
     """``value_at`` for users."""
     if recorder is not None and recording():
         recorder.refuse("reads the value of a tensor")
-    return value_at(p, dt)
+    return value_at(x)
 
 
-cdef object value_at(char *p, int dt):
+cdef object value_at(Tensor x):
+    """The first element as a Python number."""
+    cdef int64_t word
+    cdef char *p = x.ptr
+    cdef int dt = x.dt
+    if x.storage.device >= 0:
+        p = <char *>&word
+        fetch(p, x, ITEMSIZE[dt])
     if dt == F32:
         return <double>(<float *>p)[0]
     if dt == F64:
@@ -481,7 +533,9 @@ cdef int fill(Tensor t, object value) except -1:
     cdef void *bufs[2]
     cdef Tensor one
     store(<char *>&word, t.dt, value)
-    if t.count == 1:
+    if t.storage.device >= 0 and (t.contiguous or t.count == 1):
+        put(t, &word)
+    elif t.count == 1:
         memcpy(t.ptr, &word, ITEMSIZE[t.dt])
         if recorder is not None and recording():
             recorder.written(t.ptr, ITEMSIZE[t.dt])
@@ -489,18 +543,144 @@ cdef int fill(Tensor t, object value) except -1:
         bufs[0], bufs[1] = t.ptr, &word
         if recorder is not None and recording():
             recorder.constant(&word, 8)
-        launch(FILL.find(t.dt, t.dt), bufs, NULL, NULL, t.count, t.count * FILL.cost)
+        launch(FILL.find(t.dt, t.dt, t.storage), bufs, NULL, NULL, t.count, t.count * FILL.cost)
     else:
-        one = scalar_tensor(value, t.dt)
+        one = scalar_tensor(value, t.dt, t.storage)
         copy_memory(t, one)
     return 0
 
 
-cdef Tensor scalar_tensor(object value, int dt):
-    cdef Tensor t = new_tensor(dt, 0, NULL)
+cdef Tensor scalar_tensor(object value, int dt, Storage on):
+    cdef Tensor t = new_tensor(dt, 0, NULL, on)
+    if t.storage.device >= 0:
+        fill(t, value)
+        return t
     store(t.ptr, dt, value)
     if recorder is not None and recording():
         recorder.written(t.ptr, ITEMSIZE[dt])
+    return t
+
+
+# --- other devices ----------------------------------------------------------------------------------------------------
+
+cdef list landmarks = []    # by device: a storage without memory, to say where
+
+
+cdef Storage landmark(int device):
+    """A storage on ``device``, for whoever takes a storage to say where."""
+    while device >= len(landmarks):
+        landmarks.append(foreign_storage(NULL, 0, <int>len(landmarks), True, None))
+    return NOTHING if device < 0 else <Storage>landmarks[device]
+
+
+cdef int refuse_transfer(Tensor y, Tensor x) except -1:
+    if recorder is not None and recording():
+        recorder.refuse(f"copies a tensor from {device_name(x.storage.device)} to {device_name(y.storage.device)}")
+    return 0
+
+
+cdef int transfer(Tensor y, Tensor x) except -1:
+    """y[...] = x from one device to another, by way of contiguous memory where they lie differently."""
+    cdef Tensor a = to_contiguous(x), b = y
+    cdef Py_ssize_t n = a.count * ITEMSIZE[a.dt]
+    cdef int source = x.storage.device, target = y.storage.device
+    refuse_transfer(y, x)
+    if not y.contiguous or y.dt != a.dt or not same_shape(y, a):
+        b = new_tensor(a.dt, a.nd, a.shape_, y.storage)
+    if source < 0:
+        devices.upload(target, b.ptr, a.ptr, n)
+    elif target < 0:
+        fetch(b.ptr, a, n)
+    else:
+        devices.copy(target, b.ptr, source, a.ptr, n)
+    return 0 if b is y else copy_memory(y, b)
+
+
+cdef int copy_distant(Tensor y, Tensor x) except -1:
+    """y[...] = x, both contiguous, of one shape and dtype, on one device that is not the CPU."""
+    refuse_transfer(y, x)
+    return devices.copy(y.storage.device, y.ptr, x.storage.device, x.ptr, y.count * ITEMSIZE[y.dt])
+
+
+cdef int put(Tensor t, void *value) except -1:
+    """Set all elements of a contiguous tensor that is not on the CPU."""
+    refuse_transfer(t, t)
+    return devices.put(t.storage.device, t.ptr, value, ITEMSIZE[t.dt], t.count) if t.count else 0
+
+
+cdef int fetch(void *to, Tensor x, Py_ssize_t n) except -1:
+    """Copy the first n bytes of x, which is not on the CPU, to host memory; what has gone wrong there is raised now."""
+    devices.download(x.storage.device, to, x.ptr, n)
+    return devices.raise_errors(x.storage.device)
+
+
+cdef Tensor on_host(Tensor x):
+    """x itself if it is on the CPU, else a contiguous copy that is; not recorded."""
+    if x.storage.device < 0:
+        return x
+    cdef Tensor y = new_tensor(x.dt, x.nd, x.shape_, None)
+    copy_memory(y, x)
+    return y
+
+
+cdef Tensor beside(Tensor x, Storage on):
+    """x itself if it is on the device of ``on``, else a contiguous copy that is; recorded."""
+    if x.storage.device == on.device:
+        return x
+    cdef Tensor y = new_tensor(x.dt, x.nd, x.shape_, on)
+    cdef Node node
+    copy_memory(y, x)
+    if mg_grad_off == 0 and needs_grad(x):
+        node = push(MOVE_OP, y, edge_of(x))
+        node.kept, node.kept0 = 1, x.storage.device
+    return y
+
+
+def _dmove(Tensor dy, int device):
+    return beside(dy, landmark(device))
+
+
+cdef Op MOVE_OP = Op("ToCopy", _dmove)
+
+
+cdef int joins(Tensor x, Storage on) except -1:
+    """Refuse a tensor that may not enter an operation on the device of ``on``: only one number may, from the CPU."""
+    if x.nd != 0 or x.storage.device >= 0:
+        refuse_mixed(on.device, x.storage.device)
+    return 0
+
+
+def together(*tensors):
+    """The tensors on the one device that they are on; a 0-d tensor on the CPU follows the others, recorded."""
+    cdef Tensor x
+    cdef Storage on = None
+    cdef bint mixed = False
+    for x in tensors:
+        if on is None or (on.device < 0 and x.storage.device >= 0):
+            mixed = mixed or on is not None
+            on = x.storage
+        elif x.storage.device != on.device:
+            mixed = True
+    if not mixed:
+        return tensors
+    for x in tensors:
+        if x.storage.device != on.device:
+            joins(x, on)
+    return tuple([beside(<Tensor>x, on) for x in tensors])
+
+
+def move(Tensor x not None, Tensor like):
+    """x on the device of ``like`` (None: the CPU): itself if it is there, else a contiguous copy; recorded."""
+    return beside(x, NOTHING if like is None else like.storage)
+
+
+def place(int device):
+    """An empty tensor on a device, to say where (``like=``); None for the CPU, -1."""
+    cdef Tensor t
+    if device < 0:
+        return None
+    t = <Tensor>Tensor.__new__(Tensor)
+    t.storage, t.ptr = landmark(device), NULL
     return t
 
 
@@ -606,11 +786,11 @@ cdef Tensor as_operand(object value, str name):
     if isinstance(value, Tensor):
         return <Tensor>value
     if isinstance(value, bool):
-        return scalar_tensor(value, BOOL)
+        return scalar_tensor(value, BOOL, None)
     if isinstance(value, int):
-        return scalar_tensor(value, I64)
+        return scalar_tensor(value, I64, None)
     if isinstance(value, float):
-        return scalar_tensor(value, default_float)
+        return scalar_tensor(value, default_float, None)
     return hook_as_tensor(value)
 
 
@@ -658,12 +838,12 @@ cdef object binary(Op op, object a, object b):
             return apply_binary(op, <Tensor>a, <Tensor>b)
         if is_number(b):
             dt = compute_dtype(op, number_dtype(b, (<Tensor>a).dt))
-            return apply_binary(op, cast(<Tensor>a, dt), scalar_tensor(b, dt))
+            return apply_binary(op, cast(<Tensor>a, dt), scalar_tensor(b, dt, (<Tensor>a).storage))
         return apply_binary(op, <Tensor>a, hook_as_tensor(b))
     if isinstance(b, Tensor):
         if is_number(a):
             dt = compute_dtype(op, number_dtype(a, (<Tensor>b).dt))
-            return apply_binary(op, scalar_tensor(a, dt), cast(<Tensor>b, dt))
+            return apply_binary(op, scalar_tensor(a, dt, (<Tensor>b).storage), cast(<Tensor>b, dt))
         return apply_binary(op, hook_as_tensor(a), <Tensor>b)
     return apply_binary(op, as_operand(a, "input"), as_operand(b, "other"))
 
@@ -691,7 +871,7 @@ cdef Tensor apply_unary(Op op, Tensor x):
     bufs[0], bufs[1] = y.ptr, x.ptr
     if x.contiguous:
         dims[0] = 0
-        launch(k.find(dt, to), bufs, dims, NULL, y.count, y.count * k.cost)
+        launch(k.find(dt, to, y.storage), bufs, dims, NULL, y.count, y.count * k.cost)
     else:
         operands[0], operands[1] = <PyObject *>y, <PyObject *>x
         run_strided(k, dt, to, 2, operands, bufs, y)
@@ -713,6 +893,12 @@ cdef Tensor apply_binary(Op op, Tensor a, Tensor b):
     cdef int to, ndim, mode = -1
     cdef bint ga, gb
     cdef Node node
+    if a.storage.device != b.storage.device:
+        if b.nd == 0 and b.storage.device < 0:
+            b = beside(b, a.storage)
+        else:
+            joins(a, b.storage)
+            a = beside(a, b.storage)
     if a.dt != b.dt or op.kind != 0:
         dt = compute_dtype(op, result_dtype(a, b))
         if a.dt != dt:
@@ -735,9 +921,9 @@ cdef Tensor apply_binary(Op op, Tensor a, Tensor b):
     if mode >= 0:
         y = new_like(b if mode == 1 else a, to)
         bufs[0], bufs[1], bufs[2], dims[0] = y.ptr, a.ptr, b.ptr, mode
-        launch(k.find(dt, to), bufs, dims, NULL, y.count, y.count * k.cost)
+        launch(k.find(dt, to, y.storage), bufs, dims, NULL, y.count, y.count * k.cost)
     else:
-        y = new_tensor(to, ndim, shape)
+        y = new_tensor(to, ndim, shape, a.storage)
         p, q = in_order(a, y), in_order(b, y)
         operands[0], operands[1], operands[2] = <PyObject *>y, <PyObject *>p, <PyObject *>q
         bufs[0], bufs[1], bufs[2] = y.ptr, p.ptr, q.ptr
@@ -790,12 +976,15 @@ def _cast(Tensor x not None, dtype):
     return cast(x, dtype_code(dtype))
 
 
-def operand(value, dtype=None):
-    """``value`` (tensor, number, array, list) as a tensor, converted to ``dtype`` if given (recorded)."""
+def operand(value, dtype=None, Tensor like=None):
+    """``value`` (tensor, number, array, list) as a tensor, converted to ``dtype`` if given (recorded); a number on the
+    device of ``like``."""
     cdef Tensor t
     if dtype is not None and is_number(value) and CATEGORY[dtype_code(dtype)] == 2:
-        return scalar_tensor(value, dtype_code(dtype))  # not by way of float32
+        return scalar_tensor(value, dtype_code(dtype), None if like is None else like.storage)  # not by way of float32
     t = as_operand(value, "input")
+    if like is not None and t.nd == 0 and t.storage.device < 0:
+        t = beside(t, like.storage)
     return t if dtype is None else cast(t, dtype_code(dtype))
 
 
@@ -820,16 +1009,19 @@ def select(Tensor c not None, Tensor a not None, Tensor b not None):
     cdef void *bufs[4]
     cdef PyObject *operands[4]
     cdef int n = broadcast(a, b, shape)
-    cdef Tensor y = new_tensor(a.dt, n, shape)
+    cdef Tensor y
+    if a.storage.device != b.storage.device or a.storage.device != c.storage.device:
+        c, a, b = together(c, a, b)
+    y = new_tensor(a.dt, n, shape, a.storage)
     if n != c.nd or not same_shape(y, c):
         n = broadcast(y, c, shape)
-        y = new_tensor(a.dt, n, shape)
+        y = new_tensor(a.dt, n, shape, a.storage)
     if y.count == 0:
         return y
     operands[0], operands[1], operands[2], operands[3] = <PyObject *>y, <PyObject *>c, <PyObject *>a, <PyObject *>b
     bufs[0], bufs[1], bufs[2], bufs[3] = y.ptr, c.ptr, a.ptr, b.ptr
     cdef Py_ssize_t units = plan(4, operands, n, shape, dims)
-    launch(WHERE.find(y.dt, y.dt), bufs, dims, NULL, units, y.count * WHERE.cost)
+    launch(WHERE.find(y.dt, y.dt, y.storage), bufs, dims, NULL, units, y.count * WHERE.cost)
     return y
 
 
@@ -1219,9 +1411,12 @@ cdef Tensor apply_inplace(Op op, Tensor x, object other):
         if isinstance(other, Tensor):
             b = <Tensor>other
         elif is_number(other):
-            b = scalar_tensor(other, compute_dtype(op, number_dtype(other, x.dt)))
+            b = scalar_tensor(other, compute_dtype(op, number_dtype(other, x.dt)), x.storage)
         else:
             b = hook_as_tensor(other)
+        if b.storage.device != x.storage.device:
+            joins(b, x.storage)
+            b = beside(b, x.storage)
     dt = compute_dtype(op, x.dt if b is None else result_dtype(x, b))
     if dt != x.dt and CATEGORY[dt] > CATEGORY[x.dt] and not op.kind & TO_BOOL:
         raise RuntimeError(f"result type {DTYPES[dt]!r} can't be cast to the desired output type {DTYPES[x.dt]!r}")
@@ -1238,7 +1433,7 @@ cdef Tensor apply_inplace(Op op, Tensor x, object other):
             x.storage.version += 1
             return x
         dims[0] = 3
-        launch(k.find(dt, dt), bufs, dims, NULL, x.count, x.count * k.cost)
+        launch(k.find(dt, dt, x.storage), bufs, dims, NULL, x.count, x.count * k.cost)
         x.storage.version += 1
         if op.kind & NOTED and x.base is None:
             note(op, x)
@@ -1249,7 +1444,7 @@ cdef Tensor apply_inplace(Op op, Tensor x, object other):
         check_integers(op, b)
     if x.contiguous and b.contiguous and (same_shape(x, b) or (b.count == 1 and b.nd <= x.nd)):
         dims[0], bufs[2] = 3 if same_shape(x, b) else 4, b.ptr
-        launch(k.find(dt, dt), bufs, dims, NULL, x.count, x.count * k.cost)
+        launch(k.find(dt, dt, x.storage), bufs, dims, NULL, x.count, x.count * k.cost)
     else:
         check_fits(x, b)
         b = in_order(b, x)
@@ -1351,7 +1546,9 @@ def copy_(Tensor x not None, Tensor y not None):
     """x[...] = y with broadcasting and conversion, following autograd's rules; x."""
     cdef Tensor u
     if mg_grad_off == 0 and needs_grad(y):
-        if x.storage is y.storage:
+        if x.storage.device != y.storage.device:
+            y = beside(y, x.storage)
+        elif x.storage is y.storage:
             y = clone(y)
         else:  # a node of its own: gradients that reach x and those that reach y are different things
             u = alias(y)
@@ -1372,13 +1569,16 @@ cpdef object expected(Tensor x):
     checks that it still is the same."""
     if recorder is not None and recording():
         recorder.expect(x.ptr, ITEMSIZE[x.dt])
-    return value_at(x.ptr, x.dt)
+    return value_at(x)
 
 
 cpdef bint always_one(Tensor x) except -1:
-    """Whether the one element of ``x`` is 1; in a captured function only if it always is."""
+    """Whether the one element of ``x`` is 1; in a captured function only if it always is, and on a device that computes
+    behind the host's back never: that is not worth waiting for."""
     cdef double one = 1
     cdef float single = 1
+    if x.storage.device >= 0:
+        return False
     if recorder is not None and recording():
         return recorder.always(x.ptr, &single if x.dt == F32 else <void *>&one, ITEMSIZE[x.dt])
     return (<float *>x.ptr)[0] == 1 if x.dt == F32 else (<double *>x.ptr)[0] == 1
@@ -1392,20 +1592,20 @@ def bump(Tensor x not None):
 # --- construction -----------------------------------------------------------------------------------------------------
 
 
-def empty(shape, dtype=None):
-    """An uninitialised tensor of ``shape``."""
+def empty(shape, dtype=None, Tensor like=None):
+    """An uninitialised tensor of ``shape``, on the device of ``like``."""
     cdef Py_ssize_t[8] sizes
     cdef int n = parse_shape(shape, sizes)
-    return new_tensor(default_float if dtype is None else dtype_code(dtype), n, sizes)
+    return new_tensor(default_float if dtype is None else dtype_code(dtype), n, sizes, None if like is None else like.storage)
 
 
-def filled(shape, value, dtype=None):
-    """A tensor of ``shape`` with every element ``value``."""
+def filled(shape, value, dtype=None, Tensor like=None):
+    """A tensor of ``shape`` with every element ``value``, on the device of ``like``."""
     cdef Py_ssize_t[8] sizes
     cdef int n = parse_shape(shape, sizes), dt
     dt = dtype_code(dtype) if dtype is not None else (
         BOOL if isinstance(value, bool) else I64 if isinstance(value, int) else default_float)
-    return full(dt, n, sizes, value)
+    return full(dt, n, sizes, value, None if like is None else like.storage)
 
 
 def from_buffer(array, name, shape, strides, bint writable):
@@ -1421,6 +1621,24 @@ def from_buffer(array, name, shape, strides, bint writable):
     t.dt = DTYPE_NAMES.index(name)
     for i in range(n):
         steps[i] = strides[i]
+    u = strided_view(t, n, sizes, steps, 0)
+    u.base = None
+    u.history = 0
+    return u
+
+
+def from_address(size_t address, int device, owner, dtype, shape, strides, bint writable):
+    """A tensor over foreign memory on a device, that ``owner`` keeps alive (strides in elements, not negative)."""
+    cdef Py_ssize_t[8] sizes
+    cdef Py_ssize_t[8] steps
+    cdef int n = parse_shape(shape, sizes), i
+    cdef Py_ssize_t reach = 1
+    cdef Tensor t = <Tensor>Tensor.__new__(Tensor), u
+    t.dt = dtype_code(dtype)
+    for i in range(n):
+        steps[i] = strides[i]
+        reach = reach + (sizes[i] - 1) * steps[i] if sizes[i] and reach else 0
+    t.storage, t.ptr = foreign_storage(<void *>address, reach * ITEMSIZE[t.dt], device, writable, owner), <char *>address
     u = strided_view(t, n, sizes, steps, 0)
     u.base = None
     u.history = 0
@@ -1474,7 +1692,11 @@ cdef class Tensor:
     @property
     def device(self):
         """Where the memory is."""
-        return hook_device
+        return hook_device if self.storage.device < 0 else device_object(self.storage.device)
+
+    @property
+    def _device(self):
+        return self.storage.device
 
     @property
     def ndim(self):
@@ -1563,6 +1785,9 @@ cdef class Tensor:
                                    f"{shape_tuple(self)}")
             if g.dt != self.dt:
                 raise RuntimeError(f"assigned grad has data of a different type: {g.dtype!r} for {self.dtype!r}")
+            if g.storage.device != self.storage.device:
+                raise RuntimeError(f"assigned grad has data located on a different device: "
+                                   f"{device_name(g.storage.device)} for a tensor on {device_name(self.storage.device)}")
         self.gradient = value
 
     @grad.deleter
@@ -1674,13 +1899,13 @@ cdef class Tensor:
         """The value of a tensor with one element, as a Python number."""
         if self.count != 1:
             raise RuntimeError(f"a Tensor with {self.count} elements (shape {shape_tuple(self)}) cannot be converted to Scalar")
-        return load(self.ptr, self.dt)
+        return load(self)
 
     def __bool__(self):
         if self.count != 1:
             raise RuntimeError(f"Boolean value of Tensor with {'more than one value' if self.count else 'no values'} is "
                                "ambiguous; use .any(), .all() or .item()")
-        return bool(load(self.ptr, self.dt))
+        return bool(load(self))
 
     def __float__(self):
         return float(self.item())
@@ -1691,7 +1916,7 @@ cdef class Tensor:
     def __index__(self):
         if CATEGORY[self.dt] == 2 or self.count != 1:
             raise TypeError("only integer tensors of a single element can be converted to an index")
-        return int(load(self.ptr, self.dt))
+        return int(load(self))
 
     def __len__(self):
         if self.nd == 0:

@@ -34,6 +34,7 @@ from libc.stdint cimport uint64_t
 
 from .kernels import contract
 from ._record cimport recorder, recording
+from ._storage cimport devices
 
 cdef extern from "<time.h>" nogil:
     """
@@ -229,6 +230,8 @@ cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_s
     cdef Slot *slot
     if units <= 0:
         return 0
+    if <Py_ssize_t>f < 0:  # the handle of a kernel for another device
+        return devices.launch(<void *>f, bufs, dims, scalars, units)
     if recorder is not None and recording():
         recorder.kernel(f, bufs, dims, scalars, units, cost)
     if cost < share or units == 1 or team == 1 or forked or closing:

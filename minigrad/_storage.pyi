@@ -1,5 +1,8 @@
 """Types of the compiled module: see _storage.pyx."""
 
+from collections.abc import Callable
+from typing import Any
+
 class dtype:
     code: int
     name: str
@@ -18,6 +21,10 @@ bool_: dtype
 
 class Storage:
     def __buffer__(self, flags: int, /) -> memoryview: ...
+
+def set_devices(
+    table: int, describe: Callable[[int], Any], kernel: Callable[[str, str, str, int], int]
+) -> None: ...
 
 def trim() -> int: ...
 def memory_stats() -> dict[str, int]: ...

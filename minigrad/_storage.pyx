@@ -11,6 +11,8 @@ b. Size classes are multiples of 64 bytes up to 4 KiB, then four steps a power o
    blocks of 4 MiB and more ask Linux for huge pages.
 c. ``version`` counts in-place writes, so that backward can tell that a tensor it saved has changed.
 d. The GIL guards the pool: storage is created and released by Python code only.
+e. A storage may lie on another device (``device`` >= 0). What such devices can do stands in a table of C functions,
+   ``devices``, that is plugged in when somebody first asks for one; until then nothing of it is loaded.
 """
 
 cimport cython
@@ -127,6 +129,7 @@ cdef enum:
     SMALL = 64          # classes 0..63: multiples of 64 bytes
     CLASSES = 136
     POOL_LIMIT = 536870912
+    DISTANT = -3        # instead of a size class: memory of another device
 
 cdef struct Block:
     Block *next
@@ -152,9 +155,11 @@ cdef inline int size_class(Py_ssize_t nbytes, Py_ssize_t *rounded) noexcept nogi
     return c + <int>((rounded[0] - base) // step) - 1
 
 
-cdef Storage new_storage(Py_ssize_t nbytes):
+cdef Storage new_storage(Py_ssize_t nbytes, int device=-1):
     """A block of at least ``nbytes``, uninitialised; MemoryError when there is none."""
     global pooled_bytes, live_bytes, peak_bytes
+    if device >= 0:
+        return distant_storage(nbytes, device)
     cdef Storage s = <Storage>Storage.__new__(Storage)
     cdef Py_ssize_t rounded
     cdef int c = size_class(nbytes, &rounded)
@@ -204,12 +209,14 @@ cdef class Storage:
     """One block of memory, its owner when it is borrowed, and the count of in-place writes."""
 
     def __cinit__(self):
-        self.size_class = -2  # nothing to free yet
+        self.size_class, self.device = -2, -1  # nothing to free yet
 
     def __dealloc__(self):
         global pooled_bytes, live_bytes
         cdef Block *block = <Block *>self.ptr
-        if self.size_class == -2 or block == NULL:
+        if self.size_class < -1 or block == NULL:
+            if self.size_class == DISTANT:
+                devices.release(self.device, block)
             return
         live_bytes -= self.nbytes
         if self.recorded and recorder is not None and recorder.keep(self.recorded, block):
@@ -222,6 +229,8 @@ cdef class Storage:
             mg_unblock(block)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
+        if self.device >= 0:
+            refuse_host(self.device)
         if recorder is not None and recording():
             recorder.opened(self)
         PyBuffer_FillInfo(view, self, self.ptr, self.nbytes, self.readonly, flags)
@@ -251,6 +260,61 @@ def reset_peak():
     """Start a new peak for ``memory_stats``."""
     global peak_bytes
     peak_bytes = live_bytes
+
+
+# --- other devices ----------------------------------------------------------------------------------------------------
+
+cdef Device *devices = NULL
+cdef object describe_device = None, find_kernel = None
+
+
+def set_devices(size_t table, describe, kernel):
+    """Plug in devices: the address of a ``Device`` table that stays, ``describe(i)``, what users see as the device of a
+    tensor on device ``i``, and ``kernel(name, t, u, i)``, the handle of a kernel for dtypes t and u: an address whose
+    highest bit is set."""
+    global devices, describe_device, find_kernel
+    devices, describe_device, find_kernel = <Device *>table, describe, kernel
+
+
+cdef object device_object(int device):
+    """What users see as a device other than the CPU."""
+    return describe_device(device)
+
+
+cdef str device_name(int device):
+    return "cpu" if device < 0 else str(describe_device(device))
+
+
+cdef size_t device_kernel(str name, str t, str u, int device) except 0:
+    return find_kernel(name, t, u, device)
+
+
+cdef int refuse_mixed(int a, int b) except -1:
+    if a < 0:
+        a, b = b, a
+    raise RuntimeError(f"Expected all tensors to be on the same device, but found at least two devices, {device_name(a)} "
+                       f"and {device_name(b)}!")
+
+
+cdef int refuse_host(int device) except -1:
+    raise TypeError(f"can't convert {device_name(device)} device type tensor to numpy. Use Tensor.cpu() to copy the tensor "
+                    "to host memory first.")
+
+
+cdef Storage distant_storage(Py_ssize_t nbytes, int device):
+    cdef Storage s = <Storage>Storage.__new__(Storage)
+    if recorder is not None and recording():
+        recorder.refuse(f"makes a tensor on {device_name(device)}: only functions of tensors on the CPU are captured")
+    s.ptr = <char *>devices.allocate(device, nbytes if nbytes > 0 else 1)
+    s.nbytes, s.size_class, s.device = nbytes, DISTANT, device
+    return s
+
+
+cdef Storage foreign_storage(void *p, Py_ssize_t nbytes, int device, bint writable, object owner):
+    """A storage over memory of a device (or of the CPU, -1) that ``owner`` keeps alive."""
+    cdef Storage s = <Storage>Storage.__new__(Storage)
+    s.ptr, s.nbytes, s.device, s.readonly, s.owner = <char *>p, nbytes, device, not writable, owner
+    return s
 
 
 # --- memory of others -------------------------------------------------------------------------------------------------

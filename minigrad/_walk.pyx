@@ -23,12 +23,12 @@ import warnings
 
 from ._engine cimport (
     ADD, FREED, MUL, Node, Op, Tensor, alias, anomaly, apply_binary, apply_unary, cast, clone, edge_at, edge_of, full,
-    grad_enabled, hook_sum_to, item_of, kept_at, needs_grad, origins, retain_gradient, same_shape, set_backward,
+    grad_enabled, hook_sum_to, item_of, kept_at, needs_grad, on_host, origins, retain_gradient, same_shape, set_backward,
     set_grad_off, shape_tuple, to_contiguous, unpack,
 )
 from ._launch cimport kernel_t, launch
 from ._record cimport recorder, recording
-from ._storage cimport CATEGORY, DTYPES, F32
+from ._storage cimport CATEGORY, DTYPES, F32, device_name
 
 from ._engine import install
 
@@ -429,9 +429,10 @@ cdef class Walk:
         cdef void *bufs[3]
         cdef Py_ssize_t[1] dims
         if last and not self.recorded and Py_REFCNT(<PyObject *>g) == 1 and op.kind == 0 and exclusive(g) and (
-                x is None or (x.contiguous and x.dt == g.dt and same_shape(x, g))):
+                x is None or (x.contiguous and x.dt == g.dt and same_shape(x, g) and
+                              x.storage.device == g.storage.device)):
             bufs[0], bufs[1], bufs[2], dims[0] = g.ptr, g.ptr, x.ptr if x is not None else NULL, 3
-            launch(op.flat.find(g.dt, g.dt), bufs, dims, NULL, g.count, g.count * op.flat.cost)
+            launch(op.flat.find(g.dt, g.dt, g.storage), bufs, dims, NULL, g.count, g.count * op.flat.cost)
             g.storage.version += 1
             return g
         return apply_unary(op, g) if x is None else apply_binary(op, g, x)
@@ -460,7 +461,7 @@ cdef int add_to(PyObject **total, object g, bint recorded) except -1:
     old = <Tensor>before
     # references: the walk, `old`; the storage: `old`
     if not recorded and Py_REFCNT(before) == 2 and exclusive(old) and same_shape(old, <Tensor>g) and (
-            old.dt == (<Tensor>g).dt):
+            old.dt == (<Tensor>g).dt) and old.storage.device == (<Tensor>g).storage.device:
         add_inplace(old, to_contiguous(<Tensor>g), False)
     else:
         g = apply_binary(ADD, old, <Tensor>g)
@@ -484,10 +485,10 @@ cdef int add_inplace(Tensor y, Tensor x, bint shared) except -1:
     """y += x, both contiguous; if ``shared``, without letting other threads run in between."""
     cdef void *bufs[3]
     cdef Py_ssize_t[4] dims
-    cdef kernel_t f = ADD.flat.find(y.dt, y.dt)
+    cdef kernel_t f = ADD.flat.find(y.dt, y.dt, y.storage)
     bufs[0], bufs[1], bufs[2] = y.ptr, y.ptr, x.ptr
     dims[0] = 3
-    if shared:
+    if shared and y.storage.device < 0:
         if recorder is not None and recording():
             recorder.kernel(f, bufs, dims, NULL, y.count, y.count * ADD.flat.cost)
         f(bufs, dims, NULL, 0, y.count)
@@ -515,6 +516,11 @@ cdef object run_hooks(list hooks, object g):
                     f"hook '{getattr(entry[1], '__name__', entry[1])}' has changed the type of value (was "
                     f"{DTYPES[(<Tensor>g).dt]!r} got {DTYPES[(<Tensor>result).dt]!r})"
                 )
+            if (<Tensor>result).storage.device != (<Tensor>g).storage.device:
+                raise RuntimeError(
+                    f"hook '{getattr(entry[1], '__name__', entry[1])}' has changed the device of value (was "
+                    f"{device_name((<Tensor>g).storage.device)} got {device_name((<Tensor>result).storage.device)})"
+                )
             g = result
     return g
 
@@ -527,6 +533,9 @@ cdef int accumulate(Tensor leaf, Tensor g, bint recorded) except -1:
     cdef Tensor old, new
     if not same_shape(leaf, g):
         raise RuntimeError(f"a gradient of shape {shape_tuple(g)} reached a tensor of shape {shape_tuple(leaf)}")
+    if g.storage.device != leaf.storage.device:
+        raise RuntimeError(f"a gradient on {device_name(g.storage.device)} reached a tensor on "
+                           f"{device_name(leaf.storage.device)}")
     if g.dt != leaf.dt:
         return accumulate(leaf, cast(g, leaf.dt), recorded)
     # arguments are borrowed: the one reference is the caller's
@@ -535,14 +544,15 @@ cdef int accumulate(Tensor leaf, Tensor g, bint recorded) except -1:
         leaf.gradient = g if g.base is None else alias(g)
     else:
         new = to_contiguous(g)
-        ADD.flat.find(g.dt, g.dt)  # compiled by now
+        ADD.flat.find(g.dt, g.dt, g.storage)  # compiled by now
         while True:
             old = <Tensor>leaf.gradient
             if old is not None and not same_shape(old, g):
                 raise RuntimeError(f"a gradient of shape {shape_tuple(g)} reached a tensor whose .grad has shape "
                                    f"{shape_tuple(old)}")
             if old is not None and not recorded and old.contiguous and not old.requires and old.dt == g.dt and (
-                    not old.storage.readonly) and old.storage is not new.storage:
+                    not old.storage.readonly) and old.storage is not new.storage and (
+                    old.storage.device == new.storage.device):
                 add_inplace(old, new, True)
                 break
             total = apply_binary(ADD, old, g) if old is not None else new if new is not g and not recorded else clone(g)
@@ -565,7 +575,7 @@ cdef Tensor initial_gradient(Tensor y, object gradient, Py_ssize_t i):
                 f"grad can be implicitly created only for scalar outputs, got output {i} of shape {shape_tuple(y)}; "
                 f"pass gradient= or reduce it with sum() or mean()"
             )
-        return full(y.dt, y.nd, y.shape_, 1)
+        return full(y.dt, y.nd, y.shape_, 1, y.storage)
     if not isinstance(gradient, Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
     g = <Tensor>gradient
@@ -574,6 +584,9 @@ cdef Tensor initial_gradient(Tensor y, object gradient, Py_ssize_t i):
             f"Mismatch in shape: grad_output[{i}] has a shape of {shape_tuple(g)} and output[{i}] has a shape of "
             f"{shape_tuple(y)}."
         )
+    if g.storage.device != y.storage.device:
+        raise RuntimeError(f"grad_output[{i}] is on {device_name(g.storage.device)} and output[{i}] on "
+                           f"{device_name(y.storage.device)}")
     return cast(g, y.dt)
 
 
@@ -672,7 +685,7 @@ cdef int refuse_nan(Node n, Py_ssize_t output, object g) except -1:
         recorder.refuse("runs with anomaly detection")
     if anomaly < 2 or not isinstance(g, Tensor) or CATEGORY[(<Tensor>g).dt] != 2:
         return 0
-    t = to_contiguous(<Tensor>g)
+    t = to_contiguous(on_host(<Tensor>g))
     for i in range(t.count):
         if t.dt == F32:
             found = found or (<float *>t.ptr)[i] != (<float *>t.ptr)[i]

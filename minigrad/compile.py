@@ -350,7 +350,7 @@ class CompiledFunction(_program.Compiled):
 def _bits(value):
     """Hashes of the bytes of all tensors in a result."""
     if isinstance(value, Tensor):
-        return hash(value.detach().contiguous().numpy().tobytes())
+        return hash(value.detach().numpy(force=True).tobytes())
     if isinstance(value, dict):
         return [_bits(v) for v in value.values()]
     return [_bits(v) for v in value] if isinstance(value, (list, tuple)) else None

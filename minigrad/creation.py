@@ -6,13 +6,25 @@ from array import array
 from itertools import chain
 from operator import index
 
-from ._engine import Kernel, Tensor, filled, from_buffer, get_default_dtype, result_type, view, write_memory
+from . import interchange
+from ._engine import (
+    Kernel,
+    Tensor,
+    filled,
+    from_buffer,
+    get_default_dtype,
+    move,
+    place,
+    result_type,
+    view,
+    write_memory,
+)
 from ._engine import _cast as cast
 from ._engine import empty as _empty
 from ._record import current
 from ._storage import bool_, float32, float64, int8, int16, int32, int64, uint8
 from ._storage import dtype as dtype_type
-from .device import check as check_device
+from .device import cpu, number
 
 CODES = {float32: "f", float64: "d", int64: "q", int32: "i", int16: "h", int8: "b", uint8: "B", bool_: "?"}
 _BY_NAME = {d.name: d for d in CODES}
@@ -24,6 +36,35 @@ _NATIVE = {
 }  # fmt: skip
 _NUMBERS = {float, int, bool}
 _K_ARANGE = Kernel("elementwise.arange", 0.3)
+
+
+_default: tuple = cpu, None  # the default device, and what ``like=`` takes for it
+
+
+# --- where ------------------------------------------------------------------------------------------------------------
+
+
+def like_of(device):
+    """What ``like=`` takes for a device, a name or a number; None is the default device."""
+    return _default[1] if device is None else place(number(device))
+
+
+def set_default_device(device):
+    """Where tensors are made unless ``device=`` says it; None is the CPU.
+
+    >>> import minigrad as mg
+    >>> mg.set_default_device("cpu")
+    >>> mg.get_default_device()
+    device(type='cpu')
+    """
+    global _default
+    like = place(number(cpu if device is None else device))
+    _default = cpu if like is None else like.device, like
+
+
+def get_default_device():
+    """Where tensors are made unless ``device=`` says it."""
+    return _default[0]
 
 
 # --- from data --------------------------------------------------------------------------------------------------------
@@ -42,11 +83,11 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False):
     >>> mg.tensor([1, 2, 3]).dtype
     minigrad.int64
     """
-    check_device(device)
     if isinstance(data, Tensor):
-        made = data.detach()
-        made = cast(made, dtype) if dtype is not None and made.dtype != dtype else made.clone()
-    elif is_array(data):
+        made = data.detach() if device is None else move(data.detach(), like_of(device))
+        made = made if dtype is None else cast(made, dtype)
+        return _finish(made.clone() if made._storage is data._storage else made, made.device, requires_grad)
+    if is_array(data):
         made = _copy_array(data, dtype)
     elif isinstance(data, (list, tuple)):
         made = _from_sequence(data, dtype)
@@ -54,9 +95,7 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False):
         made = filled((), data, dtype)
     else:
         made = _from_object(data, dtype)
-    if requires_grad:
-        made.requires_grad = True
-    return made
+    return _finish(made, device, requires_grad)
 
 
 def as_tensor(data, dtype=None, device=None):
@@ -68,15 +107,15 @@ def as_tensor(data, dtype=None, device=None):
     >>> a
     array([1., 0.])
     """
-    check_device(device)
     if isinstance(data, Tensor):
-        return data if dtype is None else cast(data, dtype)
+        made = data if device is None else move(data, like_of(device))
+        return made if dtype is None else cast(made, dtype)
     if is_array(data):
         a = _checked_array(data)
         if a is data and all(s >= 0 for s in a.strides):
-            made = _share(a)
+            made = _finish(_share(a), device, False)
             return made if dtype is None else cast(made, dtype)
-    return tensor(data, dtype=dtype)
+    return tensor(data, dtype=dtype, device=device)
 
 
 def from_numpy(ndarray):
@@ -109,12 +148,15 @@ def from_numpy(ndarray):
 
 
 def from_dlpack(ext_tensor):
-    """A tensor over the memory of any object with ``__dlpack__`` on the CPU (of a library that NumPy can read).
+    """A tensor over the memory of any object with ``__dlpack__``, on the CPU or a GPU.
 
     >>> import minigrad as mg, numpy as np
     >>> mg.from_dlpack(np.ones(2))
     tensor([1., 1.], dtype=minigrad.float64)
     """
+    where = getattr(ext_tensor, "__dlpack_device__", None)
+    if where is not None and where()[0] == interchange.GPU:
+        return interchange.from_gpu(ext_tensor)
     import numpy
 
     return as_tensor(numpy.from_dlpack(ext_tensor))
@@ -306,8 +348,8 @@ def sizes(name, size):
 
 
 def _finish(made, device, requires_grad):
-    if device is not None:
-        check_device(device)
+    if device is not cpu and (device is not None or _default[1] is not None):
+        made = move(made, like_of(device))
     if requires_grad:
         made.requires_grad = True
     return made
@@ -320,7 +362,7 @@ def empty(*size, dtype=None, device=None, requires_grad=False):
     >>> mg.empty(2, 3).shape
     minigrad.Size([2, 3])
     """
-    return _finish(_empty(sizes("empty", size), dtype), device, requires_grad)
+    return _finish(_empty(sizes("empty", size), dtype, like_of(device)), device, requires_grad)
 
 
 def zeros(*size, dtype=None, device=None, requires_grad=False):
@@ -331,7 +373,7 @@ def zeros(*size, dtype=None, device=None, requires_grad=False):
     tensor([[0., 0.],
             [0., 0.]])
     """
-    return _finish(filled(sizes("zeros", size), 0.0, dtype), device, requires_grad)
+    return _finish(filled(sizes("zeros", size), 0.0, dtype, like_of(device)), device, requires_grad)
 
 
 def ones(*size, dtype=None, device=None, requires_grad=False):
@@ -341,7 +383,7 @@ def ones(*size, dtype=None, device=None, requires_grad=False):
     >>> mg.ones((3,))
     tensor([1., 1., 1.])
     """
-    return _finish(filled(sizes("ones", size), 1.0, dtype), device, requires_grad)
+    return _finish(filled(sizes("ones", size), 1.0, dtype, like_of(device)), device, requires_grad)
 
 
 def full(size, fill_value, *, dtype=None, device=None, requires_grad=False):
@@ -352,7 +394,7 @@ def full(size, fill_value, *, dtype=None, device=None, requires_grad=False):
     tensor([7, 7])
     """
     fill_value = _number("full", fill_value)
-    return _finish(filled(sizes("full", (size,)), fill_value, dtype), device, requires_grad)
+    return _finish(filled(sizes("full", (size,)), fill_value, dtype, like_of(device)), device, requires_grad)
 
 
 def _number(name, value):
@@ -370,10 +412,16 @@ def model(name, input, dtype):
     return input.shape, input.dtype if dtype is None else dtype
 
 
+def _beside(input, device):
+    """What ``like=`` takes for ``device``, and the device; None is that of ``input``."""
+    return (input, input.device) if device is None else (like_of(device), device)
+
+
 def empty_like(input, *, dtype=None, device=None, requires_grad=False):
     """An uninitialised tensor of the shape and dtype of ``input``."""
     shape, dtype = model("empty_like", input, dtype)
-    return _finish(_empty(shape, dtype), device, requires_grad)
+    like, device = _beside(input, device)
+    return _finish(_empty(shape, dtype, like), device, requires_grad)
 
 
 def zeros_like(input, *, dtype=None, device=None, requires_grad=False):
@@ -384,20 +432,23 @@ def zeros_like(input, *, dtype=None, device=None, requires_grad=False):
     tensor([0, 0])
     """
     shape, dtype = model("zeros_like", input, dtype)
-    return _finish(filled(shape, 0, dtype), device, requires_grad)
+    like, device = _beside(input, device)
+    return _finish(filled(shape, 0, dtype, like), device, requires_grad)
 
 
 def ones_like(input, *, dtype=None, device=None, requires_grad=False):
     """Ones of the shape and dtype of ``input``."""
     shape, dtype = model("ones_like", input, dtype)
-    return _finish(filled(shape, 1, dtype), device, requires_grad)
+    like, device = _beside(input, device)
+    return _finish(filled(shape, 1, dtype, like), device, requires_grad)
 
 
 def full_like(input, fill_value, *, dtype=None, device=None, requires_grad=False):
     """A tensor of the shape and dtype of ``input`` with every element ``fill_value``."""
     fill_value = _number("full_like", fill_value)
     shape, dtype = model("full_like", input, dtype)
-    return _finish(filled(shape, fill_value, dtype), device, requires_grad)
+    like, device = _beside(input, device)
+    return _finish(filled(shape, fill_value, dtype, like), device, requires_grad)
 
 
 # --- sequences --------------------------------------------------------------------------------------------------------
@@ -421,9 +472,9 @@ def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad=Fa
     if (end - start) * step < 0:
         raise RuntimeError(f"upper bound and lower bound inconsistent with step sign: {start} -> {end} by {step}")
     n = -((start - end) // step) if whole else math.ceil((end - start) / step)
-    made = _empty((n,), dtype if dtype is not None else int64 if whole else None)
+    made = _empty((n,), dtype if dtype is not None else int64 if whole else None, like_of(device))
     if whole and max(abs(start), abs(end)) >= 2**53:  # beyond what the kernel's float64 holds
-        made = tensor(list(range(start, end, step)), dtype=made.dtype)
+        made = tensor(list(range(start, end, step)), dtype=made.dtype, device=device)
     else:
         _K_ARANGE((made,), (), (), (start, step))
     return _finish(made, device, requires_grad)
@@ -440,10 +491,10 @@ def linspace(start, end, steps, *, dtype=None, device=None, requires_grad=False)
     n = index(steps)
     if n < 0:
         raise RuntimeError("number of steps must be non-negative")
-    made = _empty((n,), dtype)
+    made = _empty((n,), dtype, like_of(device))
     _K_ARANGE((made,), (), (), (start, (end - start) / max(n - 1, 1)))
     if n > 1:
-        write_memory(view(made, (), (), n - 1), filled((), end, made.dtype))
+        write_memory(view(made, (), (), n - 1), filled((), end, made.dtype, made))
     return _finish(made, device, requires_grad)
 
 
@@ -456,10 +507,10 @@ def eye(n, m=None, *, dtype=None, device=None, requires_grad=False):
             [0., 1.]])
     """
     n, m = sizes("eye", (n, n if m is None else m))
-    made = filled((n, m), 0.0, dtype)
+    made = filled((n, m), 0.0, dtype, like_of(device))
     k = min(n, m)
     if k:
-        write_memory(view(made, (k,), (m + 1,)), filled((), 1, made.dtype))
+        write_memory(view(made, (k,), (m + 1,)), filled((), 1, made.dtype, made))
     return _finish(made, device, requires_grad)
 
 

@@ -1,10 +1,31 @@
-"""Where tensors live. This build computes on the CPU; asking for another device says so at once."""
+"""Where tensors live: on the CPU, or on an NVIDIA GPU where there is one. Asking for what is not there says why.
+
+DESIGN
+a. The engine numbers devices: -1 is the CPU, 0 the first GPU. ``number`` makes such a number of what users write, and
+   ``described`` what users see of a number.
+b. Nothing about GPUs is loaded before somebody names one. Then ``plug`` gives the engine their table of functions;
+   tests plug in a pretended one.
+c. As in PyTorch, "cuda" is the GPU that is current in the calling thread, and the devices of tensors have an index.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from . import _storage
 
 _KNOWN = ("cpu", "cuda", "mps", "xpu", "meta")
 
+ACCELERATOR = "cuda"  # how users call devices that are not the CPU: methods are named by it
+
+_gpus: list["device"] = []
+_state: dict[str, Any] = {"plugged": False, "runtime": None}
+_lock = threading.Lock()
+_here = threading.local()
+
 
 class device:
-    """A device by its name, ``"cpu"`` or ``"cpu:0"``; another one raises a RuntimeError.
+    """A device by its name, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``, or a GPU's number; RuntimeError if there is none.
 
     >>> import minigrad as mg
     >>> mg.device("cpu")
@@ -15,9 +36,14 @@ class device:
 
     __slots__ = ("index", "type")
 
+    type: str
+    index: int | None
+
     def __init__(self, type, index=None):
         if isinstance(type, device):
             type, index = type.type, type.index
+        if isinstance(type, int) and not isinstance(type, bool) and index is None:
+            type, index = "cuda", type
         if not isinstance(type, str):
             raise TypeError(f"device(): type must be a string such as 'cpu', got {type!r}")
         name, colon, number = type.partition(":")
@@ -29,8 +55,12 @@ class device:
             index = int(number)
         if name not in _KNOWN:
             raise RuntimeError(f"Expected one of {', '.join(_KNOWN)} device type at start of device string: {type}")
-        if name != "cpu":
-            raise RuntimeError(f"device {type!r} is not available: this build of minigrad has kernels for 'cpu' only")
+        if index is not None and index < 0:
+            raise RuntimeError(f"Device index must be non-negative, got {index}")
+        if name == "cuda":
+            start(type)
+        elif name != "cpu":
+            raise RuntimeError(f"device {type!r} is not available: minigrad has kernels for 'cpu' and 'cuda' only")
         self.type, self.index = name, index
 
     def __repr__(self):
@@ -49,10 +79,86 @@ class device:
         return device, (self.type, self.index)
 
 
+def number(where) -> int:
+    """The engine's number of a device: -1 for the CPU and None, else a GPU that is there."""
+    if where is None or where is cpu:
+        return -1
+    found = where if isinstance(where, device) else device(where)
+    if found.type == "cpu":
+        return -1
+    i = current() if found.index is None else found.index
+    if i >= len(_gpus):
+        raise RuntimeError(f"CUDA error: invalid device ordinal: {found} among {len(_gpus)} GPU(s)")
+    return i
+
+
+def described(i: int) -> device:
+    """The device of an engine's number."""
+    return cpu if i < 0 else _gpus[i]
+
+
+def check(where) -> None:
+    """Refuse a ``device=`` argument that names no device that is there."""
+    number(where)
+
+
+def current() -> int:
+    """The number of this thread's GPU."""
+    return getattr(_here, "gpu", 0)
+
+
+def set_current(i: int) -> None:
+    _here.gpu = i
+
+
+def start(name: str = "cuda") -> int:
+    """Have GPUs plugged in, once; how many there are. RuntimeError that says what is missing."""
+    if not _state["plugged"]:
+        from .kernels.cuda import driver
+
+        with _lock:
+            if not _state["plugged"]:
+                try:
+                    count = driver.start()
+                except RuntimeError as error:
+                    raise RuntimeError(f"device {name!r} is not available: {error}") from None
+                from .kernels.cuda import launch
+
+                plug(count, launch, driver.handle)
+    return len(_gpus)
+
+
+def plug(count: int, runtime, handle: Callable[[str, str, str, int], int]) -> None:
+    """Give the engine ``count`` GPUs: ``runtime`` is a module such as ``kernels.cuda.launch``, whose ``table()`` is the
+    address of their functions; ``handle(name, t, u, i)`` finds a kernel by the name of its twin on the CPU."""
+    for i in range(len(_gpus), count):
+        made = device.__new__(device)
+        made.type, made.index = "cuda", i
+        _gpus.append(made)
+    _storage.set_devices(runtime.table(), described, handle)
+    _state["plugged"], _state["runtime"] = True, runtime
+
+
+def runtime():
+    """The module that ``plug`` was given; None before."""
+    return _state["runtime"]
+
+
+def page_locked(nbytes: int, where=None):
+    """A buffer of host memory from which a GPU copies at full speed; RuntimeError where there is none."""
+    start()
+    from .kernels.cuda import pinned
+
+    return pinned.block(nbytes, current() if where is None else number(where))
+
+
+def is_page_locked(address: int) -> bool:
+    """Whether ``page_locked`` has made the memory at an address."""
+    if not _state["plugged"]:
+        return False
+    from .kernels.cuda import pinned
+
+    return pinned.holds(address)
+
+
 cpu = device("cpu")
-
-
-def check(where):
-    """Refuse a ``device=`` argument that is neither None nor the CPU."""
-    if where is not None and where is not cpu:
-        device(where)

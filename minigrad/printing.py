@@ -1,9 +1,10 @@
 """How tensors are shown: PyTorch's layout of numbers, lines and suffixes."""
 
 import math
+from itertools import product
 from types import SimpleNamespace
 
-from ._engine import Tensor, get_default_dtype
+from ._engine import Tensor, empty, get_default_dtype, move, view, write_memory
 from ._storage import bool_, int64
 
 _PROFILES: dict[str, dict] = {
@@ -92,17 +93,25 @@ def _lines(nested, cut, indent, show):
     return "[" + (",\n" + " " * (indent + 1)).join(rows) + "]"
 
 
+def _edges(x, cut):
+    """What is shown of ``x``: both ends of the dimensions that are cut, on the CPU."""
+    edge = _options.edgeitems
+    size = [2 * edge if gone else n for n, gone in zip(x.shape, cut)]
+    y, steps = empty(size, x.dtype), x.stride()
+    rows = y.stride()
+    for ends in product(*[(0, 1) if gone else (0,) for gone in cut]):
+        part = [edge if gone else n for n, gone in zip(x.shape, cut)]
+        source = sum(end * (n - edge) * step for end, n, step in zip(ends, x.shape, steps))
+        target = sum(end * edge * step for end, step in zip(ends, rows))
+        write_memory(view(y, part, rows, target), move(view(x, part, steps, source), None))
+    return y
+
+
 def _body(x, indent):
     """The numbers of a tensor that is not empty."""
     edge = _options.edgeitems
     cut = [x.numel() > _options.threshold and n > 2 * edge for n in x.shape]
-    if any(cut):
-        import numpy
-
-        shown = [[*range(edge), *range(n - edge, n)] if gone else range(n) for n, gone in zip(x.shape, cut)]
-        nested = x.numpy()[numpy.ix_(*shown)].tolist()
-    else:
-        nested = x.tolist()
+    nested = (_edges(x, cut) if any(cut) else x).tolist()
     if x.ndim == 0:
         return _number_format([nested], x.is_floating_point())(nested)
     return _lines(nested, cut, indent, _number_format(_leaves(nested, x.ndim - 1), x.is_floating_point()))
@@ -111,6 +120,8 @@ def _body(x, indent):
 def tensor_text(x, prefix="tensor("):
     """``repr`` of a tensor."""
     indent, suffixes = len(prefix), []
+    if x._device >= 0:
+        suffixes.append(f"device='{x.device}'")
     if x.numel():
         text = prefix + _body(x.detach(), indent)
         usual = (get_default_dtype(), int64, bool_)

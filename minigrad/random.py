@@ -1,6 +1,7 @@
 """Random numbers from a counter-based generator: they depend on its state alone, not on threads, chunks or device.
 
 A ``Generator`` is a seed and an offset. Each call takes as many counters as its elements need and moves the offset on.
+Other devices than the CPU make the same words of the same state: masks agree to the bit, normal numbers to the last few.
 """
 
 import os
@@ -11,7 +12,7 @@ from ._engine import Kernel, Tensor, copy_, empty, no_grad
 from ._engine import _cast as cast
 from ._record import current
 from ._storage import float32, int64, uint8
-from .creation import _finish, model, sizes, tensor
+from .creation import _finish, like_of, model, sizes, tensor
 
 # estimated nanoseconds an element
 _K_UNIFORM, _K_NORMAL = Kernel("random.uniform", 1.5), Kernel("random.normal", 4)
@@ -63,7 +64,7 @@ class Generator:
     def get_state(self):
         """The state as a uint8 tensor of 16 bytes: seed and offset."""
         words = self._seed.to_bytes(8, "little") + self._offset.to_bytes(8, "little")
-        return tensor(list(words), dtype=uint8)
+        return tensor(list(words), dtype=uint8, device="cpu")
 
     def set_state(self, new_state):
         """Continue from what ``get_state`` returned."""
@@ -98,7 +99,7 @@ def _refuse():
 
 
 def _restore(state):
-    return Generator().set_state(tensor(state, dtype=uint8))
+    return Generator().set_state(tensor(state, dtype=uint8, device="cpu"))
 
 
 default_generator = Generator()
@@ -145,8 +146,8 @@ def _run(kernel, generator, made, inputs, dims, scalars):
     return made
 
 
-def _floating(name, dtype, shape):
-    made = empty(shape, dtype)
+def _floating(name, dtype, shape, like):
+    made = empty(shape, dtype, like)
     if not made.dtype.is_floating_point:
         raise RuntimeError(f'"{name}" not implemented for {made.dtype!r}: floating-point dtypes only')
     return made
@@ -159,7 +160,7 @@ def rand(*size, generator=None, dtype=None, device=None, requires_grad=False):
     >>> mg.rand(2, 3).shape
     minigrad.Size([2, 3])
     """
-    made = _floating("rand", dtype, sizes("rand", size))
+    made = _floating("rand", dtype, sizes("rand", size), like_of(device))
     return _finish(_run(_K_UNIFORM, generator, made, (), (), (0.0, 1.0)), device, requires_grad)
 
 
@@ -170,7 +171,7 @@ def randn(*size, generator=None, dtype=None, device=None, requires_grad=False):
     >>> mg.randn((2, 3)).dtype
     minigrad.float32
     """
-    made = _floating("randn", dtype, sizes("randn", size))
+    made = _floating("randn", dtype, sizes("randn", size), like_of(device))
     return _finish(_run(_K_NORMAL, generator, made, (), (), (0.0, 1.0)), device, requires_grad)
 
 
@@ -184,16 +185,17 @@ def normal(mean=0.0, std=1.0, size=None, *, generator=None, dtype=None, device=N
     if isinstance(mean, Tensor) or isinstance(std, Tensor):
         if size is not None:
             raise TypeError("normal(): size is for a mean and std that are numbers")
-        mean, std = (v if isinstance(v, Tensor) else tensor(float(v)) for v in (mean, std))
+        mean, std = (v if isinstance(v, Tensor) else tensor(float(v), device="cpu") for v in (mean, std))
         if std.numel() and bool((std.detach() < 0).any()):
             raise RuntimeError("normal expects all elements of std >= 0.0")
         with no_grad():
-            shape, dtype = (mean + std).shape, (mean + std).dtype
-            return randn(shape, generator=generator, dtype=dtype) * std + mean
+            both = mean + std
+            made = _floating("normal", both.dtype, both.shape, both)
+            return _run(_K_NORMAL, generator, made, (), (), (0.0, 1.0)) * std + mean
     if size is None:
         raise TypeError("normal(): missing argument 'size', needed when mean and std are numbers")
     _check_std(std)
-    made = _floating("normal", dtype, sizes("normal", (size,)))
+    made = _floating("normal", dtype, sizes("normal", (size,)), like_of(device))
     return _finish(_run(_K_NORMAL, generator, made, (), (), (mean, std)), device, requires_grad)
 
 
@@ -218,7 +220,8 @@ def randint(low, high=None, size=None, *, generator=None, dtype=None, device=Non
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     if low < -(2**63) or high > 2**63 - 1:
         raise RuntimeError(f"randint(): [{low}, {high}) does not fit in int64")
-    made = _run(_K_RANDINT, generator, empty(sizes("randint", (size,)), int64), (), (low, high), ())
+    made = empty(sizes("randint", (size,)), int64, like_of(device))
+    made = _run(_K_RANDINT, generator, made, (), (low, high), ())
     made = made if dtype is None else _fitting(made, low, high - 1, dtype)
     return _finish(made, device, requires_grad)
 
@@ -238,7 +241,7 @@ def _fitting(made, least, most, dtype):
 
 
 def randperm(n, *, generator=None, dtype=int64, device=None, requires_grad=False):
-    """A random order of 0 to n - 1.
+    """A random order of 0 to n - 1, the same on any device: it is made on the CPU.
 
     >>> import minigrad as mg
     >>> sorted(mg.randperm(4).tolist())
@@ -255,12 +258,14 @@ def randperm(n, *, generator=None, dtype=int64, device=None, requires_grad=False
 def rand_like(input, *, generator=None, dtype=None, device=None, requires_grad=False):
     """Uniform numbers in [0, 1) of the shape and dtype of ``input``."""
     shape, dtype = model("rand_like", input, dtype)
+    device = input.device if device is None else device
     return rand(shape, generator=generator, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 def randn_like(input, *, generator=None, dtype=None, device=None, requires_grad=False):
     """Normal numbers of mean 0 and standard deviation 1 of the shape and dtype of ``input``."""
     shape, dtype = model("randn_like", input, dtype)
+    device = input.device if device is None else device
     return randn(shape, generator=generator, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
@@ -268,6 +273,7 @@ def randint_like(input, low, high=None, *, generator=None, dtype=None, device=No
     """Integers in [low, high) of the shape and dtype of ``input``; ``randint_like(input, high)`` starts at 0."""
     low, high = (0, low) if high is None else (low, high)
     shape, dtype = model("randint_like", input, dtype)
+    device = input.device if device is None else device
     return randint(low, high, shape, generator=generator, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
@@ -280,7 +286,7 @@ def bernoulli(input, *, generator=None):
     """
     model("bernoulli", input, None)
     p = input.detach().contiguous()
-    made = _floating("bernoulli", p.dtype, p.shape)
+    made = _floating("bernoulli", p.dtype, p.shape, p)
     if p.numel() and not bool(((p >= 0) & (p <= 1)).all()):
         raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true for every element of input")
     return _run(_K_BERNOULLI, generator, made, (p,), (), ())
@@ -293,21 +299,21 @@ def uniform_(self, a=0.0, b=1.0, *, generator=None):
     """Fill with uniform numbers in [a, b); the tensor."""
     if not a <= b:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={a} > to={b}")
-    made = _floating("uniform_", self.dtype, self.shape)
+    made = _floating("uniform_", self.dtype, self.shape, self)
     return copy_(self, _run(_K_UNIFORM, generator, made, (), (), (a, b)))
 
 
 def normal_(self, mean=0.0, std=1.0, *, generator=None):
     """Fill with normal numbers of ``mean`` and ``std``; the tensor."""
     _check_std(std)
-    made = _floating("normal_", self.dtype, self.shape)
+    made = _floating("normal_", self.dtype, self.shape, self)
     return copy_(self, _run(_K_NORMAL, generator, made, (), (), (mean, std)))
 
 
 def bernoulli_(self, p=0.5, *, generator=None):
     """Fill with 1 with probability ``p`` (a number, or a tensor that broadcasts), else 0; the tensor."""
-    p = p.detach() if isinstance(p, Tensor) else tensor(float(p))
-    each = copy_(empty(self.shape, p.dtype), p)
+    p = p.detach() if isinstance(p, Tensor) else tensor(float(p), device="cpu")
+    each = copy_(empty(self.shape, p.dtype, self), p)
     return copy_(self, bernoulli(each, generator=generator))
 
 
@@ -319,4 +325,5 @@ def random_(self, low=None, high=None, *, generator=None):
         low, high = 0, min(2**bits, 2**63 - 1)
     elif high is None:
         low, high = 0, low
-    return copy_(self, randint(low, high, self.shape, generator=generator, dtype=self.dtype))
+    made = randint(low, high, self.shape, generator=generator, dtype=self.dtype, device=self.device)
+    return copy_(self, made)

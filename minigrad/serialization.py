@@ -14,7 +14,8 @@ import os
 
 from ._engine import Tensor
 from .creation import tensor as _tensor
-from .device import check as _check_device
+from .device import cpu as _cpu
+from .device import device as _device
 
 _STRUCTURE = "minigrad.structure"  # the metadata key; absent from files of other tools
 _PLAIN = (bool, int, float, str, type(None))
@@ -58,8 +59,9 @@ def save(obj, f):
 def load(f, map_location=None, *, weights_only=True, mmap=None):
     """Read what ``save`` wrote, or any safetensors file, from a path or binary file.
 
-    ``map_location`` may be None or the CPU; ``weights_only`` and ``mmap`` are accepted and change nothing: no file
-    can hold code. ValueError names a file that is damaged or of another format, or a tensor of a dtype that tensors
+    Tensors are on the CPU unless ``map_location`` names another device; a dict of devices and a function are taken as
+    in PyTorch (``map_location(tensor, "cpu")`` returns the tensor to use, or None). ``weights_only`` and ``mmap`` are
+    accepted and change nothing: no file can hold code. ValueError names a file that is damaged or of another format, or a tensor of a dtype that tensors
     do not have (float16, say).
 
     >>> import io, minigrad as mg
@@ -68,7 +70,7 @@ def load(f, map_location=None, *, weights_only=True, mmap=None):
     >>> mg.load(io.BytesIO(file.getvalue()))
     {'epoch': 3, 'betas': (0.9, 0.999), 'w': tensor([1., 1.])}
     """
-    _check_device(map_location)
+    place = _placing(map_location)
     if hasattr(f, "read"):
         name, data = getattr(f, "name", "the file"), f.read()
     else:
@@ -76,12 +78,31 @@ def load(f, map_location=None, *, weights_only=True, mmap=None):
         with open(name, "rb") as file:
             data = file.read()
     tensors, metadata = _parse(data, name)
+    tensors = {key: place(t) for key, t in tensors.items()}
     if _STRUCTURE not in metadata:
         return tensors
     try:
         return _restore(json.loads(metadata[_STRUCTURE]), tensors)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         raise ValueError(f"{name}: the structure in the metadata of this file is damaged") from None
+
+
+def _placing(where):
+    """A function that puts a tensor, which is on the CPU, where ``map_location`` says."""
+    if isinstance(where, dict):
+        where = next((there for here, there in where.items() if _device(here) == _cpu), None)
+    if callable(where) and not isinstance(where, _device):
+        return lambda t: _or(where(t, "cpu"), t)
+    if where is None:
+        return lambda t: t
+    if not isinstance(where, (str, _device)):
+        raise TypeError(f"load: map_location must be a device, a dict or a function, got {type(where).__name__}")
+    _tensor(0, device=where)  # refuses a device that is not there before anything is read
+    return lambda t: t.to(where)
+
+
+def _or(found, other):
+    return other if found is None else found
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -115,7 +136,7 @@ def _parse(data, name):
         if entry["dtype"] not in _DTYPES:
             raise ValueError(f"{name}: tensor {key!r} has dtype {entry['dtype']}, which minigrad tensors do not have")
         flat = np.frombuffer(entry["data"], np.dtype(_DTYPES[entry["dtype"]]).newbyteorder("<"))
-        tensors[key] = _tensor(flat.reshape(entry["shape"]))
+        tensors[key] = _tensor(flat.reshape(entry["shape"]), device=_cpu)
     return tensors, header.get("__metadata__", {})
 
 
@@ -124,7 +145,7 @@ def _parse(data, name):
 
 def _array(value):
     # contiguous: safetensors writes the memory of other arrays in the wrong order, without a word
-    return value.detach().contiguous().numpy()
+    return value.detach().cpu().contiguous().numpy()
 
 
 def _describe(value, path, arrays):

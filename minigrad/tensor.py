@@ -5,7 +5,7 @@ The engine attaches what stands in the tables below; what an operation does is w
 
 import functools
 
-from . import creation, printing, random
+from . import creation, interchange, printing, random
 from ._engine import (
     Op,
     Tensor,
@@ -13,15 +13,17 @@ from ._engine import (
     copy_,
     enable_grad,
     filled,
+    from_buffer,
     install,
     install_operators,
     is_grad_enabled,
+    move,
     no_grad,
+    write_memory,
 )
 from ._engine import _cast as cast
 from ._storage import bool_, float32, float64, int8, int16, int32, int64, uint8
-from .device import check as check_device
-from .device import cpu
+from .device import ACCELERATOR, cpu, is_page_locked, page_locked
 from .device import device as device_type
 from .ops import arithmetic, comparison, indexing, linalg, pointwise, reduce, shape
 from .ops._warn import warn_user
@@ -34,7 +36,7 @@ def _any(x, condition):
     """Whether any integer in ``x`` is negative ("lt") or zero ("eq")."""
     if x.numel() == 1:
         return x.item() < 0 if condition == "lt" else x.item() == 0
-    values = x.detach().numpy()
+    values = x.detach().numpy() if x._device < 0 else move(x.detach(), None).numpy()
     return bool((values < 0).any() if condition == "lt" else not values.all())
 
 
@@ -92,32 +94,82 @@ def _power(a, b):
 # --- conversions ------------------------------------------------------------------------------------------------------
 
 
+def destination(args, dtype=None, device=None, copy=False):
+    """(dtype, device, copy) that the arguments of ``to`` ask for; None for what stays."""
+    flags = []
+    for given in args:
+        if isinstance(given, Tensor):
+            dtype, device = given.dtype, given.device
+        elif isinstance(given, bool):
+            flags.append(given)
+        elif isinstance(given, (str, device_type, int)):
+            device = given
+        elif given is not None:
+            if not creation.is_dtype(given):
+                raise TypeError(f"to(): expected a dtype, a device or a tensor, got {given!r}")
+            dtype = given
+    return dtype, device, copy or flags[1:2] == [True]  # the first flag is non_blocking
+
+
 def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False):
     """The tensor with another dtype or on another device: ``to(dtype)``, ``to(device)``, ``to(other)``; recorded.
 
-    The tensor itself if nothing changes and ``copy`` is false.
+    ``to(device, dtype, non_blocking, copy)`` and ``to(other, non_blocking, copy)`` work too. The tensor itself if
+    nothing changes and ``copy`` is false. ``non_blocking`` changes nothing: what is copied to a device may be changed
+    at once, and what is copied from one is there.
 
     >>> import minigrad as mg
     >>> mg.tensor([1, 2]).to(mg.float64)
     tensor([1., 2.], dtype=minigrad.float64)
     """
-    for given in args:
-        if isinstance(given, Tensor):
-            dtype = given.dtype
-        elif isinstance(given, (str, device_type)):
-            device = given
-        elif given is not None and not isinstance(given, bool):  # a bool is non_blocking
-            if not creation.is_dtype(given):
-                raise TypeError(f"to(): expected a dtype, a device or a tensor, got {given!r}")
-            dtype = given
-    check_device(device)
-    made = self if dtype is None else cast(self, dtype)
+    dtype, device, copy = destination(args, dtype, device, copy)
+    made = self if device is None else move(self, creation.like_of(device))
+    made = made if dtype is None else cast(made, dtype)
     return made.clone() if copy and made is self else made
+
+
+def to_cpu(self, memory_format=None):
+    """The tensor itself if it is on the CPU, else a copy that is; recorded."""
+    return move(self, None)
+
+
+def to_accelerator(self, device=None, non_blocking=False, memory_format=None):
+    """The tensor on a GPU, by default the current one: itself if it is there, else a copy; recorded."""
+    return move(self, creation.like_of(ACCELERATOR if device is None else device))
+
+
+_PIN = Op("PinMemory", "dy")
+
+
+def pin_memory(self, device=None):
+    """The tensor in page-locked memory of the CPU, from which a GPU copies at full speed; recorded.
+
+    Itself if it is there already. RuntimeError where there is no GPU, or if it is on one.
+    """
+    if self._device >= 0:
+        raise RuntimeError(f"cannot pin '{self.type()}' only dense CPU tensors can be pinned")
+    if is_pinned(self):
+        return self
+    room = page_locked(self.numel() * self.element_size(), device)
+    made = from_buffer(room, self.dtype.name, self.shape, shape.row_major(self.shape), True)
+    return _PIN.record(write_memory(made, self), self)
+
+
+def is_pinned(self, device=None):
+    """Whether the tensor lies in page-locked memory."""
+    return self._device < 0 and is_page_locked(self.data_ptr())
+
+
+def get_device(self):
+    """The number of the tensor's device, -1 for the CPU."""
+    return self._device
 
 
 def type_(self, dtype=None, non_blocking=False):
     """The name of the tensor's type, or the tensor converted to ``dtype``."""
-    return f"minigrad.{_TYPES[self.dtype]}Tensor" if dtype is None else cast(self, dtype)
+    if dtype is not None:
+        return cast(self, dtype)
+    return f"minigrad.{'' if self._device < 0 else ACCELERATOR + '.'}{_TYPES[self.dtype]}Tensor"
 
 
 _TYPES = {
@@ -140,7 +192,9 @@ def numpy(self, *, force=False):
     >>> x
     tensor([1., 0.])
     """
-    if self.requires_grad and not force:
+    if force:
+        self = move(self.detach(), None)
+    if self.requires_grad:
         raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
     import numpy as np
 
@@ -160,18 +214,6 @@ def array(self, dtype=None, copy=None):
     return made.copy() if copy else made
 
 
-def dlpack(self, **options):
-    """The DLPack protocol: a capsule over the same memory. BufferError if the tensor requires grad."""
-    if self.requires_grad:
-        raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
-    return self.numpy().__dlpack__(**options)
-
-
-def dlpack_device(self):
-    """The DLPack protocol: (1, 0), the CPU."""
-    return 1, 0
-
-
 def tolist(self):
     """The values as nested lists of Python numbers, or as one number.
 
@@ -187,7 +229,7 @@ def tolist(self):
         for n in reversed(sizes[: sizes.index(0)]):
             made = [made[:] for _ in range(n)]
         return made
-    x = self.detach().contiguous()
+    x = move(self.detach(), None).contiguous()
     start, size = x.storage_offset() * x.element_size(), x.numel() * x.element_size()
     return memoryview(x._storage)[start : start + size].cast(creation.CODES[x.dtype], sizes).tolist()
 
@@ -225,9 +267,9 @@ def copy(self):
     return _like(self, self.detach())
 
 
-def _rebuild(kind, data, requires_grad, attributes):
+def _rebuild(kind, data, requires_grad, attributes, device=cpu):
     made = kind.__new__(kind)
-    made.data = creation.tensor(data)
+    made.data = creation.tensor(data, device=device)
     made.requires_grad = requires_grad
     if attributes:
         made.__dict__.update(attributes)
@@ -237,7 +279,9 @@ def _rebuild(kind, data, requires_grad, attributes):
 def reduce_ex(self, protocol):
     """Pickling: the values and ``requires_grad``; neither history nor gradient."""
     attributes = getattr(self, "__dict__", None)
-    return _rebuild, (type(self), self.detach().contiguous().numpy(), self.requires_grad, attributes or None)
+    values = move(self.detach(), None).contiguous().numpy()
+    where = () if self._device < 0 else (self.device,)
+    return _rebuild, (type(self), values, self.requires_grad, attributes or None, *where)
 
 
 # --- the same kind of tensor ------------------------------------------------------------------------------------------
@@ -250,10 +294,10 @@ def size(self, dim=None):
 
 def _new(function):
     def method(self, *args, dtype=None, device=None, requires_grad=False):
-        dtype = self.dtype if dtype is None else dtype
+        dtype, device = self.dtype if dtype is None else dtype, self.device if device is None else device
         return function(*args, dtype=dtype, device=device, requires_grad=requires_grad)
 
-    method.__doc__ = f"As ``minigrad.{function.__name__}``, in the dtype of this tensor unless another is given."
+    method.__doc__ = f"As ``minigrad.{function.__name__}``, in the dtype and on the device of this tensor unless others are given."
     return method
 
 
@@ -292,7 +336,7 @@ _OVERWRITE = Op("Copy", lambda dy: creation.zeros_like(dy), lambda dy: dy)
 def _overwrite(x, y):
     """x[...] = y; what x was before stays in its history, with a gradient of zero, as in PyTorch."""
     if x.requires_grad and is_grad_enabled() and not x.is_leaf:
-        y = shape.expand(cast(y, x.dtype), x.shape)
+        y = shape.expand(cast(move(y, x), x.dtype), x.shape)
         y = _OVERWRITE.record(y.detach().clone(), x, y)
     return copy_(x, y)
 
@@ -303,17 +347,17 @@ def fill_(self, value):
         if value.ndim:
             raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got shape {tuple(value.shape)}")
         return _overwrite(self, value)
-    return _overwrite(self, filled((), value, self.dtype))
+    return _overwrite(self, filled((), value, self.dtype, self))
 
 
 def zero_(self):
     """Set every element to 0; the tensor."""
-    return _overwrite(self, filled((), 0, self.dtype))
+    return _overwrite(self, filled((), 0, self.dtype, self))
 
 
 def assign_(self, src, non_blocking=False):
     """Copy ``src`` (broadcast, converted) into this tensor; recorded; the tensor."""
-    return _overwrite(self, src if isinstance(src, Tensor) else creation.tensor(src))
+    return _overwrite(self, src if isinstance(src, Tensor) else creation.tensor(src, device=cpu))
 
 
 def where(self, condition, other):
@@ -410,12 +454,14 @@ def _methods():
         found["new_" + name] = _new(getattr(creation, name))
     found.update(
         T=property(shape.T), mT=property(shape.mT), nbytes=property(lambda x: x.numel() * x.element_size()),
-        size=size, to=to, type=type_, type_as=type_as, numpy=numpy, tolist=tolist, cpu=to, nelement=Tensor.numel,
+        size=size, to=to, type=type_, type_as=type_as, numpy=numpy, tolist=tolist, cpu=to_cpu, nelement=Tensor.numel,
         where=where, fill_=fill_, zero_=zero_, copy_=assign_, uniform_=random.uniform_, normal_=random.normal_,
         bernoulli_=random.bernoulli_, random_=random.random_, bernoulli=random.bernoulli,
-        __array__=array, __dlpack__=dlpack, __dlpack_device__=dlpack_device, __deepcopy__=deepcopy, __copy__=copy,
-        __reduce_ex__=reduce_ex,
+        __array__=array, __deepcopy__=deepcopy, __copy__=copy, __reduce_ex__=reduce_ex, get_device=get_device,
+        pin_memory=pin_memory, is_pinned=is_pinned,
+        is_cpu=property(lambda x: x._device < 0), **interchange.METHODS,
     )  # fmt: skip
+    found[ACCELERATOR], found["is_" + ACCELERATOR] = to_accelerator, property(lambda x: x._device >= 0)
     return found
 
 

@@ -12,10 +12,9 @@ c. Inputs changed in place (``mark_dirty``) take over their new history as after
 
 import functools
 
-from .._engine import Op, Tensor, copy_, is_grad_enabled, no_grad
+from .._engine import Op, Tensor, copy_, filled, is_grad_enabled, no_grad, place
 from .._engine import _cast as cast
 from .._record import current
-from ..creation import zeros
 from ..ops.reduce import sum_to
 
 
@@ -163,8 +162,8 @@ def _record(function, ctx, args, outputs):
     made = {id(y): t for y, t in zip(outputs, fresh, strict=True) if t is not None}
     saved, dirty = tuple([made.get(id(t), t) for t in ctx._saved]), ctx._dirty
     ctx._function = function
-    ctx._inputs = [(tuple(a.shape), a.dtype) if isinstance(a, Tensor) else None for a in args]
-    ctx._outputs = [(tuple(y.shape), y.dtype) if isinstance(y, Tensor) else None for y in outputs]
+    ctx._inputs = [(tuple(a.shape), a.dtype, a.device) if isinstance(a, Tensor) else None for a in args]
+    ctx._outputs = [(tuple(y.shape), y.dtype, y._device) if isinstance(y, Tensor) else None for y in outputs]
     ctx._saved = ctx._dirty = ctx._constant = ()  # outputs in here would close a cycle
     function._op.record_outputs(tuple(fresh), args, saved, ctx)
     result = []
@@ -183,7 +182,7 @@ def _backward(node, grads):
     grads = grads if isinstance(grads, list) else [grads]
     if ctx._materialize:
         grads = [
-            zeros(meta[0], dtype=meta[1]) if g is None and meta is not None else g
+            filled(meta[0], 0, meta[1], place(meta[2])) if g is None and meta is not None else g
             for g, meta in zip(grads, ctx._outputs, strict=True)
         ]
     return _checked(ctx, ctx._function.backward(ctx, *grads))
@@ -211,8 +210,12 @@ def _checked(ctx, result):
             raise TypeError(f"function {name}: expected Variable or None (got {type(result[i]).__name__})")
         if not ctx.needs_input_grad[i]:
             result[i] = None
-        elif tuple(result[i].shape) != meta[0] or result[i].dtype is not meta[1]:
-            result[i] = _fit(result[i], *meta, f"Function {name} returned an invalid gradient at index {i}")
+            continue
+        problem = f"Function {name} returned an invalid gradient at index {i}"
+        if result[i].device != meta[2]:
+            raise RuntimeError(f"{problem} - expected device {meta[2]} but got {result[i].device}")
+        if tuple(result[i].shape) != meta[0] or result[i].dtype is not meta[1]:
+            result[i] = _fit(result[i], *meta[:2], problem)
     return result
 
 

@@ -1,7 +1,7 @@
 """Whole Jacobians and Hessians."""
 
-from .._engine import Tensor, enable_grad
-from ..creation import zeros
+from .._engine import Tensor, enable_grad, filled
+from ..creation import zeros_like
 from ..ops.shape import stack
 from .differentiate import grad
 
@@ -74,8 +74,8 @@ def _rows(y, xs, create_graph, strict, k):
         for i, (g, x) in enumerate(zip(found, xs, strict=True)):
             if g is None and strict:
                 raise RuntimeError(f"output {k} of the function is independent of input {i}: refused by strict=True")
-            columns[i].append(zeros(x.shape, dtype=x.dtype) if g is None else g)
+            columns[i].append(zeros_like(x) if g is None else g)
     return tuple([
-        stack(column).reshape(shape + tuple(x.shape)) if column else zeros(shape + tuple(x.shape), dtype=x.dtype)
+        stack(column).reshape(shape + tuple(x.shape)) if column else filled(shape + tuple(x.shape), 0, x.dtype, x)
         for column, x in zip(columns, xs, strict=True)
     ])  # fmt: skip

@@ -142,6 +142,6 @@ def random_split(dataset, lengths, generator=None):
         raise ValueError(
             f"Sum of input lengths does not equal the length of the input dataset! {sum(lengths)} for {total} items"
         )
-    order = randperm(total, generator=generator).tolist()
+    order = randperm(total, generator=generator, device="cpu").tolist()
     ends = list(accumulate(lengths))
     return [Subset(dataset, order[end - length : end]) for end, length in zip(ends, lengths)]

@@ -9,8 +9,9 @@ b. Everything else goes the general way: index, fetch items, collate.
 
 from itertools import islice
 
-from .._engine import Kernel, empty, view
+from .._engine import Kernel, Tensor, empty, move, view
 from ..creation import as_tensor
+from ..device import start
 from .collate import default_collate, default_convert
 from .dataset import IterableDataset, Subset, TensorDataset
 from .sampler import BatchSampler, RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler
@@ -27,8 +28,9 @@ class DataLoader:
     ``batch_size=None`` yields single items.
 
     ``shuffle`` draws from ``generator``, or from the default one. ``sampler`` and ``batch_sampler`` decide the order
-    instead. ``num_workers`` must be 0: batches are gathered natively. ``pin_memory``, ``pin_memory_device``,
-    ``worker_init_fn``, ``timeout`` and ``in_order`` are accepted and change nothing.
+    instead. ``num_workers`` must be 0: batches are gathered natively. ``pin_memory``: where there is a GPU, tensors of
+    the CPU in batches are copied to page-locked memory (``Tensor.pin_memory``). ``pin_memory_device``, ``worker_init_fn``,
+    ``timeout`` and ``in_order`` are accepted and change nothing.
 
     >>> import minigrad as mg
     >>> from minigrad.data import DataLoader, TensorDataset
@@ -83,6 +85,10 @@ class DataLoader:
         object.__setattr__(self, name, value)
 
     def __iter__(self):
+        batches = self._batches()
+        return map(_pinned, batches) if self.pin_memory and _has_gpu() else batches
+
+    def _batches(self):
         if self._iterable:
             return self._stream()
         if self.batch_sampler is None:
@@ -133,6 +139,26 @@ def _check_workers(num_workers, timeout, prefetch_factor, persistent_workers, co
         raise ValueError("persistent_workers option needs num_workers > 0")
 
 
+def _has_gpu():
+    try:
+        return start() > 0
+    except RuntimeError:
+        return False
+
+
+def _pinned(batch):
+    """``batch`` with its tensors, also inside containers, in page-locked memory."""
+    if isinstance(batch, Tensor):
+        return batch if batch._device >= 0 else batch.pin_memory()
+    if isinstance(batch, dict):
+        return {key: _pinned(value) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*map(_pinned, batch))
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(map(_pinned, batch))
+    return batch.pin_memory() if hasattr(batch, "pin_memory") else batch
+
+
 # --- batches of tensors -----------------------------------------------------------------------------------------------
 
 
@@ -157,6 +183,8 @@ def _index(indices, count, name):
     """``indices`` as a non-negative int64 tensor; IndexError for one outside [-count, count)."""
     import numpy as np
 
+    if isinstance(indices, Tensor):
+        indices = move(indices, None)
     a = np.asarray(indices if hasattr(indices, "__array__") else list(indices))
     if a.size and a.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got {a.dtype}")
@@ -167,19 +195,19 @@ def _index(indices, count, name):
     if wrong.any():
         i = int(wrong.argmax())
         raise IndexError(f"{name}[{i}] = {a[i]} is outside a dataset of {count} items")
-    return as_tensor(np.ascontiguousarray(np.where(a < 0, a + count, a)))
+    return as_tensor(np.ascontiguousarray(np.where(a < 0, a + count, a)), device="cpu")
 
 
 def _gatherer(x, order):
     """A function (start, n) -> rows order[start : start + n] of x."""
     if x.requires_grad:  # recorded
         return lambda start, n: x[order[start : start + n]]
-    x = x.contiguous()
+    x, order = x.contiguous(), move(order, x)
     length, rest, dtype = len(x), tuple(x.shape[1:]), x.dtype
     inner = x.numel() // length if length else 0
 
     def take(start, n):
-        y = empty((n, *rest), dtype)
+        y = empty((n, *rest), dtype, x)
         _K_TAKE((y,), (x, view(order, (n,), (1,), start)), (n, length, inner), (), n, n * inner)
         return y
 

@@ -67,10 +67,10 @@ class RandomSampler(Sampler):
         """The indices of one pass, an int64 tensor."""
         n, count = len(self.data_source), self.num_samples
         if self.replacement:
-            return randint(n, (count,), generator=self.generator)
+            return randint(n, (count,), generator=self.generator, device="cpu")
         if count == n:
-            return randperm(n, generator=self.generator)
-        rounds = [randperm(n, generator=self.generator) for _ in range(-(-count // n))]
+            return randperm(n, generator=self.generator, device="cpu")
+        rounds = [randperm(n, generator=self.generator, device="cpu") for _ in range(-(-count // n))]
         return cat(rounds)[:count].clone()
 
     def __iter__(self):
@@ -88,8 +88,8 @@ class SubsetRandomSampler(Sampler):
 
     def order(self):
         """The indices of one pass, an int64 tensor."""
-        indices = self.indices if isinstance(self.indices, Tensor) else as_tensor(list(self.indices))
-        return indices.long()[randperm(len(indices), generator=self.generator)]
+        indices = self.indices if isinstance(self.indices, Tensor) else as_tensor(list(self.indices), device="cpu")
+        return indices.long()[randperm(len(indices), generator=self.generator, device="cpu")]
 
     def __iter__(self):
         return (self.indices[i] for i in randperm(len(self.indices), generator=self.generator).tolist())
@@ -111,7 +111,7 @@ class WeightedRandomSampler(Sampler):
     def __init__(self, weights, num_samples, replacement=True, generator=None):
         _check_count(num_samples)
         _check_replacement(replacement)
-        self.weights = as_tensor(weights, dtype=float64).detach()
+        self.weights = as_tensor(weights, dtype=float64, device="cpu").detach()
         if self.weights.ndim != 1:
             raise ValueError(
                 f"weights should be a 1d sequence but given weights have shape {tuple(self.weights.shape)}"
@@ -130,7 +130,7 @@ class WeightedRandomSampler(Sampler):
             raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
         if self.replacement:
             total = np.cumsum(w[possible])
-            u = rand(count, generator=self.generator, dtype=float64).numpy() * total[-1]
+            u = rand(count, generator=self.generator, dtype=float64, device="cpu").numpy() * total[-1]
             drawn = np.minimum(np.searchsorted(total, u, side="right"), possible.size - 1)
         else:
             if count > possible.size:
@@ -138,7 +138,7 @@ class WeightedRandomSampler(Sampler):
                     f"cannot sample {count} samples without replacement from {possible.size} of weight above 0"
                 )
             # an exponential race: the index with the smallest E / w comes first (Efraimidis and Spirakis 2006)
-            u = rand(possible.size, generator=self.generator, dtype=float64).numpy()
+            u = rand(possible.size, generator=self.generator, dtype=float64, device="cpu").numpy()
             drawn = np.argsort(-np.log1p(-u) / w[possible], kind="stable")[:count]
         return from_numpy(possible[drawn].astype(np.int64))
 

@@ -230,7 +230,7 @@ def one_hot(tensor, num_classes=-1):
     if index.numel() == 0:
         if num_classes <= 0:
             raise RuntimeError("Can not infer total number of classes from empty tensor.")
-        return empty((*index.shape, num_classes), int64)
+        return empty((*index.shape, num_classes), int64, index)
     low, high = index.min().item(), index.max().item()
     if low < 0:
         raise RuntimeError(f"Class values must be non-negative, found {low}.")
@@ -240,6 +240,6 @@ def one_hot(tensor, num_classes=-1):
         raise RuntimeError(
             f"Class values must be smaller than num_classes, found {high} for num_classes={num_classes}."
         )
-    y = empty((*index.shape, num_classes), int64)
+    y = empty((*index.shape, num_classes), int64, index)
     _K_ONE_HOT((y,), (index,), (num_classes,), (), index.numel(), y.numel())
     return y

@@ -16,8 +16,9 @@ from types import MappingProxyType
 from .._engine import RemovableHandle, Tensor, copy_, empty, no_grad
 from .._record import current as current_recorder
 from .._storage import float32, float64
-from ..creation import is_dtype
+from ..device import ACCELERATOR
 from ..ops._warn import warn_user
+from ..tensor import destination
 from ._call import Callable
 from .parameter import Parameter
 
@@ -477,15 +478,15 @@ class Module(Callable):
 
         A dtype converts floating-point tensors only; TypeError if it is not a floating-point one.
         """
-        dtype = None
-        for value in (*args, *kwargs.values()):
-            if isinstance(value, Tensor):
-                dtype = value.dtype
-            elif is_dtype(value):
-                dtype = empty((0,), value).dtype
+        given = {name: kwargs.pop(name, None) for name in ("dtype", "device", "tensor", "non_blocking")}
+        if kwargs:
+            raise TypeError(f"to() received an invalid keyword argument {next(iter(kwargs))!r}")
+        args = args if given["tensor"] is None else (*args, given["tensor"])
+        dtype, device, _ = destination(args, given["dtype"], given["device"])
+        dtype = None if dtype is None else empty((0,), dtype).dtype
         if dtype is not None and not dtype.is_floating_point:
             raise TypeError(f"nn.Module.to only accepts floating point dtypes, but got desired dtype={dtype!r}")
-        return self._apply(lambda t: t.to(*args, **kwargs) if dtype is None or t.is_floating_point() else t)
+        return self._apply(lambda t: t.to(dtype=dtype if t.is_floating_point() else None, device=device))
 
     def float(self):
         """Convert floating-point parameters and buffers to float32; the module."""
@@ -498,6 +499,12 @@ class Module(Callable):
     def cpu(self):
         """Move parameters and buffers to the CPU; the module."""
         return self.to("cpu")
+
+    def _to_accelerator(self, device=None):
+        """Move parameters and buffers to a GPU, by default the current one; the module."""
+        return self.to(ACCELERATOR if device is None else device)
+
+    vars()[ACCELERATOR] = _to_accelerator
 
     # --- hooks ---
 

@@ -13,18 +13,21 @@ c. For AVX-512, OpenBLAS has kernels that do not pack their operands, for at mos
    core's peak in the median (float32, EPYC Zen 4). The rule is a fixed one because the best block for each of them, found
    by timing all, was only 0.7 % faster: nothing is to be gained by measuring at run time. Where there are no such
    kernels a product is cut for the threads only.
+d. On another device a product is one call of that device's library (``devices.product``), then bias and relu in one pass.
 """
 
-from .._engine cimport Tensor, new_tensor, strided_view, to_contiguous
+from .._engine cimport Kernel, Tensor, fill, new_tensor, strided_view, to_contiguous
 from .._launch cimport kernel_t, launch
 from .._record cimport describe, recorder, recording
-from .._storage cimport F32, F64, ITEMSIZE
+from .._storage cimport F32, F64, ITEMSIZE, devices, device_name, refuse_mixed
+from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from ..kernels import blas, contract
 
 cdef kernel_t GEMM[2]
 cdef kernel_t BIAS_RELU[2]
+cdef Kernel EPILOGUE = Kernel("linear.bias_relu", 0.1)
 cdef tuple NAMES = ("float32", "float64")
 GEMM[F32] = <kernel_t><size_t>blas.address("float32")
 GEMM[F64] = <kernel_t><size_t>blas.address("float64")
@@ -129,7 +132,7 @@ cdef Tensor product(Tensor a, Tensor b, bint ta, bint tb, Tensor bias, bint relu
     """op(a) @ op(b) [+ bias] [relu] for 2-D floats of one dtype whose shapes were checked; a fresh tensor."""
     cdef Py_ssize_t[2] shape
     shape[0], shape[1] = a.shape_[1] if ta else a.shape_[0], b.shape_[0] if tb else b.shape_[1]
-    cdef Tensor y = new_tensor(a.dt, 2, shape)
+    cdef Tensor y = new_tensor(a.dt, 2, shape, a.storage)
     multiply(y, a, b, ta, tb, bias, relu, 1, 0)
     return y
 
@@ -154,6 +157,8 @@ cdef int multiply(Tensor y, Tensor a, Tensor b, bint ta, bint tb, Tensor bias, b
         lb = layout_of(b)
     if y.count == 0:
         return 0
+    if y.storage.device >= 0:
+        return multiply_distant(y, a, b, la, lb, ly, ta != la.transposed, tb != lb.transposed, k, bias, relu, alpha, beta)
     blocks = blocks_of(m, n, k, ta != la.transposed, tb != lb.transposed)
     bufs[0], bufs[1], bufs[2], bufs[5] = y.ptr, a.ptr, b.ptr, NULL
     bufs[3] = bias.ptr if bias is not None else NULL
@@ -168,6 +173,33 @@ cdef int multiply(Tensor y, Tensor a, Tensor b, bint ta, bint tb, Tensor bias, b
         scalars[1] = 1
     launch(GEMM[a.dt], bufs, dims, scalars, blocks.rows * blocks.columns,
            <double>m * n * k * (0.022 if a.dt == F32 else 0.044))
+    return 0
+
+
+cdef int refuse_recording(Tensor y) except -1:
+    if recorder is not None and recording():
+        recorder.refuse(f"computes a matrix product on {device_name(y.storage.device)}: only functions of tensors on the "
+                        "CPU are captured")
+    return 0
+
+
+cdef int multiply_distant(Tensor y, Tensor a, Tensor b, Layout la, Layout lb, Layout ly, bint ta, bint tb, Py_ssize_t k,
+                          Tensor bias, bint relu, double alpha, double beta) except -1:
+    """``multiply`` on a device that is not the CPU."""
+    cdef Py_ssize_t m = y.shape_[0], n = y.shape_[1]
+    cdef Py_ssize_t[4] dims
+    cdef void *bufs[2]
+    refuse_recording(y)
+    if k == 0:
+        if beta == 0:
+            fill(y, 0)
+    else:
+        devices.product(y.storage.device, y.dt, ta, tb, m, n, k, alpha, a.ptr, la.ld, b.ptr, lb.ld, beta, y.ptr, ly.ld,
+                        1, 0, 0, 0)
+    if bias is not None or relu:
+        bufs[0], bufs[1] = y.ptr, bias.ptr if bias is not None else NULL
+        dims[0], dims[1], dims[2], dims[3] = n, ly.ld, bias is not None, relu
+        launch(EPILOGUE.find(y.dt, y.dt, y.storage), bufs, dims, NULL, m, 0)
     return 0
 
 
@@ -195,6 +227,8 @@ cdef Tensor rows_of(Tensor x, Py_ssize_t width):
 cdef int check_matrices(Tensor a, Tensor b, bint ta, bint tb) except -1:
     if a.nd != 2 or b.nd != 2 or a.dt != b.dt or a.dt > F64:
         raise ValueError("gemm: needs two matrices of one floating dtype")
+    if a.storage.device != b.storage.device:
+        refuse_mixed(a.storage.device, b.storage.device)
     if (a.shape_[0] if ta else a.shape_[1]) != (b.shape_[1] if tb else b.shape_[0]):
         raise ValueError(f"gemm: inner sizes of {a.shape} and {b.shape} differ")
     return 0
@@ -218,6 +252,8 @@ def gemm_into(Tensor y not None, Tensor a not None, Tensor b not None, bint ta=F
         raise ValueError("gemm_into: the rows of y must be contiguous")
     if bias is not None and (bias.nd != 1 or bias.dt != y.dt or bias.shape_[0] != y.shape_[1] or not bias.contiguous):
         raise ValueError("gemm_into: bias must be contiguous and as long as the rows of y")
+    if y.storage.device != a.storage.device or (bias is not None and bias.storage.device != y.storage.device):
+        refuse_mixed(a.storage.device, y.storage.device if bias is None else bias.storage.device)
     multiply(y, a, b, ta, tb, bias, False, alpha, 1 if accumulate else beta)
     return y
 
@@ -232,7 +268,12 @@ def gemm_batched(Tensor y not None, Tensor a not None, Tensor b not None, Py_ssi
     cdef double[2] scalars
     cdef void *bufs[6]
     cdef Blocks blocks = blocks_of(m, n, k, ta, tb)
+    if a.storage.device != b.storage.device or a.storage.device != y.storage.device:
+        refuse_mixed(a.storage.device, b.storage.device)
     if y.count == 0:
+        return y
+    if y.storage.device >= 0:
+        batches_distant(y, a, b, m, n, k, lda, ldb, ldy, ta, tb, offsets)
         return y
     bufs[0], bufs[1], bufs[2], bufs[3], bufs[4], bufs[5] = y.ptr, a.ptr, b.ptr, NULL, NULL, offsets.ptr
     dims[0], dims[1], dims[2], dims[3], dims[4], dims[5] = m, n, k, lda, ldb, ldy
@@ -248,3 +289,29 @@ def gemm_batched(Tensor y not None, Tensor a not None, Tensor b not None, Py_ssi
     launch(GEMM[a.dt], bufs, dims, scalars, blocks.rows * blocks.columns * offsets.shape_[0],
            <double>m * n * k * offsets.shape_[0] * (0.022 if a.dt == F32 else 0.044))
     return y
+
+
+cdef int batches_distant(Tensor y, Tensor a, Tensor b, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t lda,
+                         Py_ssize_t ldb, Py_ssize_t ldy, bint ta, bint tb, Tensor offsets) except -1:
+    """``gemm_batched`` on a device that is not the CPU; ``offsets`` is on the CPU. One call for each run of products whose
+    offsets lie at equal distances: mostly one in all, and one for each index of the dimensions outside one that repeats."""
+    cdef int64_t *at = <int64_t *>offsets.ptr
+    cdef Py_ssize_t i = 0, j, size = ITEMSIZE[y.dt], batch = offsets.shape_[0], dy, da, db
+    refuse_recording(y)
+    if k == 0:
+        return fill(y, 0)
+    while i < batch:
+        dy = da = db = 0
+        j = i + 1
+        if j < batch:
+            dy, da, db = at[3 * j] - at[3 * i], at[3 * j + 1] - at[3 * i + 1], at[3 * j + 2] - at[3 * i + 2]
+            j += 1
+            while j < batch and at[3 * j] - at[3 * j - 3] == dy and at[3 * j + 1] - at[3 * j - 2] == da and (
+                    at[3 * j + 2] - at[3 * j - 1] == db):
+                j += 1
+            if j == i + 2 and (da < 0 or db < 0):  # two neighbours that have nothing to do with each other
+                j = i + 1
+        devices.product(y.storage.device, y.dt, ta, tb, m, n, k, 1, a.ptr + at[3 * i + 1] * size, lda,
+                        b.ptr + at[3 * i + 2] * size, ldb, 0, y.ptr + at[3 * i] * size, ldy, j - i, da, db, dy)
+        i = j
+    return 0

@@ -24,7 +24,7 @@ from libc.string cimport memcmp
 from .._engine cimport Kernel, Tensor, check_expanded, to_contiguous
 from .._launch cimport launch
 from .._record cimport Prepared, Recorder, recorder, recording
-from .._storage cimport CATEGORY, DTYPES, F32, F64, Storage
+from .._storage cimport CATEGORY, DTYPES, F32, F64, Storage, new_storage
 
 from .._engine import write_memory
 
@@ -272,7 +272,7 @@ def update(Kernel kernel not None, params, state, tuple names, tuple dims, tuple
             tables.shape, tables.row, tables.columns = shape, row, columns
             other = collect(tables, params, state, names, columns, row, init, fresh, counters, dt, created)
             if tables.tensors:
-                kernel.find(tables.dt, tables.dt)  # compiled now: later it must not fail
+                kernel.find(tables.dt, tables.dt, home(tables))  # compiled now: later it must not fail
                 batches.append(tables)
             if dt >= 0 or other < 0:
                 break
@@ -444,6 +444,11 @@ cdef int collect(Tables tables, params, state, tuple names, Py_ssize_t columns, 
     return other
 
 
+cdef inline Storage home(Tables tables):
+    """A storage on the device of the tensors."""
+    return <Storage>tables.kept[0] if tables.n_kept else new_storage(0)
+
+
 cdef int commit(Kernel kernel, Tables tables, tuple names, Py_ssize_t counters) except -1:
     """Run the kernel over what was collected."""
     cdef void *bufs[12]
@@ -463,7 +468,7 @@ cdef int finish(Kernel kernel, Tables tables, void **bufs, Py_ssize_t units, Py_
     tables.counters = counters
     if recorder is not None and recording():
         recorder.prepared(tables)
-    launch(kernel.find(tables.dt, tables.dt), bufs, tables.dims, tables.scalars, units, tables.elements * kernel.cost)
+    launch(kernel.find(tables.dt, tables.dt, home(tables)), bufs, tables.dims, tables.scalars, units, tables.elements * kernel.cost)
     (<Prepared>tables).finish()  # after it: starting the threads may fail
     for i in range(tables.n_kept):
         if tables.written[i]:
@@ -581,7 +586,7 @@ def factored(Kernel kernel not None, params, state, tuple dims, dict scalars, ro
             g = gradient_of(p)
             own = state_of(p, state, None, init, created)
             if p.dtype not in found:
-                kernel.find(p.dt, p.dt)  # compiled now: later it must not fail
+                kernel.find(p.dt, p.dt, p.storage)  # compiled now: later it must not fail
                 found[p.dtype] = tables = take_tables()
                 tables.dt, tables.shape, tables.row, tables.columns, tables.places = p.dt, shape, row, 2, 15
                 for i in range(len(dims)):

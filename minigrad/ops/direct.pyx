@@ -9,15 +9,16 @@ b. The gradient of ``sum()`` is a broadcast view of one number; when backward is
 """
 
 from .._engine cimport (
-    Kernel, Node, Op, Tensor, edge_of, grad_enabled, needs_grad, new_like, new_tensor, push, same_shape, shape_tuple,
-    strided_view,
+    Kernel, Node, Op, Tensor, edge_of, grad_enabled, needs_grad, new_like, new_tensor, push, same_shape, scalar_tensor,
+    shape_tuple, strided_view,
 )
 from .._launch cimport launch
 from .._record cimport describe
-from .._storage cimport CATEGORY, F32
+from .._storage cimport CATEGORY, F32, refuse_mixed
 
-cdef Kernel SUM = Kernel("reduce.sum", 0.1)
+cdef Kernel SUM = Kernel("reduce.sum", 0.1), DIV = Kernel("elementwise.div")
 cdef Py_ssize_t BLOCK = 32768  # reduce.BLOCK
+cdef Py_ssize_t BLOCK_OF_MANY = 8192  # of a device of many processors: see reduce._block
 
 
 cdef object run(Tensor x, bint mean):
@@ -25,12 +26,13 @@ cdef object run(Tensor x, bint mean):
     cdef Node node
     cdef void *bufs[2]
     cdef Py_ssize_t[4] dims
-    if CATEGORY[x.dt] != 2 or not x.contiguous or x.count == 0 or x.count > BLOCK:
+    if CATEGORY[x.dt] != 2 or not x.contiguous or x.count == 0 or x.count > (
+            BLOCK if x.storage.device < 0 else BLOCK_OF_MANY):
         return None
-    y = new_tensor(x.dt, 0, NULL)
+    y = new_tensor(x.dt, 0, NULL, x.storage)
     bufs[0], bufs[1] = y.ptr, x.ptr
     dims[0], dims[1], dims[2], dims[3] = x.count, 1, x.count, 1
-    launch(SUM.find(x.dt, x.dt), bufs, dims, NULL, 1, x.count * SUM.cost)
+    launch(SUM.find(x.dt, x.dt, x.storage), bufs, dims, NULL, 1, x.count * SUM.cost)
     if mean:
         divide(y, y, x.count)
     if grad_enabled() and needs_grad(x):
@@ -51,9 +53,14 @@ describe(divide_kernel, "divide", 2, 2, 0)
 
 cdef int divide(Tensor y, Tensor x, Py_ssize_t n) except -1:
     """y = x / n, both of one element."""
-    cdef void *bufs[2]
+    cdef void *bufs[3]
     cdef Py_ssize_t[2] dims
+    cdef Tensor count
     bufs[0], bufs[1], dims[0], dims[1] = y.ptr, x.ptr, n, y.dt == F32
+    if y.storage.device >= 0:
+        count = scalar_tensor(n, y.dt, y.storage)
+        bufs[2], dims[0] = count.ptr, 0
+        return launch(DIV.find(y.dt, y.dt, y.storage), bufs, dims, NULL, 1, 0)
     return launch(divide_kernel, bufs, dims, NULL, 1, 0)
 
 
@@ -114,7 +121,7 @@ def dmean_all(Tensor dy, tuple shape, Py_ssize_t n):
     cdef Tensor g
     if grad_enabled():
         return (dy / n).expand(shape)
-    g = new_tensor(dy.dt, 0, NULL)
+    g = new_tensor(dy.dt, 0, NULL, dy.storage)
     divide(g, dy, n)
     return dsum_all(g, shape, n)
 
@@ -128,10 +135,12 @@ def rows(Kernel kernel not None, Py_ssize_t dim, Tensor a not None, Tensor b=Non
         return None
     if b is not None and (not b.contiguous or b.dt != a.dt or not same_shape(a, b)):
         return None
+    if b is not None and b.storage.device != a.storage.device:
+        refuse_mixed(a.storage.device, b.storage.device)
     n = a.shape_[a.nd - 1]
     y = new_like(a, a.dt)
     bufs[0], bufs[1], bufs[2] = y.ptr, a.ptr, NULL if b is None else b.ptr
-    launch(kernel.find(a.dt, a.dt), bufs, &n, NULL, a.count // n, a.count * kernel.cost)
+    launch(kernel.find(a.dt, a.dt, a.storage), bufs, &n, NULL, a.count // n, a.count * kernel.cost)
     return y
 
 

@@ -16,7 +16,7 @@ def dropout(input, p, seed, offset):
     ``seed, offset``: of a generator, for as many elements as ``input`` has.
     """
     x = input.detach().contiguous()
-    y, mask = empty(x.shape, x.dtype), empty(x.shape, uint8)
+    y, mask = empty(x.shape, x.dtype, x), empty(x.shape, uint8, x)
     scale = 1 / (1 - p) if p < 1 else 0.0
     _K_DROPOUT((y, mask), (x,), (seed, offset), (p, scale))
     return _dropout.record(y, input, saved=(mask, scale))
@@ -25,6 +25,6 @@ def dropout(input, p, seed, offset):
 def ddropout(dy, mask, scale):
     """``dy * scale`` where ``mask``, else 0."""
     g = dy.detach().contiguous()
-    dx = empty(g.shape, g.dtype)
+    dx = empty(g.shape, g.dtype, g)
     _K_DDROPOUT((dx,), (g, mask), (), (scale,))
     return _ddropout.record(dx, dy, saved=(mask, scale))

@@ -12,12 +12,29 @@ d. Where a selection is small and its source is not contiguous, single elements 
 e. ``x[index] = v`` with no history to keep writes straight into memory; else it is computed out of place and written
    back by the engine, which rewrites the history of x. With repeated positions the last value wins, also for its
    gradient.
+f. On a device other than the CPU nothing waits for an index: a kernel notes the first one outside its range, to be
+   raised at the next synchronisation, and takes position 0 instead. Positions are computed there too, by ordinary
+   operations; what follows from shapes is computed here and copied there. Only the number of true elements of a mask is
+   waited for, since it is a shape. Indices on the CPU (lists, arrays) are checked here, and may select from any device.
 """
 
 import math
 import operator
 
-from .._engine import Kernel, Op, Tensor, bump, copy_, empty, expected, filled, from_buffer, is_grad_enabled, operand
+from .._engine import (
+    Kernel,
+    Op,
+    Tensor,
+    bump,
+    copy_,
+    empty,
+    expected,
+    filled,
+    from_buffer,
+    is_grad_enabled,
+    move,
+    operand,
+)
 from .._engine import _cast as cast
 from .._engine import view as _view
 from .._record import current
@@ -35,6 +52,7 @@ from .shape import (
     record_slice,
     reshape,
     row_major,
+    stack,
     unbind,
     wrap_dim,
 )
@@ -64,13 +82,15 @@ _MOVE = {
 
 
 def _numpy(x):
-    """A NumPy array over a contiguous tensor's memory."""
+    """A NumPy array over a contiguous tensor's memory, or over a copy of what another device has there."""
+    x = move(x, None)
     return np.ndarray(tuple(x.shape), x.dtype.name, x._storage, x.storage_offset() * x.element_size())
 
 
-def _from_numpy(array, name="int64"):
+def _from_numpy(array, name="int64", like=None):
+    """A tensor over an array's memory, or a copy on the device of ``like``."""
     array = np.ascontiguousarray(array, name)
-    return from_buffer(array, name, array.shape, row_major(array.shape), array.flags.writeable)
+    return move(from_buffer(array, name, array.shape, row_major(array.shape), array.flags.writeable), like)
 
 
 def _index_tensor(item):
@@ -141,7 +161,7 @@ def _normal(item):
 
 
 def _bad_position(index, dim, size, low):
-    bad = empty((1,), int64)
+    bad = empty((1,), int64, index)
     _K_CHECK((bad,), (index,), dims=(index.numel(), low, size), units=1, work=index.numel())
     return expected(bad)
 
@@ -154,6 +174,8 @@ def checked_index(index, dim, size, private=False, negative=True):
     n = index.numel()
     if n == 0:
         return index
+    if index._device >= 0 and size:
+        return _checked_later(index, size, negative)
     if _bad_position(index, dim, size, 0) < 0:
         return index.clone() if private else index
     at = _bad_position(index, dim, size, -size if negative else 0)
@@ -161,17 +183,35 @@ def checked_index(index, dim, size, private=False, negative=True):
         value = reshape(index, (-1,))
         value = _view(value, (), (), at).item()
         raise IndexError(f"index {value} is out of bounds for dimension {dim} with size {size}")
-    y = empty(index.shape, int64)
+    y = empty(index.shape, int64, index)
     _K_WRAP((y,), (index,), dims=(size,))
     return y
+
+
+def _checked_later(index, size, negative):
+    """``checked_index`` where the host does not wait (DESIGN f)."""
+    bad, y = empty((1,), int64, index), empty(index.shape, int64, index)
+    _K_CHECK((bad,), (index,), dims=(index.numel(), -size if negative else 0, size), units=1)
+    _K_WRAP((y,), (index,), dims=(size,))
+    return y
+
+
+def _beside(index, x):
+    """An index on the device of x: as it is, or, from the CPU, a copy of what has been checked."""
+    if index._device >= 0 and index._device != x._device:
+        raise RuntimeError(
+            f"indices should be either on cpu or on the same device as the indexed tensor ({x.device}), got one on "
+            f"{index.device}"
+        )
+    return move(index, x)
 
 
 def _mask_positions(mask):
     """The positions (row-major) where a contiguous bool tensor is true: an int64 tensor (count,)."""
     n, found = mask.numel(), 0
-    index = empty((n,), int64)
+    index = empty((n,), int64, mask)
     if n:
-        count = empty((1,), int64)
+        count = empty((1,), int64, mask)
         _K_MASK((index, count), (mask,), dims=(n,), units=1, work=n)
         found = count.item()
     return _view(index, (found,), (1,)).detach()
@@ -299,33 +339,49 @@ def _select(x, arrays, private):
     if len(arrays) == 1:
         d, item = arrays[0]
         if item.dtype is bool_:
-            index = _mask_positions(item)
+            index = _beside(_mask_positions(item), x)
             return x, None, (index, d, item.ndim, (index.numel(),), shape)
-        return x, None, (checked_index(item, d, shape[d], private), d, 1, tuple(item.shape), shape)
+        return x, None, (_beside(checked_index(item, d, shape[d], private), x), d, 1, tuple(item.shape), shape)
     dims, parts = [], []
     for d, item in arrays:
         if item.dtype is bool_:
-            for k, part in enumerate(np.unravel_index(_numpy(_mask_positions(item)), tuple(item.shape))):
+            for k, part in enumerate(_unravelled(_beside(_mask_positions(item), x), tuple(item.shape))):
                 dims.append(d + k)
                 parts.append(part)
         else:
             dims.append(d)
-            parts.append(_numpy(checked_index(item, d, shape[d])))
+            index = _beside(checked_index(item, d, shape[d]), x)
+            parts.append(index if x._device >= 0 else _numpy(index))
     try:
-        index_shape = np.broadcast_shapes(*[part.shape for part in parts])
+        index_shape = np.broadcast_shapes(*[tuple(part.shape) for part in parts])
     except ValueError:
         raise IndexError(
             "shape mismatch: indexing tensors could not be broadcast together with shapes "
             + ", ".join(str(list(part.shape)) for part in parts)
         ) from None
-    positions = np.zeros(index_shape, np.int64)
-    for d, part in zip(dims, parts):
-        positions = positions * shape[d] + part
-    index, first, count = _from_numpy(positions), dims[0], len(dims)
+    if x._device >= 0:
+        positions = parts[0]
+        for d, part in zip(dims[1:], parts[1:]):
+            positions = positions * shape[d] + part
+        index = expand(positions, index_shape).contiguous()
+    else:
+        positions = np.zeros(index_shape, np.int64)
+        for d, part in zip(dims, parts):
+            positions = positions * shape[d] + part
+        index = _from_numpy(positions)
+    first, count = dims[0], len(dims)
     if dims == list(range(first, first + count)):
         return x, None, (index, first, count, index_shape, shape)
     order = tuple(dims + [d for d in range(len(shape)) if d not in dims])
     return permute(x, order), order, (index, 0, count, index_shape, tuple([shape[d] for d in order]))
+
+
+def _unravelled(positions, shape):
+    """For each dimension of ``shape`` where in it ``positions`` are: arrays, or tensors on another device than the CPU."""
+    if positions._device < 0:
+        flat = _numpy(positions)
+        return np.unravel_index(flat, shape) if flat.size else [flat] * len(shape)
+    return [positions // step % size for size, step in zip(shape, row_major(shape))]
 
 
 def _selected_shape(index, first, count, index_shape, shape):
@@ -352,23 +408,31 @@ def _offsets(shape, strides):
 def _elements(x, index, first, count):
     """(x's memory as a vector, where in it each selected element is)."""
     shape, strides, last = tuple(x.shape), x.stride(), first + count
+    outer, inner = _offsets(shape[:first], strides[:first]), _offsets(shape[last:], strides[last:])
+    memory = _view(x, (1 + sum((n - 1) * step for n, step in zip(shape, strides)),), (1,))
+    if x._device >= 0:
+        along = reshape(index, (-1, 1))
+        if count == 1:
+            along = along * strides[first]
+        else:
+            along = _from_numpy(_offsets(shape[first:last], strides[first:last]), like=x)[along]
+        outer, inner = (_from_numpy(a, like=x) for a in (outer, inner))
+        return memory, reshape(reshape(outer, (-1, 1, 1)) + along + inner, (-1,)).contiguous()
     if count == 1:
         along = _numpy(index).reshape(-1) * strides[first]
     else:
         along = _offsets(shape[first:last], strides[first:last])[_numpy(index).reshape(-1)]
-    outer, inner = _offsets(shape[:first], strides[:first]), _offsets(shape[last:], strides[last:])
     positions = (outer[:, None, None] + along[None, :, None] + inner[None, None, :]).reshape(-1)
-    extent = 1 + sum((n - 1) * step for n, step in zip(shape, strides))
-    return _view(x, (extent,), (1,)), _from_numpy(positions)
+    return memory, _from_numpy(positions)
 
 
 def _take(x, index, first, count, index_shape, shape):
     """What ``index`` selects of x (shape); differentiable."""
-    y = empty(shape[:first] + index_shape + shape[first + count :], x.dtype)
+    y = empty(shape[:first] + index_shape + shape[first + count :], x.dtype, x)
     total, n = y.numel(), index.numel()
     if total:
         source, kind = x.detach(), _MOVE[x.dtype]
-        if not source.is_contiguous() and source.numel() > 2 * total:
+        if not source.is_contiguous() and source.numel() > 2 * total and x._device < 0:
             memory, index_in = _elements(source, index, first, count)
             _K_TAKE((y,), (memory, index_in), dims=(total, memory.numel(), 1), units=total, dtype=kind)
         else:
@@ -379,7 +443,7 @@ def _take(x, index, first, count, index_shape, shape):
 
 def _take_add(dy, index, first, count, index_shape, shape):
     """Zeros (shape) to which dy is added at what ``index`` selects; differentiable."""
-    y = filled(shape, 0, dy.dtype)
+    y = filled(shape, 0, dy.dtype, dy)
     if dy.numel():
         outer, size, inner = _around(first, count, shape)
         _K_TAKE_ADD(
@@ -402,7 +466,7 @@ def _write(y, value, index, first, count, index_shape, shape):
                 "location. Please clone() the tensor before performing the operation."
             )
     outer, _, inner = _around(first, count, shape)
-    value, kind = cast(value.detach(), y.dtype), _MOVE[y.dtype]
+    value, kind = cast(_on_device_of(y, value.detach()), y.dtype), _MOVE[y.dtype]
     if value._storage is y._storage:
         value = value.clone()
     one, y = value.numel() == 1, y.detach()
@@ -431,26 +495,38 @@ def _put(x, value, index, first, count, index_shape, shape):
 
 def _clear(dy, index, first, count, index_shape, shape):
     y = dy.detach().clone()
-    _write(y, filled((), 0, y.dtype), index, first, count, index_shape, shape)
+    _write(y, filled((), 0, y.dtype, y), index, first, count, index_shape, shape)
     return _CLEAR.record(y, dy, saved=(index, first, count, index_shape, shape))
 
 
+def _on_device_of(x, value):
+    """``value``, moved if it is one number on the CPU."""
+    return move(value, x) if value._device < 0 and value.numel() == 1 else value
+
+
 def _winners(positions, size):
-    """A bool array: whether an entry is the last at its position; None if no position repeats."""
-    order = np.arange(positions.size)
+    """Whether an entry of ``positions`` is the last at its position; None if none repeats, which only the CPU finds out."""
+    if positions._device >= 0:
+        order = _from_numpy(np.arange(positions.numel()), like=positions)
+        last = empty((size,), int64, positions)
+        n, flat = positions.numel(), reshape(positions, (-1,))
+        _K_PUT((last,), (order, flat), dims=(n, 1, 1, 1), units=1, work=n, dtype=_MOVE[int64])
+        return reshape(pointwise.eq(last[flat], order), positions.shape)
+    positions = _numpy(positions)
+    flat, order = positions.reshape(-1), np.arange(positions.size)
     last = np.empty(size, np.int64)
-    last[positions] = order
-    won = last[positions] == order
-    return None if won.all() else won
+    last[flat] = order
+    won = last[flat] == order
+    return None if won.all() else _from_numpy(won.reshape(positions.shape), "bool")
 
 
 def _dput_value(dy, index, first, count, index_shape, shape):
     d = _take(dy, index, first, count, index_shape, shape)
-    won = _winners(_numpy(index).reshape(-1), math.prod(shape[first : first + count]))
+    won = _winners(index, math.prod(shape[first : first + count]))
     if won is None:
         return d
-    won = won.reshape(index_shape + (1,) * (len(shape) - first - count))
-    return pointwise.where(_from_numpy(won, "bool"), d, filled((), 0, d.dtype))
+    won = reshape(won, index_shape + (1,) * (len(shape) - first - count))
+    return pointwise.where(won, d, filled((), 0, d.dtype, d))
 
 
 _TAKE = Op("Index", _take_add)
@@ -509,13 +585,13 @@ def getitem(x, index):
     return reshape(x, x.shape) if y is x else y
 
 
-def _value(value, dtype):
-    """What is assigned, as a tensor; a number in the dtype of the tensor that it goes into."""
+def _value(value, x):
+    """What is assigned to (part of) x, as a tensor; a number in its dtype; numbers and arrays on its device."""
     if isinstance(value, Tensor):
-        return value
+        return _on_device_of(x, value)
     if isinstance(value, (bool, int, float)):
-        return filled((), value, dtype)
-    return operand(value)
+        return filled((), value, x.dtype, x)
+    return move(operand(value), x)
 
 
 def _fitting(value, shape):
@@ -540,14 +616,14 @@ def setitem(x, index, value):
             [6., 0., 5.]])
     """
     y, arrays = _split_index(x, index)
-    value = _value(value, x.dtype)
+    value = _value(value, x)
     if not arrays:
         if value.ndim and value.shape != y.shape:
             value = expand(_fitting(value, y.shape), tuple(y.shape))
         copy_(y, value)
         return
     if len(arrays) == 1 and value.numel() == 1 and arrays[0][1].dtype is bool_ and arrays[0][1].shape == y.shape:
-        copy_(y, pointwise.where(arrays[0][1], reshape(cast(value, y.dtype), ()), y))
+        copy_(y, pointwise.where(_beside(arrays[0][1], y), reshape(cast(value, y.dtype), ()), y))
         return
     base = y._base
     recorded = (
@@ -652,7 +728,7 @@ def index_fill(input, dim, index, value):
     """``input`` with ``value`` (a number or 0-d tensor) in its slices at the positions ``index`` of ``dim``."""
     index, d, x = _vector_index(index, "index_fill", input, dim)
     shape = tuple(x.shape)
-    value = expand(_scalar("index_fill", value, x.dtype), shape[:d] + (index.numel(),) + shape[d + 1 :])
+    value = expand(_scalar("index_fill", value, x), shape[:d] + (index.numel(),) + shape[d + 1 :])
     return reshape(_put(x, value, index, d, 1, tuple(index.shape), shape), input.shape)
 
 
@@ -661,13 +737,13 @@ def _check_addable(name, x):
         raise RuntimeError(f"{name}(): bool tensors cannot be added to; convert them to an integer dtype")
 
 
-def _scalar(name, value, dtype):
-    value = _value(value, dtype)
+def _scalar(name, value, x):
+    value = _value(value, x)
     if value.ndim:
         raise RuntimeError(
             f"{name} only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s)."
         )
-    return cast(value, dtype)
+    return cast(value, x.dtype)
 
 
 def take(input, index):
@@ -734,7 +810,7 @@ def gather(input, dim, index, *, sparse_grad=False):
     index_, d, x = _element_index("gather", input, dim, index, input.requires_grad)
     if index_.numel() == 0:
         return (
-            filled(index.shape, 0, input.dtype) if not x.requires_grad else reshape(x, (-1,))[:0].reshape(index.shape)
+            filled(index.shape, 0, input.dtype, input) if not x.requires_grad else reshape(x, (-1,))[:0].reshape(index.shape)
         )
     _check_smaller(index_, tuple(x.shape), d, "self")
     y = _gather(_narrowed(x, tuple(index_.shape), d), d, index_)
@@ -744,7 +820,7 @@ def gather(input, dim, index, *, sparse_grad=False):
 def _gather(x, d, index):
     """As gather, for an index that differs in size only along d."""
     shape = tuple(x.shape)
-    y = empty(index.shape, x.dtype)
+    y = empty(index.shape, x.dtype, x)
     outer, size, inner = _around(d, 1, shape)
     m = index.shape[d]
     _K_GATHER(
@@ -756,7 +832,7 @@ def _gather(x, d, index):
 
 def _gather_back(dy, d, index, shape):
     """Zeros (shape) with dy added where ``index`` says."""
-    y = filled(shape, 0, dy.dtype)
+    y = filled(shape, 0, dy.dtype, dy)
     if dy.numel():
         outer, size, inner = _around(d, 1, shape)
         _K_SCATTER_ADD(
@@ -798,10 +874,13 @@ def take_along_dim(input, indices, dim=None):
 
 
 def _flat_positions(index, d, shape):
-    """Where in a contiguous tensor of ``shape`` the elements of an index along d are."""
+    """Where in a contiguous tensor of ``shape`` the elements of an index along d are: a vector."""
     strides = list(row_major(shape))
     step, strides[d] = strides[d], 0
-    return _offsets(tuple(index.shape), strides) + _numpy(index).reshape(-1) * step
+    offsets = _offsets(tuple(index.shape), strides)
+    if index._device >= 0:
+        return _from_numpy(offsets, like=index) + reshape(index, (-1,)) * step
+    return _from_numpy(offsets + _numpy(index).reshape(-1) * step)
 
 
 def _scatter_arguments(name, input, dim, index, src):
@@ -845,12 +924,12 @@ def scatter(input, dim, index, src=None, *, value=None, reduce=None):
         if reduce != "add":
             raise ValueError(f"scatter(): reduce must be 'add' or None, got {reduce!r}")
         if not isinstance(src, Tensor):
-            src = expand(filled((), src, input.dtype), index.shape)
+            src = expand(filled((), src, input.dtype, input), index.shape)
         return scatter_add(input, dim, index, src)
     index, d, x, src = _scatter_arguments("scatter", input, dim, index, src)
     if index.numel() == 0:
         return input.clone()
-    y = _scatter(x, d, index, expand(_value(src, x.dtype), index.shape))
+    y = _scatter(x, d, index, expand(_value(src, x), index.shape))
     return y if input.ndim else reshape(y, ())
 
 
@@ -866,7 +945,7 @@ def _scatter(x, d, index, src):
             work=index.numel(), dtype=kind,
         )  # fmt: skip
     else:
-        n, positions = index.numel(), _from_numpy(_flat_positions(index, d, shape))
+        n, positions = index.numel(), _flat_positions(index, d, shape)
         _K_PUT((y,), (source, positions), dims=(n, 1, 1, 1), units=1, work=n, dtype=kind)
     return _SCATTER.record(y, x, src, saved=(d, index, shape))
 
@@ -876,7 +955,7 @@ def _same_apart(a, b, d):
 
 
 def _dscatter_input(dy, d, index, shape):
-    return _scatter(dy, d, index, expand(filled((), 0, dy.dtype), index.shape))
+    return _scatter(dy, d, index, expand(filled((), 0, dy.dtype, dy), index.shape))
 
 
 def _dscatter_src(dy, d, index, shape):
@@ -884,7 +963,7 @@ def _dscatter_src(dy, d, index, shape):
     won = _winners(_flat_positions(index, d, shape), math.prod(shape))
     if won is None:
         return g
-    return pointwise.where(_from_numpy(won.reshape(tuple(index.shape)), "bool"), g, filled((), 0, g.dtype))
+    return pointwise.where(reshape(won, index.shape), g, filled((), 0, g.dtype, g))
 
 
 _SCATTER = Op("Scatter", _dscatter_input, _dscatter_src)
@@ -907,7 +986,7 @@ def scatter_add(input, dim, index, src):
     if _same_apart(tuple(index.shape), shape, d):
         added = _gather_back(src, d, index, shape)
     else:
-        flat = _from_numpy(_flat_positions(index, d, shape))
+        flat = _flat_positions(index, d, shape)
         n = math.prod(shape)
         added = reshape(_take_add(reshape(src, (-1,)), flat, 0, 1, (index.numel(),), (n,)), shape)
     return reshape(x + added, input.shape)
@@ -926,7 +1005,7 @@ def masked_fill(input, mask, value):
     if not isinstance(mask, Tensor) or mask.dtype is not bool_:
         kind = repr(mask.dtype) if isinstance(mask, Tensor) else type(mask).__name__
         raise RuntimeError(f"masked_fill only supports boolean masks, but got mask with dtype {kind}")
-    return pointwise.where(mask, _scalar("masked_fill", value, input.dtype), input)
+    return pointwise.where(mask, _scalar("masked_fill", value, input), input)
 
 
 def masked_select(input, mask):
@@ -954,10 +1033,12 @@ def nonzero(input, *, as_tuple=False):
     if as_tuple and x.ndim == 0:
         x = reshape(x, (1,))
     mask = x if x.dtype is bool_ else pointwise.ne(x, 0)
-    flat = _numpy(_mask_positions(mask.contiguous()))
+    flat = _mask_positions(mask.contiguous())
     if x.ndim == 0:
-        return filled((flat.size, 0), 0, int64)
-    columns = np.unravel_index(flat, tuple(x.shape)) if flat.size else [flat] * x.ndim
+        return filled((flat.numel(), 0), 0, int64, x)
+    columns = _unravelled(flat, tuple(x.shape))
+    if x._device >= 0:
+        return tuple(columns) if as_tuple else stack(columns, 1)
     if as_tuple:
         return tuple([_from_numpy(np.array(column)) for column in columns])
     return _from_numpy(np.stack(columns, 1))
@@ -988,7 +1069,7 @@ def _triangle(name, input, diagonal, upper):
     if len(shape) < 2:
         raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
     x, diagonal = input.detach().contiguous(), operator.index(diagonal)
-    y = empty(shape, x.dtype)
+    y = empty(shape, x.dtype, x)
     rows, cols = shape[-2:]
     if y.numel():
         _K_TRI(
@@ -1100,7 +1181,7 @@ def index_put_(self, indices, values, accumulate=False):
     _check_addable("index_put_", self)
     y, arrays = _split_index(self, index)
     _, order, selected = _select(y, arrays, True)
-    value = expand(cast(_value(values, self.dtype), self.dtype), _selected_shape(*selected))
+    value = expand(cast(_value(values, self), self.dtype), _selected_shape(*selected))
     added = _take_add(value, *selected)
     pointwise.add.inplace(y, added if order is None else permute(added, inverse(order)))
     return self

@@ -5,13 +5,13 @@ a. One differentiable product of (batches of) matrices with transpose flags, ``_
    such a product again, so nothing is ever transposed in memory and every derivative exists.
 b. A matrix times a batch reads the one matrix again and again by offsets: broadcasting copies nothing. A contiguous
    batch times one matrix is a single product of more rows, and so is the gradient of that one matrix.
-c. Integers go to NumPy: exact, wrapping as PyTorch's, and not worth a kernel.
+c. Integers go to NumPy: exact, wrapping as PyTorch's, and not worth a kernel; from any device.
 """
 
 import functools
 import math
 
-from .._engine import Op, Tensor, empty, filled, from_buffer, is_grad_enabled, view
+from .._engine import Op, Tensor, empty, filled, from_buffer, is_grad_enabled, move, together, view
 from .._storage import bool_
 from . import pointwise as p
 from ._gemm import gemm, gemm_batched
@@ -79,11 +79,11 @@ def _batched(a, b, ta, tb):
     batch = _broadcast(a.shape[:-2], b.shape[:-2])
     m, k = a.shape[-2:] if not ta else a.shape[:-3:-1]
     n = b.shape[-2] if tb else b.shape[-1]
-    y = empty((*batch, m, n), a.dtype)
+    y = empty((*batch, m, n), a.dtype, a)
     if y.numel() == 0:
         return y
     if k == 0:
-        return filled(y.shape, 0, y.dtype)
+        return filled(y.shape, 0, y.dtype, y)
     (a, lda, turned_a), (b, ldb, turned_b) = _layout(a), _layout(b)
     if max(m, n, k, lda, ldb) > 0x7FFFFFFF:
         raise ValueError(f"matrix product of sizes ({m}, {k}) x ({k}, {n}): dimensions and strides must fit 32 bits")
@@ -128,6 +128,7 @@ _offsets_kept = functools.lru_cache(128)(_offsets)
 
 def _array(x):
     """The values of x as a NumPy array."""
+    x = move(x.detach(), None)
     x = x if x.is_contiguous() else x.detach().clone()
     return np.ndarray(tuple(x.shape), x.dtype.name, x._storage, x.storage_offset() * x.element_size())
 
@@ -135,9 +136,10 @@ def _array(x):
 def _integer_product(a, b, ta, tb):
     if a.dtype is bool_:
         raise NotImplementedError("matmul() is not defined for bool tensors; convert them to integers or floats")
+    a, b = together(a, b)
     x, y = (np.swapaxes(_array(t), -1, -2) if turned else _array(t) for t, turned in ((a, ta), (b, tb)))
     found = np.ascontiguousarray(np.matmul(x, y))
-    return from_buffer(found, a.dtype.name, found.shape, row_major(found.shape), True)
+    return move(from_buffer(found, a.dtype.name, found.shape, row_major(found.shape), True), a)
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from cpython.object cimport PyObject
 
 from .._engine cimport Kernel, Op, Tensor, grad_enabled, needs_grad, new_tensor, record, to_contiguous
 from .._launch cimport launch
-from .._storage cimport CATEGORY, F64
+from .._storage cimport CATEGORY, F64, refuse_mixed
 from ._gemm cimport product, rows_of
 
 cdef Kernel SUM = Kernel("reduce.sum", 0.1), DRELU = Kernel("elementwise.drelu", 0.2)
@@ -69,6 +69,10 @@ cdef int check(Tensor x, Tensor w, Tensor b) except -1:
             + (f" (bias: {b.dtype!r})" if b is not None else "")
             + ("; linear needs floating-point tensors" if CATEGORY[x.dt] != 2 else "")
         )
+    if x.storage.device != w.storage.device:
+        refuse_mixed(x.storage.device, w.storage.device)
+    if b is not None and b.storage.device != w.storage.device:
+        refuse_mixed(w.storage.device, b.storage.device)
     if x.shape_[x.nd - 1] != w.shape_[1]:
         rows = 1
         for i in range(x.nd - 1):
@@ -129,10 +133,10 @@ def dbias(Tensor dy, x, w):
         return dy.sum(tuple(range(dy.nd - 1))) if dy.nd > 1 else dy.clone()
     dy = to_contiguous(dy)
     width[0] = dy.shape_[dy.nd - 1]
-    db = new_tensor(dy.dt, 1, width)
+    db = new_tensor(dy.dt, 1, width, dy.storage)
     dims[0], dims[1], dims[2], dims[3] = dy.count // width[0], width[0], dy.count // width[0], 1
     bufs[0], bufs[1] = db.ptr, dy.ptr
-    launch(SUM.find(dy.dt, dy.dt), bufs, dims, NULL, 1, dy.count * SUM.cost)
+    launch(SUM.find(dy.dt, dy.dt, dy.storage), bufs, dims, NULL, 1, dy.count * SUM.cost)
     return db
 
 
@@ -149,9 +153,9 @@ def dlinear_relu(node, Tensor dy):
         masked = drelu(dy, y)
     else:
         dy = to_contiguous(dy)
-        masked = new_tensor(dy.dt, dy.nd, dy.shape_)
+        masked = new_tensor(dy.dt, dy.nd, dy.shape_, dy.storage)
         bufs[0], bufs[1], bufs[2], dims[0] = masked.ptr, dy.ptr, (<Tensor>y).ptr, 0
-        launch(DRELU.find(dy.dt, dy.dt), bufs, dims, NULL, dy.count, dy.count * DRELU.cost)
+        launch(DRELU.find(dy.dt, dy.dt, dy.storage), bufs, dims, NULL, dy.count, dy.count * DRELU.cost)
     return (dinput(masked, x, w) if needs[0] else None, dweight(masked, x, w) if needs[1] else None,
             dbias(masked, x, w) if needs[2] else None)
 

@@ -134,7 +134,7 @@ describe(total_kernel, "losses.total", 3, 3, 0)
 
 cdef Tensor total_of(Tensor parts, double *divisor, int dt):
     """The sum of ``parts``, divided by ``divisor`` unless it is NULL, as a tensor of dtype ``dt``."""
-    cdef Tensor y = new_tensor(dt, 0, NULL)
+    cdef Tensor y = new_tensor(dt, 0, NULL, parts.storage)
     cdef void *bufs[3]
     cdef Py_ssize_t[3] dims
     bufs[0], bufs[1], bufs[2] = y.ptr, parts.ptr, divisor
@@ -266,7 +266,7 @@ cdef class LabelLoss:
         if weight is not None:
             w = to_contiguous(weight)
         if recorder is not None and captured():  # what is on the stack now is gone when the calls are replayed
-            kept = new_tensor(F64, 1, &five)
+            kept = new_tensor(F64, 1, &five, x.storage)
             stats, scalars, bad = <double *>kept.ptr, <double *>kept.ptr + 2, <int64_t *>kept.ptr + 4
             if zero:
                 recorder.refuse("uses all_ignored='zero'")
@@ -275,7 +275,7 @@ cdef class LabelLoss:
         bad[0], stats[0], stats[1] = -1, 0, 0
         if recorder is not None and captured():
             recorder.written(stats, 40)
-        launch(LABEL_STATS.find(x.dt, x.dt), bufs, dims, NULL, 1 if rows else 0, rows * 0.3)
+        launch(LABEL_STATS.find(x.dt, x.dt, x.storage), bufs, dims, NULL, 1 if rows else 0, rows * 0.3)
         if recorder is not None and captured():
             recorder.expect(bad, 8)
         if bad[0] >= 0:
@@ -286,7 +286,7 @@ cdef class LabelLoss:
             return self.formula(x, target, weight, ignore_index, smoothing, reduction)
         bufs[0], bufs[1], dims[0], dims[1] = scalars, stats, reduction == MEAN, self.smooths
         launch(scale_kernel, bufs, dims, &smoothing, 1, 0)
-        losses = new_tensor(x.dt, 1, &rows)
+        losses = new_tensor(x.dt, 1, &rows, x.storage)
         bufs[0] = losses.ptr
         if recording:
             dx = new_like(data, data.dt)
@@ -295,7 +295,7 @@ cdef class LabelLoss:
         bufs[at], bufs[at + 1], bufs[at + 2] = data.ptr, target.ptr, NULL if w is None else w.ptr
         dims[0], dims[1], dims[2] = classes, weight is not None, ignore_index
         kernel = self.fused if recording else self.loss_only
-        launch((<Kernel>kernel).find(x.dt, x.dt), bufs, dims, scalars, rows, <double>rows * classes * (<Kernel>kernel).cost)
+        launch((<Kernel>kernel).find(x.dt, x.dt, x.storage), bufs, dims, scalars, rows, <double>rows * classes * (<Kernel>kernel).cost)
         y = losses if reduction == NONE else total_of(losses, NULL if reduction == SUM else stats, x.dt)
         if recording:
             record(self.op, y, (x,), (x, dx, self.formula, (versions(target, w, None), target, w, ignore_index, smoothing,
@@ -511,7 +511,7 @@ cdef object probabilities(Tensor x, Tensor target, object weight, Py_ssize_t ign
     if w is not None:
         wd = to_contiguous(w)
     count = data.shape[0]
-    losses = new_tensor(x.dt, 1, &count)
+    losses = new_tensor(x.dt, 1, &count, x.storage)
     # 'mean' divides by the batch size, also with further dimensions (count rows each weigh the same)
     divisor = count if code == MEAN else 1
     scalars[0], scalars[1] = smoothing, 1 / <double>divisor if divisor else 0
@@ -520,11 +520,11 @@ cdef object probabilities(Tensor x, Tensor target, object weight, Py_ssize_t ign
         bufs[0], bufs[1], bufs[2], bufs[3], bufs[4] = losses.ptr, dx.ptr, NULL, data.ptr, td.ptr
         bufs[5] = NULL if wd is None else wd.ptr
         dims[0], dims[1], dims[2] = classes, 0, w is not None
-        launch(PROBS.find(x.dt, x.dt), bufs, dims, scalars, count, <double>count * classes * PROBS.cost)
+        launch(PROBS.find(x.dt, x.dt, x.storage), bufs, dims, scalars, count, <double>count * classes * PROBS.cost)
     else:
         bufs[0], bufs[1], bufs[2], bufs[3] = losses.ptr, data.ptr, td.ptr, NULL if wd is None else wd.ptr
         dims[0], dims[1] = classes, w is not None
-        launch(PROBS_LOSS.find(x.dt, x.dt), bufs, dims, scalars, count, <double>count * classes * PROBS_LOSS.cost)
+        launch(PROBS_LOSS.find(x.dt, x.dt, x.storage), bufs, dims, scalars, count, <double>count * classes * PROBS_LOSS.cost)
     y = reduced(losses, count, code, x)
     if recording:
         record(PROBS_OP, y, (rows,), (rows, dx, formulas.cross_entropy_probs,
@@ -565,7 +565,7 @@ cdef class EachLoss:
         if each:
             losses = new_like(data, data.dt)
         else:
-            parts = new_tensor(F64, 1, &blocks)
+            parts = new_tensor(F64, 1, &blocks, x.storage)
         bufs[0], bufs[1] = NULL if each else <void *>parts.ptr, <void *>losses.ptr if each else NULL
         if recording:
             dx = new_like(data, data.dt)
@@ -583,7 +583,7 @@ cdef class EachLoss:
         else:
             scalars[0], scalars[1] = constant, scale
         kernel = self.fused if recording else self.loss_only
-        launch((<Kernel>kernel).find(x.dt, x.dt), bufs, dims, scalars, blocks, n * (<Kernel>kernel).cost)
+        launch((<Kernel>kernel).find(x.dt, x.dt, x.storage), bufs, dims, scalars, blocks, n * (<Kernel>kernel).cost)
         if each:
             y = losses
         else:
@@ -902,10 +902,10 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
     if x.count:
         xc, tc = to_contiguous(x), to_contiguous(t)
         if recorder is not None and captured():
-            kept = new_tensor(I64, 1, &two)
+            kept = new_tensor(I64, 1, &two, x.storage)
             bad = <int64_t *>kept.ptr
         bufs[0], bufs[1], bufs[2], dims[0] = bad, xc.ptr, tc.ptr, x.count
-        launch(BCE_CHECK.find(x.dt, x.dt), bufs, dims, NULL, 1, x.count * BCE_CHECK.cost)
+        launch(BCE_CHECK.find(x.dt, x.dt, x.storage), bufs, dims, NULL, 1, x.count * BCE_CHECK.cost)
         if recorder is not None and captured():
             recorder.expect(bad, 16)
         for i, name, v in ((0, "input", x), (1, "target", t)):

@@ -6,7 +6,7 @@ themselves, so that second derivatives come for free. Broadcast gradients are su
 
 import math
 
-from .._engine import Kernel, Op, Tensor, empty, filled, is_grad_enabled, operand, result_type, select
+from .._engine import Kernel, Op, Tensor, empty, filled, is_grad_enabled, operand, result_type, select, together
 from .._engine import _cast as cast
 from .._storage import bool_
 
@@ -57,7 +57,7 @@ floor_divide = Op(
 
 
 def zeros_like(x):
-    return filled(x.shape, 0, x.dtype)
+    return filled(x.shape, 0, x.dtype, x)
 
 
 def _dpow_base(dy, a, b, y):
@@ -88,7 +88,7 @@ def pow(input, exponent):
         if exponent == 2:
             return square(input)
         if exponent == 0:  # slope 0 to any order, also at 0
-            return _ones.record(filled(input.shape, 1, input.dtype), input)
+            return _ones.record(filled(input.shape, 1, input.dtype, input), input)
         if exponent == 1:
             return input.clone()
         if exponent == 3:
@@ -190,6 +190,7 @@ def where(condition, input, other):
     a, b = operand(input, dtype), operand(other, dtype)
     if condition.dtype is not bool_:
         raise RuntimeError(f"where expected condition to be a boolean tensor, but got {condition.dtype!r}")
+    condition, a, b = together(condition, a, b)
     y = select(condition, a, b)
     if not is_grad_enabled():
         return y
@@ -212,9 +213,9 @@ def clamp(input, min=None, max=None):
         if bound is not None:
             input = cast(input, result_type(input, bound))
     x = input.detach().contiguous()
-    low = operand(_lowest(x.dtype) if min is None else min, x.dtype)
-    high = operand(_highest(x.dtype) if max is None else max, x.dtype)
-    y = empty(x.shape, x.dtype)
+    low = operand(_lowest(x.dtype) if min is None else min, x.dtype, x)
+    high = operand(_highest(x.dtype) if max is None else max, x.dtype, x)
+    y = empty(x.shape, x.dtype, x)
     _K_CLAMP((y,), (x, low, high))
     return _clamp.record(y, input, saved=(input, low, high))
 

@@ -5,7 +5,8 @@ a. A reduction is planned from the shape alone and the plan is cached: ``_layout
    that lead back from an output to the input, and the kernel calls. A run of neighbouring reduced dimensions is one
    call on x viewed as (outer, n, inner); several runs are reduced one after the other, from the last to the first.
 b. A long run is cut into blocks whose partial results a second call reduces in order, and a wide one into tiles of
-   columns; both by shape alone, so that results have the same bits at any number of threads.
+   columns; both by shape alone, so that results have the same bits at any number of threads. A device other than the
+   CPU has a plan of its own (``_block``).
 c. ``_add_up`` and ``_spread`` (a broadcast view) are each other's gradients; the sum of a broadcast gradient
    (``sum_to``) and all of sum, mean and var stand on them.
 """
@@ -74,9 +75,12 @@ def _layout_to(shape, target):
 
 @functools.lru_cache(4096)
 def _steps(shape, axes):
-    """The kernel calls of a reduction: (by columns, dims, units, work, size of the output) each."""
-    if 0 in shape:
-        return ()
+    """The kernel calls of a reduction on the CPU, and on another device; () where there is nothing to reduce."""
+    return () if 0 in shape else (_calls(shape, axes, _cut), _calls(shape, axes, _cut_for_many))
+
+
+def _calls(shape, axes, cut):
+    """(by columns, dims, units, work, size of the output) of each kernel call."""
     runs = []  # [reduced, size]
     for size, axis in zip(shape, axes, strict=True):
         if size == 1:
@@ -89,11 +93,11 @@ def _steps(shape, axes):
     for i in range(len(runs) - 1, -1, -1):
         reduced, n = runs[i]
         if reduced:
-            _cut(steps, math.prod([size for _, size in runs[:i]]), n, inner)
+            cut(steps, math.prod([size for _, size in runs[:i]]), n, inner)
         else:
             inner *= n
     if not steps:  # nothing to add up, still a conversion or a square
-        _cut(steps, 1, 1, inner)
+        cut(steps, 1, 1, inner)
     return tuple(steps)
 
 
@@ -105,9 +109,31 @@ def _cut(steps, outer, n, inner):
             return
         block = -(-BLOCK // inner) + 7 & ~7
         blocks = -(-n // block)
-    steps.append((0, (n, inner, block, blocks), outer * blocks, work, outer * blocks * inner))
+    _in_blocks(steps, outer, n, inner, block, blocks)
+
+
+def _in_blocks(steps, outer, n, inner, block, blocks):
+    steps.append((0, (n, inner, block, blocks), outer * blocks, outer * n * inner, outer * blocks * inner))
     if blocks > 1:
         steps.append((0, (blocks, inner, blocks, 1), outer, outer * blocks * inner, outer * inner))
+
+
+def _block(outer, n, inner):
+    """How many rows a unit reduces on a device of many processors, where a group of threads has one row, or 32 columns.
+
+    A few thousand groups keep it busy, and 2,048 elements are worth one: so 10^8 numbers are added up by 2,048 groups.
+    """
+    side = min(inner, 32)
+    groups = outer * -(-inner // side)
+    if groups >= 256 or n * side <= 8192:
+        return n
+    pieces = min(2048 // groups, n * side // 2048)
+    return min(n, -(-n // pieces) + 31 & ~31)
+
+
+def _cut_for_many(steps, outer, n, inner):
+    block = _block(outer, n, inner)
+    _in_blocks(steps, outer, n, inner, block, -(-n // block))
 
 
 def _contiguous(x):
@@ -143,20 +169,20 @@ class _Fold:
     def __call__(self, x, shape, steps, dtype, axes=None):
         """x reduced to ``shape``. With ``axes`` a transposed x is reduced in the order of its memory: no copy."""
         if not steps:
-            return filled(shape, self.identity, dtype)
+            return filled(shape, self.identity, dtype, x)
         if axes is not None and not x.is_contiguous():
             turned = _in_memory_order(x, axes, shape)
             if turned is not None:
                 x, axes, back = turned
                 y = self(x, shape, _steps(x.shape, axes), dtype)
                 return view(y, shape, back).detach().clone() if back else y
-        x, fold = _contiguous(x), self
+        x, fold, steps = _contiguous(x), self, steps[x._device >= 0]
         for columns, dims, units, work, size in steps[:-1]:
-            y = empty((size,), dtype)
+            y = empty((size,), dtype, x)
             fold.kernels[columns]((y,), (x,), dims, (), units, work, x.dtype, dtype if fold.converts else None)
             x, fold = y, fold.then
         columns, dims, units, work, _ = steps[-1]
-        y = empty(shape, dtype)
+        y = empty(shape, dtype, x)
         fold.kernels[columns]((y,), (x,), dims, (), units, work, x.dtype, dtype if fold.converts else None)
         return y
 
@@ -175,9 +201,9 @@ class _Extreme:
         self.kernels = (Kernel(f"reduce.{name}", 0.3), Kernel(f"reduce.{name}_columns", 0.3))
 
     def __call__(self, x, shape, steps):
-        x, index = _contiguous(x), None
+        x, index, steps = _contiguous(x), None, steps[x._device >= 0]
         for i, (columns, dims, units, work, size) in enumerate(steps):
-            y, k = (empty(shape if i == len(steps) - 1 else (size,), d) for d in (x.dtype, int64))
+            y, k = (empty(shape if i == len(steps) - 1 else (size,), d, x) for d in (x.dtype, int64))
             if columns:
                 self.kernels[1]((y, k), (x,), dims, (), units, work)
             else:
@@ -322,12 +348,12 @@ def _others(x, axes):
     tree = []
     while n > 1:
         if n % 2:
-            rows, n = cat([rows, filled((*lead, 1), 1, x.dtype)], -1), n + 1
+            rows, n = cat([rows, filled((*lead, 1), 1, x.dtype, x)], -1), n + 1
         pairs = reshape(rows, (*lead, n // 2, 2))
         left, right = select(pairs, -1, 0), select(pairs, -1, 1)
         tree.append((left, right))
         rows, n = left * right, n // 2
-    others = filled(rows.shape, 1, x.dtype)
+    others = filled(rows.shape, 1, x.dtype, x)
     sizes = [2 * t[0].shape[-1] for t in tree]
     for (left, right), size in zip(reversed(tree), reversed(sizes), strict=True):
         others = narrow(others, -1, 0, size // 2)  # without the one that made an odd row even
@@ -410,7 +436,7 @@ def _extreme_values(op, fold, name, input, dim, keepdim):
     shape, axes, steps, _ = _layout(input.shape, _key(dim), keepdim)
     if not steps:
         _check_nonempty(input, dim, name)
-        y = empty(shape, input.dtype)
+        y = empty(shape, input.dtype, input)
     else:
         y = fold(input, shape, steps, input.dtype, axes)
     return op.record(y, input, saved=(input, y, axes))
@@ -457,7 +483,7 @@ def _around(shape, dim):
 def _place(dy, dim, shape, index, keepdim):
     """Zeros of ``shape`` with dy at the positions ``index`` along ``dim``; recorded."""
     outer, n, inner = _around(shape, dim)
-    dx = filled(shape, 0, dy.dtype)
+    dx = filled(shape, 0, dy.dtype, dy)
     units = outer * (-(-inner // GATHER_TILE))
     _K_PLACE((dx,), (_contiguous(dy), index), dims=(1, n, inner), units=units, work=outer * inner)
     return _place_op.record(dx, dy, saved=(dim, index, keepdim))
@@ -466,7 +492,7 @@ def _place(dy, dim, shape, index, keepdim):
 def _pick_values(x, dim, index, keepdim):
     """The elements of x at the positions ``index`` along ``dim``; recorded."""
     outer, n, inner = _around(x.shape, dim)
-    y = empty(index.shape, x.dtype)
+    y = empty(index.shape, x.dtype, x)
     _K_PICK((y,), (_contiguous(x), index), dims=(1, n, inner), units=outer, work=outer * inner)
     return _pick.record(y, x, saved=(dim, x.shape, index, keepdim))
 
@@ -478,7 +504,7 @@ def _extreme_along(extreme, name, input, dim, keepdim):
     if not steps:
         if input.ndim and input.shape[d] == 0:
             raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
-        y, index = empty(shape, input.dtype), empty(shape, int64)
+        y, index = empty(shape, input.dtype, input), empty(shape, int64, input)
     else:
         y, index = extreme(input, shape, steps)
     return _pick.record(y, input, saved=(d, input.shape, index, keepdim)), index
@@ -716,15 +742,15 @@ def _by_rows(kernel, dim, *inputs):
     if y is not None:
         return y
     outer, n, inner = _around(inputs[0].shape, dim)
-    if inner >= STRIPE // 4 and inputs[0].numel():
-        y = empty(inputs[0].shape, inputs[0].dtype)
+    if (inner >= STRIPE // 4 or inputs[0]._device >= 0) and inputs[0].numel():
+        y = empty(inputs[0].shape, inputs[0].dtype, inputs[0])
         inputs = tuple([_contiguous(x) for x in inputs])
         _COLUMNS[kernel]((y,), inputs, (n, inner), (), outer * -(-inner // STRIPE), y.numel())
         return y
     dims = (dim,) if inputs[0].ndim else ()
     inputs = tuple([_moved(x, dims) for x in inputs])
     x = inputs[0]
-    y = empty(x.shape, x.dtype)
+    y = empty(x.shape, x.dtype, x)
     size = x.numel()
     if size:
         n = x.shape[-1] if dims else 1
@@ -814,10 +840,10 @@ def logsumexp(input, dim, keepdim=False):
         input = p.add(input, 0.0)
     shape, axes, _, n = _layout(input.shape, _key(dim), keepdim)
     if input.numel() == 0:
-        y = filled(shape, -math.inf, input.dtype)
+        y = filled(shape, -math.inf, input.dtype, input)
     else:
         x = _moved(input, _dims(dim, input.ndim))
-        y = empty(shape, x.dtype)
+        y = empty(shape, x.dtype, x)
         _K_LOGSUMEXP((y,), (x,), (n,), (), x.numel() // n, x.numel())
     return _logsumexp.record(y, input, saved=(input, y, axes))
 
@@ -839,7 +865,7 @@ def _running(kernel, op, name, input, dim, dtype, saves_input):
     if input.dtype is bool_:
         return cast(_running(kernel, op, name, input, dim, int64, False), bool_)
     x = _contiguous(input)
-    y = empty(x.shape, x.dtype)
+    y = empty(x.shape, x.dtype, x)
     if x.numel():
         outer, n, inner = _around(x.shape, d)
         kernel((y,), (x,), (n, inner), (), outer, x.numel())
@@ -879,10 +905,10 @@ def _dcumprod(dy, x, dim):
         return dy.clone()
 
     def later(t, k, fill):
-        pad = filled([k if d == dim else size for d, size in enumerate(t.shape)], fill, t.dtype)
+        pad = filled([k if d == dim else size for d, size in enumerate(t.shape)], fill, t.dtype, t)
         return cat([narrow(t, dim, k, n - k), pad], dim)
 
-    one = filled([1 if d == dim else size for d, size in enumerate(x.shape)], 1, x.dtype)
+    one = filled([1 if d == dim else size for d, size in enumerate(x.shape)], 1, x.dtype, x)
     before = cat([one, narrow(cumprod(x, dim), dim, 0, n - 1)], dim)
     total, factor, k = dy, later(x, 1, 0), 1
     while k < n:

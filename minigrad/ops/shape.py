@@ -14,7 +14,20 @@ import functools
 import math
 import operator
 
-from .._engine import Kernel, Op, Tensor, empty, filled, from_buffer, region_of, result_type, rewrite_base, write_memory
+from .._engine import (
+    Kernel,
+    Op,
+    Tensor,
+    empty,
+    filled,
+    from_buffer,
+    move,
+    region_of,
+    result_type,
+    rewrite_base,
+    together,
+    write_memory,
+)
 from .._engine import _cast as cast
 from .._engine import view as _view
 from ._late import np
@@ -118,16 +131,16 @@ def _positions(shape, strides, offset, base_shape, base_strides):
 
 
 def _take_flat(x, index, shape):
-    x = contiguous(x)
-    y = empty(shape, x.dtype)
+    x, index = contiguous(x), move(index, x)
+    y = empty(shape, x.dtype, x)
     n = y.numel()
     _K_TAKE((y,), (x.detach(), index), dims=(n, x.numel(), 1), units=n)
     return _TAKE_FLAT.record(y, x, saved=(index, x.shape, shape))
 
 
 def _put_flat(dy, index, base_shape, shape):
-    dy = contiguous(dy)
-    y = filled(base_shape, 0, dy.dtype)
+    dy, index = contiguous(dy), move(index, dy)
+    y = filled(base_shape, 0, dy.dtype, dy)
     n = dy.numel()
     if n:
         _K_TAKE_ADD((y,), (dy.detach(), index), dims=(n, y.numel(), 1), units=1, work=n)
@@ -152,7 +165,7 @@ def put_region(dy, shape, strides, offset, base_shape, base_strides=None):
         return _put_overlapping(dy, shape, strides, offset, base_shape, base_strides)
     if not _simple(base_shape, base_strides):
         return _put_flat(dy, _positions(shape, strides, offset, base_shape, base_strides), base_shape, shape)
-    y = filled(base_shape, 0, dy.dtype)
+    y = filled(base_shape, 0, dy.dtype, dy)
     write_memory(_view(y, shape, strides, offset), dy)
     return _PUT_REGION.record(y, dy, saved=(shape, strides, offset, base_shape))
 
@@ -167,11 +180,11 @@ def _put_overlapping(dy, shape, strides, offset, base_shape, base_strides):
 def clear_region(dy, shape, strides, offset, base_shape, base_strides=None):
     """``dy`` (base_shape) with zeros at a region."""
     y = dy.detach().clone()
-    zero = filled((), 0, y.dtype)
+    zero = filled((), 0, y.dtype, y)
     if _simple(base_shape, base_strides):
         write_memory(_view(y, shape, strides, offset), zero)
     else:
-        index = _positions(shape, strides, offset, base_shape, base_strides)
+        index = move(_positions(shape, strides, offset, base_shape, base_strides), y)
         if index.numel():
             _K_PUT((y,), (zero, index), dims=(index.numel(), 1, 0, 0), units=1, work=index.numel())
     return _CLEAR_REGION.record(y, dy, saved=(shape, strides, offset, base_shape, base_strides))
@@ -282,7 +295,7 @@ def reshape(input, *sizes, shape=None):
         y = _view(input, target, strides)
         return _VIEW.record(y, input, saved=(input.shape,)) if input.requires_grad else y
     _check_dims(len(target), target)
-    y = empty(target, input.dtype)
+    y = empty(target, input.dtype, input)
     write_memory(_view(y, input.shape, row_major(input.shape)), input)
     return _RESHAPE_COPY.record(y, input, saved=(input.shape,))
 
@@ -628,7 +641,7 @@ def flip(input, *dims):
     """
     dims = _dims(sizes_of(dims), input.ndim) if input.ndim or sizes_of(dims) else ()
     shape, strides = input.shape, list(input.stride())
-    y = empty(shape, input.dtype)
+    y = empty(shape, input.dtype, input)
     if y.numel():
         offset = 0
         for d in dims:
@@ -705,7 +718,7 @@ def _cat_op(count):
 def _cat_rule(i, dy, dim, starts, shapes):
     shape = shapes[i]
     if len(shape) != dy.ndim:  # an empty vector beside tensors of more dimensions
-        return filled(shape, 0, dy.dtype)
+        return filled(shape, 0, dy.dtype, dy)
     return narrow(dy, dim, starts[i], shape[dim])
 
 
@@ -771,7 +784,8 @@ def cat(tensors, dim=0):
             )
         total += shape[d]
     dtype = _common_dtype(tensors)
-    y = empty(first[:d] + (total,) + first[d + 1 :], dtype)
+    tensors = together(*tensors)
+    y = empty(first[:d] + (total,) + first[d + 1 :], dtype, tensors[0])
     strides = y.stride()
     for x, start, shape in zip(tensors, starts, shapes):
         if shape != (0,):
@@ -807,7 +821,8 @@ def stack(tensors, dim=0):
     d = wrap_dim(dim, len(shape) + 1)
     _check_dims(len(shape) + 1, shape)
     dtype = _common_dtype(tensors)
-    y = empty(shape[:d] + (len(tensors),) + shape[d:], dtype)
+    tensors = together(*tensors)
+    y = empty(shape[:d] + (len(tensors),) + shape[d:], dtype, tensors[0])
     strides = y.stride()
     rest, step = strides[:d] + strides[d + 1 :], strides[d]
     for i, x in enumerate(tensors):
@@ -904,7 +919,8 @@ def _split_backward(node, grads):
     dim, shapes, dtype = node.saved_values()
     if isinstance(grads, Tensor):
         return grads
-    parts = [filled(shape, 0, dtype) if g is None else g for g, shape in zip(grads, shapes)]
+    like = next(g for g in grads if g is not None)
+    parts = [filled(shape, 0, dtype, like) if g is None else g for g, shape in zip(grads, shapes)]
     return cat(parts, dim)
 
 
@@ -912,7 +928,8 @@ def _unbind_backward(node, grads):
     dim, shape, dtype = node.saved_values()
     if isinstance(grads, Tensor):
         return unsqueeze(grads, dim)
-    return stack([filled(shape, 0, dtype) if g is None else g for g in grads], dim)
+    like = next(g for g in grads if g is not None)
+    return stack([filled(shape, 0, dtype, like) if g is None else g for g in grads], dim)
 
 
 _SPLIT = Op("Split", backward=_split_backward)

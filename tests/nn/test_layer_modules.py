@@ -195,7 +195,7 @@ def test_linear_errors(shape, dtype, message):
 
 def test_linear_refuses_other_devices():
     with pytest.raises(RuntimeError, match="not available"):
-        nn.Linear(5, 3, device="cuda")
+        nn.Linear(5, 3, device="mps")
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,91 @@
+"""Finding NVIDIA's driver and libraries, and what is missing where there are none; importing this imports nothing."""
+
+import ctypes
+import importlib.util
+import sys
+
+from .failures import OutOfMemoryError as OutOfMemoryError
+
+INSTALL = 'pip install "minigrad-engine[cuda]"'
+_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+# Kernels that call another by address, on the CPU: in which buffer that stands. (That of ``pack`` is never launched.)
+_THROUGH = {"elementwise.strided_unary": 2, "elementwise.strided_binary": 3, "elementwise.pack": 0}
+
+_state: dict = {"found": None}
+
+
+def start() -> int:
+    """Initialise the driver, once; how many GPUs there are. RuntimeError that says what is missing."""
+    if _state["found"] is None:
+        try:
+            _state["found"] = _start()
+        except RuntimeError as error:
+            _state["found"] = str(error)
+    if isinstance(_state["found"], str):
+        raise RuntimeError(_state["found"])
+    return _state["found"]
+
+
+def _start() -> int:
+    try:
+        library = ctypes.CDLL(_DRIVER)
+    except OSError:
+        raise RuntimeError(f"found no NVIDIA driver ({_DRIVER}) on this machine") from None
+    if importlib.util.find_spec("numba_cuda") is None:
+        raise RuntimeError(f"the package numba-cuda is missing: {INSTALL}")
+    try:
+        from . import launch
+    except ImportError as error:
+        raise RuntimeError(f"this build of minigrad has no support for it ({error})") from error
+    try:
+        count = launch.start(library, _blas)
+    except AttributeError as error:
+        raise RuntimeError(f"the NVIDIA driver is too old; CUDA 12 or later is needed ({error})") from error
+    if not count:
+        raise RuntimeError("the NVIDIA driver finds no GPU")
+    return count
+
+
+def _blas():
+    """cuBLAS, from the wheel nvidia-cublas or a CUDA toolkit."""
+    from cuda.pathfinder import load_nvidia_dynamic_lib
+
+    try:
+        found = load_nvidia_dynamic_lib("cublas")
+    except RuntimeError as error:
+        raise RuntimeError(f"matrix products on a GPU need cuBLAS: {INSTALL} ({error})") from error
+    return ctypes.CDLL(found.abs_path) if found.abs_path else ctypes.CDLL("cublas", handle=found._handle_uint)
+
+
+def handle(name: str, t: str, u: str, device: int) -> int:
+    """What the engine launches kernel ``module.function`` by, for dtypes t and u on a GPU."""
+    from . import contract, launch
+
+    if name in _THROUGH:
+        return launch.through(_THROUGH[name])
+    spec = contract.find(name)
+    code, entry = contract.cubin(name, t, u, capability(device))
+    arguments = contract.arguments(name, t, u)
+    return launch.handle(
+        device,
+        code,
+        entry,
+        arguments,
+        spec.block,
+        spec.per,
+        contract.MOST,
+        spec.blocks,
+        spec.shared,
+        _strided(name, t, u, device),
+    )
+
+
+def _strided(name, t, u, device):
+    return (lambda: handle(name + "@strided", t, u, device)) if name.startswith("elementwise.") else None
+
+
+def capability(device: int) -> tuple[int, int]:
+    """The compute capability of a GPU, such as (9, 0)."""
+    from . import launch
+
+    return launch.properties(device)[1]
