@@ -281,6 +281,7 @@ class Chains:
         self.chains = chains
         self.kernels = [*dict.fromkeys((chain.kernel, chain.dtype) for chain in chains)]
         self.started, self.compiled, self.ended = False, False, threading.Event()
+        self.differ = False  # from the calls they stand for: never seen yet
 
     def runs(self):
         """After how many runs of the program it pays to compile."""
@@ -291,7 +292,10 @@ class Chains:
         """Compile in the background; ``program.ready`` becomes the list of the kernels' addresses."""
         if not self.started:
             self.started = True
-            contract.aside(self._compile, program, 0)
+            try:
+                contract.aside(self._compile, program, 0)
+            except RuntimeError:  # no thread can be started
+                self.ended.set()
 
     def wait(self, program):
         """Compile now; whether it succeeded. For tests."""

@@ -325,6 +325,7 @@ class CompiledFunction(_program.Compiled):
         if program.outcome(leaves) == after and _bits(result) == bits:
             program.trusted = True
         elif program.swap(False):
+            program.chains.differ = True
             _log("merged calls differ from their parts, which are made again")
         else:
             self.programs.remove(program)
