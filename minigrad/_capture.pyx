@@ -768,7 +768,7 @@ cdef class Capture(Recorder):
             merged = &self.merged[k]
             merged[0] = self.code[i]
             merged.nb, merged.b, merged.nd, merged.ns = len(chain.operands), self.buf_count, 0, 0
-            merged.cost, merged.bytes, merged.last = 0, 0, 0
+            merged.units, merged.cost, merged.bytes = chain.n, 0, 0
             for j in chain.calls:
                 merged.cost += self.code[j].cost
             merged.line, merged.name = <int>len(self.lines), <int>len(self.names)

@@ -82,6 +82,7 @@ class Step(NamedTuple):
 class Chain(NamedTuple):
     """Calls that one call of a generated kernel may stand for."""
 
+    n: int
     calls: list[int]  # the last one is where the merged one stands
     replaced: list[int]  # those that fall away: the others, and constants that only they read
     operands: list[tuple[int, int]]
@@ -252,6 +253,7 @@ def _chain(group, users, visible, literals):
     lines += [f"    {line}" for line in before] + ["    for i in range(lo, hi):"] + [f"        {line}" for line in body]
     dtype = outputs[0].dtype
     return Chain(
+        group.n,
         calls,
         replaced,
         [(operand.slot, operand.offset) for operand in places],

@@ -54,7 +54,8 @@ def test_two_hundred_steps_with_a_chain_in_forward_and_backward(dtype, optimizer
         return net, optimizers, step
 
     def after(i, run):
-        run.programs[0].poison()
+        for program in run.programs:
+            program.poison()
         if i == 20:
             merge(run)
 
