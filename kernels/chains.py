@@ -1,11 +1,11 @@
 """Generated kernels: elementwise operations that feed each other, in one loop.
 
 DESIGN
-a. minigrad.compile writes the source (``_fuse.py``): a kernel whose body calls the scalar functions of elementwise.py's
-   tables by name, and brings each result to the dtype in which its own kernel would have stored it. These functions carry
-   no fastmath flag, and LLVM contracts or reassociates nothing by itself, so each operation rounds as in its own kernel.
-   Only the sign and the payload of a nan are open, as IEEE 754 and LLVM leave them.
-b. The name of such a kernel is the hash of its source; the folder of the cache is named by the functions it calls.
+a. minigrad.compile writes the source (``_fuse.py``): a kernel whose body calls the scalar functions of elementwise.py
+   by name, and brings each result to the dtype in which its own kernel would have stored it. No fastmath flag is set,
+   and LLVM neither contracts nor reassociates without one, so each operation rounds as in its own kernel. Only the sign
+   and the payload of a nan are open, as IEEE 754 and LLVM leave them.
+b. The name of such a kernel is the hash of its source; the functions it calls are part of the cache folder's name.
 """
 
 import functools
@@ -13,8 +13,9 @@ import hashlib
 
 from . import contract
 
-# what is no function of one element in vector form (sin and cos look at all arguments first), or of integers only
-_WITHOUT = {"sin", "cos", "invert", "int_pow", "int_remainder", "int_floor_divide"}
+# Branches that keep a loop scalar, or of integers only. (The table of sin and cos, which look at all arguments first, is
+# left out as a whole.)
+_WITHOUT = {"remainder", "floor_divide", "invert", "int_pow", "int_remainder", "int_floor_divide"}
 _sources: dict[str, str] = {}
 
 

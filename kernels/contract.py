@@ -13,7 +13,7 @@ b. The author writes a plain function whose annotations say where each argument 
                y[i] = y[i] + alpha * x[i]
 
    ``T`` and ``U`` are buffers of the dtypes the kernel is compiled for, ``f8``/``i8``/``i4``/``u1`` buffers of one
-   dtype (``"float32"`` and the like in generated kernels), ``dim`` an integer, ``scalar`` a number of dtype T, ``f8s`` a
+   dtype (``"float32"`` and so on in generated kernels), ``dim`` an integer, ``scalar`` a number of dtype T, ``f8s`` a
    number kept in float64, ``dims`` the raw integer array from there on, ``code`` the address of another kernel. Buffers
    are pointers: ``x[i]`` is one load, without bounds or negative indices.
    In the body ``T`` is the dtype itself: ``T(0.5)``, because a bare ``0.5`` would promote a float32 loop to float64.

@@ -1,28 +1,28 @@
-"""The pass ``chains``: elementwise calls that feed each other become one call of a generated kernel (kernels/chains.py).
+"""The pass ``chains``: elementwise calls that feed each other become one call of a generated kernel.
 
 DESIGN
 a. A chain is a set of calls over equally many contiguous elements that share data. All of it runs where its last call
-   stands. Results that nobody else reads stay in registers, others are stored; numbers that were written into memory for
-   these calls only are read where the program keeps them.
-b. The program runs its calls one by one until the kernels of all its chains are compiled, in the background; the next
-   replay swaps (``Program.swap``), and is proved as a first one is: run eagerly as well, and compared by bits.
-c. Compiling takes seconds, which must come back first: it begins when the calls would have saved as much if they had been
-   merged from the start, or at once where the kernels are in the cache. So a program never loses more than it won.
+   stands, in a kernel of its own (kernels/chains.py). Results that nobody else reads stay in registers, others are
+   stored; numbers that were written into memory for these calls only are read where the program keeps them.
+b. The program runs its calls one by one until the kernels of all its chains are compiled, in the background. Then a
+   replay swaps (``Program.swap``), and is proved as the first one was: run eagerly as well, and compared by bits.
+c. Compiling costs time, which must come back: it begins once the calls would have saved as much if they had been merged
+   from the start, or at once where the kernels are in the cache. So a program loses at most twice what it might have.
 
 WHY THE BITS ARE THE SAME
-d. Each operation rounds as its own kernel does, see kernels/chains.py. What follows is about the order of memory access.
+d. Each operation rounds as its own kernel does, see kernels/chains.py. The rest is about the order of memory access.
 e. Calls whose order changes. A call that stands between two calls of a chain, and is not of it, closes the chain if it
-   reads or writes what a call of the chain so far has written, or writes what one has read (``conflicts``). So if a call a
-   of a chain and a later call b swap places, then b was passed by a's chain and touches nothing that matters to a. Two
-   calls of different chains swap only if the chain of the first one ends last, hence passed the second one.
-f. "Touches" is about slots. A chain writes slots of the program's own only, and everything else counts as one slot: what
-   an argument shares memory with may differ from call to call. Two slots of the program's own may lie in the same bytes if
-   the calls that use the one all come before those of the other; the operands of a merged call are patches at its place,
-   which ``Capture.pack`` takes into account beside the calls that it stands for. So one plan of memory serves both.
-g. Within a chain. The i-th element of each result depends on the i-th elements of its operands and on single numbers that
-   the chain does not write. If a chain writes a slot, then all that it reads and writes there is the same elements at the
-   same place (``sound``). So element by element gives what call by call does.
-h. What is not stored is touched by no later call and cannot be seen from outside. Memory does not outlive a run.
+   reads or writes what a call of the chain so far has written, or writes what one has read (``conflicts``). So if a
+   call a of a chain and a later call b swap places, then a's chain passed b, and neither writes what the other touches.
+   (Two calls of different chains swap only if the chain of the earlier one ends last, hence passed the later one.)
+f. What they touch is slots. A chain writes slots of the program's own only; all others count as one slot, since what an
+   argument shares memory with may differ from call to call. Two slots of the program's own lie in the same bytes only
+   if the calls that use the one all come before those of the other. The operands of a merged call are patches at its
+   place beside those of the calls that it stands for, and ``Capture.pack`` sees both: one plan serves both forms.
+g. Within a chain. The i-th element of a result depends on the i-th elements of its operands and on single numbers that
+   the chain does not write. If a chain writes a slot, then all that it reads and writes there is the same elements at
+   the same place (``sound``). So element by element gives what call by call does.
+h. What is not stored is touched by no later call and cannot be seen from outside; nothing of it outlives a run.
 """
 
 import os
@@ -93,8 +93,8 @@ class Chain(NamedTuple):
 
 
 def plan(rows, visible):
-    """The chains among the calls ``rows`` that pay; ``visible[slot]``: whether the memory outlives the run, None if it is
-    not the program's own."""
+    """The chains among the calls ``rows``; ``visible[slot]``: whether the memory outlives a run, None if it is not the
+    program's own."""
     if sum(row.name.startswith("elementwise.") for row in rows) < 2:
         return []
     users, written = {}, {}
@@ -226,17 +226,19 @@ def _chain(group, users, visible, literals):
         moved += sum(_SIZE[o.dtype] for o in step.operands if not o.single)
         arguments = []
         for operand in step.operands[1:]:
-            slot, offset, dtype, single = operand
-            if slot in literals and literals[slot][1] == offset:
-                call, _, address = literals[slot]
-                operand = Operand(-1, address, dtype, True)
-                if {*users[slot]} <= {*calls, call} and call not in replaced:
+            call, offset, address = literals.get(operand.slot, (-1, -1, 0))
+            if operand.offset == offset:
+                if {*users[operand.slot]} <= {*calls, call} and call not in replaced:
                     replaced.append(call)
+                operand = Operand(-1, address, operand.dtype, True)
             if operand not in values:
                 i = places.setdefault(operand, len(places))
-                values[operand] = f"{'s' if operand.single else 'x'}{i}"
-                (before if operand.single else body).append(f"{values[operand]} = b{i}[{'0' if operand.single else 'i'}]")
-                moved -= 0 if operand.single else _SIZE[dtype]
+                values[operand] = f"x{i}"
+                if operand.single:
+                    before.append(f"x{i} = b{i}[0]")
+                else:
+                    body.append(f"x{i} = b{i}[i]")
+                    moved -= _SIZE[operand.dtype]
             arguments.append(values[operand])
         value = arguments[0] if step.op == "copy" else f"{step.op}({', '.join(arguments)})"
         result = step.operands[0]
@@ -266,13 +268,14 @@ def _chain(group, users, visible, literals):
 
 def place_of(lines):
     """(file, line number) of a merged call, from those of its calls: the file of the first, and all line numbers."""
-    file = lines[0][0]
-    names = [number if other == file else f"{os.path.basename(other)}:{number}" for other, number in dict.fromkeys(lines)]
-    return file, names[0] if len(names) == 1 else ", ".join(map(str, names))
+    first, names = lines[0][0], []
+    for file, number in dict.fromkeys(lines):
+        names.append(str(number) if file == first else f"{os.path.basename(file)}:{number}")
+    return first, ", ".join(names)
 
 
 def saving(calls, moved, size):
-    """Nanoseconds that it saves to make so many calls less, which move so many bytes less, of blocks of ``size`` bytes."""
+    """Nanoseconds that it saves to make so many calls less and move so many bytes less, in blocks of ``size`` bytes."""
     return CALL * calls + moved * (CACHED_BYTE if size < CACHE else BYTE)
 
 

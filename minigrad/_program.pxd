@@ -114,7 +114,7 @@ cdef class Program:
     cdef readonly object chains  # _fuse.Chains, or None
     cdef public object ready   # addresses of their kernels, from the moment all are compiled until ``swap``
     cdef Call *merged          # of each chain: its one call, or while that is in use the call in whose place it is
-    cdef bint swapped
+    cdef readonly bint swapped
     cdef readonly long merge_at  # the number of runs after which it pays to compile them
     cdef bint accepts(self, tuple leaves) except -1
     cdef bint separate(self, tuple leaves) except -1

@@ -502,7 +502,7 @@ cdef class Compiled:
                         p.accepts(leaves) and p.guards.hold(True) and p.separate(leaves)):
                     if i:
                         self.programs.insert(0, self.programs.pop(i))
-                    if p.ready is not None:
+                    if p.ready is not None and p.trusted:
                         p.swap()
                     if not p.trusted:
                         return self._prove(p, leaves, args, kwargs)

@@ -12,10 +12,10 @@ from minigrad import nn, optim
 from minigrad.nn import functional as F
 
 from .processes import run_python
-from .test_compile import bits, compare
+from .test_compile import bits, compare, training
 from .test_compile_fuzz import COUNT, SEED, Case
 
-ODD = [0.0, -0.0, 1e-45, -1e-40, 1e-38, 3.4e38, -3.4e38, float("inf"), -float("inf"), float("nan"), 0.5, -2.0, 88.8, 1e-8]
+ODD = [0.0, -0.0, 1e-45, -1e-40, 1e-38, 3.4e38, -3.4e38, np.inf, -np.inf, np.nan, 0.5, -2.0, 88.8, 1e-8]
 
 
 def merge(run):
@@ -38,28 +38,18 @@ class Bent(nn.Module):
         return x * 0.5 * ((x * self.slope).tanh() + 1) + F.leaky_relu(x, 0.2)
 
 
-@pytest.mark.parametrize(("dtype", "optimizer"), [(mg.float32, optim.Adam), (mg.float64, optim.SGD)])
-def test_two_hundred_steps_with_a_chain_in_forward_and_backward(dtype, optimizer):
-    def make():
-        net = nn.Sequential(nn.Linear(5, 7), Bent(), nn.Linear(7, 7), Bent(), nn.Linear(7, 3)).to(dtype)
-        optimizers = [optimizer(net.parameters(), lr=0.01)]
+def bent_network():
+    return nn.Sequential(nn.Linear(5, 7), Bent(), nn.Linear(7, 7), Bent(), nn.Linear(7, 3))
 
-        def step(x, y):
-            optimizers[0].zero_grad()
-            loss = F.cross_entropy(net(x.to(dtype)), y)
-            loss.backward()
-            optimizers[0].step()
-            return loss
 
-        return net, optimizers, step
-
+def test_two_hundred_steps_with_a_chain_in_forward_and_backward():
     def after(i, run):
         for program in run.programs:
             program.poison()
         if i == 20:
             merge(run)
 
-    run = compare(make, 200, hits=190, after=after)
+    run = compare(training(optim.Adam, bent_network), 200, hits=190, after=after)
     assert len(merged(run)) >= 4  # of two layers, forward and backward
 
 
@@ -96,13 +86,14 @@ def test_several_results_edits_in_place_and_numbers_that_change(dtype):
             assert [plain(t) for t in result] == [plain(t) for t in eager], i
             kept += zip(result, [plain(t) for t in eager])
             run.programs[0].poison()
-            if i == 3:
+            if i == 0:
                 calls = len(run.programs[0].table())
+            if i == 3:
                 merge(run)
     assert len(merged(run)) >= 2
     assert len(run.programs[0].table()) <= calls - 10
     assert all(plain(t) == then for t, then in kept)  # results that are kept are left alone
-    assert run.cache_info().hits == 5  # all but the first call and the proofs of both forms
+    assert run.cache_info().hits == 6  # all but the first call and its proof
 
 
 def plain(t):
@@ -141,14 +132,14 @@ def test_the_swap_is_shown_and_proved(capsys):
 
     run = mg.compile(function)
     x = mg.ones(50)
-    for _ in range(3):
+    for _ in range(2):
         run(x)
     before = run.programs[0].table()
     assert not merged(run)
     merge(run)
     assert not merged(run)  # from the next replay on
     run(x)
-    assert run.cache_info().misses == 3
+    assert run.cache_info()[:2] == (1, 2)
     assert len(run.programs[0].table()) < len(before)
     run.explain()
     table = capsys.readouterr().out
@@ -160,8 +151,7 @@ def test_the_swap_is_shown_and_proved(capsys):
 def test_a_failure_is_one_warning_and_the_calls_stay(monkeypatch):
     run = mg.compile(lambda x: x.tanh() * x)
     x = mg.ones(6)
-    for _ in range(3):
-        run(x)
+    run(x)
     chains = run.programs[0].chains
     monkeypatch.setattr(sys.modules[type(chains).__module__], "_warned", False)
     chains.kernels = [("chains.no such kernel", "float32")]
@@ -170,11 +160,11 @@ def test_a_failure_is_one_warning_and_the_calls_stay(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again = mg.compile(lambda x: x.tanh() * x)
-        for _ in range(3):
-            again(x)
+        again(x)
         again.programs[0].chains.kernels = chains.kernels
         assert not again.programs[0].chains.wait(again.programs[0])
-        assert run(x).tolist() == again(x).tolist() == (x.tanh() * x).tolist()
+        for _ in range(3):
+            assert run(x).tolist() == again(x).tolist() == (x.tanh() * x).tolist()
     assert not merged(run)
 
 
@@ -216,7 +206,7 @@ def test_kernels_are_kept_in_the_cache_and_a_process_may_end_while_they_are_comp
     assert run_python(script, "wait").strip() == "False"
 
 
-@pytest.mark.parametrize("seed", range(COUNT // 30))
+@pytest.mark.parametrize("seed", range(COUNT // 60))
 def test_random_programs_with_merged_calls(seed):
     case = Case(1_000_003 * SEED + 77_777 + seed)
     case.merge = True
