@@ -13,9 +13,9 @@ b. The author writes a plain function whose annotations say where each argument 
                y[i] = y[i] + alpha * x[i]
 
    ``T`` and ``U`` are buffers of the dtypes the kernel is compiled for, ``f8``/``i8``/``i4``/``u1`` buffers of one
-   dtype, ``dim`` an integer, ``scalar`` a number of dtype T, ``f8s`` a number kept in float64, ``dims`` the raw
-   integer array from there on, ``code`` the address of another kernel. Buffers are pointers: ``x[i]`` is one load,
-   without bounds or negative indices.
+   dtype (``"float32"`` and so on in generated kernels), ``dim`` an integer, ``scalar`` a number of dtype T, ``f8s`` a
+   number kept in float64, ``dims`` the raw integer array from there on, ``code`` the address of another kernel. Buffers
+   are pointers: ``x[i]`` is one load, without bounds or negative indices.
    In the body ``T`` is the dtype itself: ``T(0.5)``, because a bare ``0.5`` would promote a float32 loop to float64.
 c. Object code is kept in our own cache and loaded through llvmlite, so that a warm process never imports Numba
    (0.2 s) nor NumPy (0.07 s). Numba's file cache is not used for kernels: it misses edits in another file and closures
@@ -50,7 +50,7 @@ DTYPES = ("float32", "float64", "int64", "int32", "int16", "int8", "uint8", "boo
 # Annotation markers; see DESIGN b.
 T, U, f8, i8, i4, u1, dim, dims, scalar, f8s = "T", "U", "f8", "i8", "i4", "u1", "dim", "dims", "scalar", "f8s"
 code = "code"
-_FIXED = {"f8": "float64", "i8": "int64", "i4": "int32", "u1": "uint8", "code": "uint8"}
+_FIXED = {"f8": "float64", "i8": "int64", "i4": "int32", "u1": "uint8", "code": "uint8"} | {t: t for t in DTYPES}
 _MAGIC = b"minigrad-object-4"
 # Without the wrappers for Python callers, which would be a fourth of the time spent compiling: what ``jit`` returns may
 # be called from compiled code only.
@@ -98,6 +98,16 @@ def address(name: str, t: str, u: str = "") -> int:
     """The address of kernel ``module.function`` for dtype ``t`` (and ``u``), from memory, disk or the compiler."""
     key = (name, t, u)
     return _addresses.get(key) or aside(_fetch, key)()
+
+
+def address_aside(name: str, t: str, u: str = "") -> int:
+    """``address`` for work that runs ``aside`` already."""
+    return _fetch((name, t, u))
+
+
+def known(name: str, t: str) -> bool:
+    """Whether a kernel seems to need no compiler: it has been used, or lies in the cache."""
+    return (name, t, "") in _addresses or (_usable() and _file((name, t, "")).exists())
 
 
 def aside(work, *arguments, warn: str = ""):
@@ -341,7 +351,9 @@ def _module(key):
     _bool_pointers()
     name, t, u = key
     if name not in _registry:
-        importlib.import_module(f"{__package__}.{name.partition('.')[0]}")
+        module = importlib.import_module(f"{__package__}.{name.partition('.')[0]}")
+        if name not in _registry:
+            module.define(name)  # a generated kernel
     spec = _registry[name]
     scope = {**spec.fn.__globals__, "T": _numpy_type(t), "U": _numpy_type(u or t)}
     fn = FunctionType(spec.fn.__code__, scope, spec.fn.__name__, None, spec.fn.__closure__)

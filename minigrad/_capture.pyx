@@ -20,8 +20,8 @@ import sys
 from ._engine cimport Node, Tensor
 from ._guards cimport SIMPLE, Guards, grown
 from ._program cimport (
-    ARGUMENT, CALL, CONSTANT, EXPECT, GONE, GRADIENT, HEAD, NEW_GRADIENT, NO_GRADIENT, OUTER, OWN, PREPARED, RELEASED,
-    SAME_GRADIENT, SHARED, TAKE, ArgumentSpec, Call, Output, Patch, Program, Slot, Visible, extent_of, layout_of,
+    ARGUMENT, CALL, CONSTANT, EXPECT, GONE, GRADIENT, HEAD, NEW_GRADIENT, NO_GRADIENT, OUTER, OWN, PREPARED,
+    SAME_GRADIENT, TAKE, ArgumentSpec, Call, Output, Patch, Program, Slot, Visible, extent_of, layout_of,
 )
 from ._record cimport (
     Prepared, PyThread_get_thread_ident, Recorder, describe, kernel_t, recorder, recording, set_recorder, shapes,
@@ -29,6 +29,7 @@ from ._record cimport (
 from ._storage cimport ITEMSIZE, Storage, device_name, new_storage, storage_of
 from cpython.object cimport PyObject
 
+from . import _fuse
 from .kernels import contract
 
 cdef str PACKAGE = os.path.dirname(sys.modules["minigrad"].__file__) + os.sep  # this file may lie in a build folder
@@ -84,6 +85,8 @@ cdef class Capture(Recorder):
     cdef readonly object why, why_line
     cdef bint has_checks
     cdef Py_ssize_t last_check
+    cdef list chains           # of ``_fuse.plan``
+    cdef Call *merged          # the calls that may stand for them
 
     def __cinit__(self):
         cdef int i
@@ -135,7 +138,7 @@ cdef class Capture(Recorder):
 
     def __dealloc__(self):
         free(self.code); free(self.slots); free(self.patches); free(self.own); free(self.outer)
-        free(self.bufs); free(self.dims); free(self.scalars)
+        free(self.bufs); free(self.dims); free(self.scalars); free(self.merged)
 
     cdef int check_device(self, Tensor t) except -1:
         if t.storage.device >= 0:
@@ -275,18 +278,22 @@ cdef class Capture(Recorder):
             offset[0] = <char *>p - self.slots[slot].base
         return slot
 
-    cdef int add_patch(self, int kind, Py_ssize_t at, void **place, int slot, Py_ssize_t offset) except -1:
+    cdef int new_patch(self, int kind, Py_ssize_t at, void **place, int slot, Py_ssize_t offset, Py_ssize_t call) except -1:
         cdef Patch *patch
         if self.patch_count == self.patch_room:
             self.patch_room = 2 * self.patch_room + 256
             self.patches = <Patch *>grown(self.patches, self.patch_room * sizeof(Patch))
         patch = &self.patches[self.patch_count]
-        patch.kind, patch.at, patch.place, patch.slot, patch.offset = kind, at, place, slot, offset
+        patch.kind, patch.at, patch.place, patch.slot, patch.offset, patch.call = kind, at, place, slot, offset, <int>call
         self.patch_count += 1
+        return 0
+
+    cdef int add_patch(self, int kind, Py_ssize_t at, void **place, int slot, Py_ssize_t offset) except -1:
+        """A patch of the last call."""
+        self.new_patch(kind, at, place, slot, offset, self.count - 1)
         if self.slots[slot].first < 0:
             self.slots[slot].first = <int>self.count - 1
         self.slots[slot].last = <int>self.count - 1
-        patch.call = <int>self.count - 1
         self.code[self.count - 1].bytes += self.slots[slot].nbytes - offset
         return 0
 
@@ -633,7 +640,7 @@ cdef class Capture(Recorder):
                 continue
             self.slots[<int>own].clobbered = True
             p.heads.append((call, check))
-        self.simplify(os.environ.get("MINIGRAD_PASSES", "relu,dead").split(","))
+        self.simplify(os.environ.get("MINIGRAD_PASSES", "relu,dead,chains").split(","))
         guards.set_live(self.groups)
         for i in range(p.visible_count):
             slot = p.visible[i].slot
@@ -665,6 +672,8 @@ cdef class Capture(Recorder):
             for i in range(self.count - 1, -1, -1):
                 if i not in ahead:
                     self.drop_dead(i, uses)
+        if "chains" in passes:
+            self.merge_chains(ahead)
         for i in range(self.slot_count):
             self.slots[i].first = self.slots[i].last = -1
         for i in range(self.patch_count):
@@ -734,6 +743,55 @@ cdef class Capture(Recorder):
             if self.patches[<Py_ssize_t>k].call != i and self.code[self.patches[<Py_ssize_t>k].call].kind != GONE:
                 return 0
         call.kind = GONE
+        return 0
+
+    cdef int merge_chains(self, set ahead) except -1:
+        """Calls that may stand for chains of elementwise ones (_fuse.py), once their kernels are compiled. Their operands
+        are patches at their place from now on, so that the plan of memory serves both forms of the program."""
+        cdef Py_ssize_t i, j, k
+        cdef Call *call
+        cdef Call *merged
+        cdef list rows = [], visible = []
+        for i in range(self.slot_count):
+            visible.append(None if self.slots[i].kind != OWN else bool(self.slots[i].alive))
+        for i in range(self.count):
+            call = &self.code[i]
+            if call.kind == GONE or call.kind == HEAD:
+                continue
+            operands = [(-1, <size_t>self.bufs[call.b + j]) for j in range(call.nb)]
+            others = []
+            for j in range(call.p, self.patch_count):
+                if self.patches[j].call != i:
+                    break
+                if self.patches[j].kind == 0:
+                    operands[self.patches[j].at - call.b] = self.patches[j].slot, self.patches[j].offset
+                else:
+                    others.append(self.patches[j].slot)
+            rows.append(_fuse.Row(i, call.kind == CALL and i not in ahead and not others, self.names[call.name], call.units,
+                                  tuple([self.dims[call.d + j] for j in range(min(call.nd, 6))]), operands, others))
+        self.chains = _fuse.plan(rows, visible)
+        self.merged = <Call *>grown(NULL, (len(self.chains) + 1) * sizeof(Call))
+        for k, chain in enumerate(self.chains):
+            i = chain.calls[len(chain.calls) - 1]
+            merged = &self.merged[k]
+            merged[0] = self.code[i]
+            merged.nb, merged.b, merged.nd, merged.ns = len(chain.operands), self.buf_count, 0, 0
+            merged.units, merged.cost, merged.bytes = chain.n, 0, 0
+            for j in chain.calls:
+                merged.cost += self.code[j].cost
+            merged.line, merged.name = <int>len(self.lines), <int>len(self.names)
+            self.lines.append(_fuse.place_of([self.lines[self.code[<Py_ssize_t>each].line] for each in chain.calls]))
+            self.names.append(chain.name)
+            while self.buf_count + merged.nb > self.buf_room:
+                self.buf_room = 2 * self.buf_room + 256
+                self.bufs = <void **>grown(self.bufs, self.buf_room * sizeof(void *))
+            for slot, offset in chain.operands:
+                if slot < 0:
+                    self.bufs[self.buf_count] = <void *><size_t>offset
+                else:
+                    self.new_patch(0, self.buf_count, NULL, slot, offset, i)
+                    merged.bytes += self.slots[slot].nbytes - <Py_ssize_t>offset
+                self.buf_count += 1
         return 0
 
     cdef Py_ssize_t pack(self, list hosts) except -1:
@@ -885,7 +943,6 @@ cdef class Capture(Recorder):
         cdef Call *call
         cdef Patch *patch
         cdef Patch *sorted_patches
-        cdef double total
         p.first = <Py_ssize_t *>grown(NULL, (self.slot_count + 2) * sizeof(Py_ssize_t))
         sorted_patches = <Patch *>grown(NULL, (self.patch_count + 1) * sizeof(Patch))
         for i in range(self.count):
@@ -918,20 +975,17 @@ cdef class Capture(Recorder):
             patch.place[0] = self.slots[patch.slot].base + patch.offset
             sorted_patches[p.first[patch.slot + 1]] = patch[0]
             p.first[patch.slot + 1] += 1
-        i = 0
-        while i < self.count:  # runs of small calls
-            j, total = i, 0
-            while j < self.count and self.code[j].kind == CALL and self.code[j].cost < SHARED:
-                total += self.code[j].cost
-                j += 1
-            if total > RELEASED:
-                self.code[i].last = <int>j
-            i = j + 1
         p.code, p.slots, p.bufs, p.dims, p.scalars = self.code, self.slots, self.bufs, self.dims, self.scalars
         p.patches = sorted_patches
         p.spent = <double *>grown(NULL, (self.count + 1) * sizeof(double))
         memset(p.spent, 0, (self.count + 1) * sizeof(double))
         p.count, p.slot_count, p.patch_count = self.count, self.slot_count, self.patch_count
+        p.find_runs()
+        if self.chains:
+            for i in range(len(self.chains)):
+                self.merged[i].bufs, self.merged[i].dims, self.merged[i].scalars = self.bufs + self.merged[i].b, NULL, NULL
+            p.chains, p.merged, self.merged = _fuse.Chains(self.chains), self.merged, NULL
+            p.merge_at = p.chains.runs()
         self.code, self.slots, self.bufs, self.dims, self.scalars = NULL, NULL, NULL, NULL, NULL
         self.count = self.slot_count = self.patch_count = self.own_count = self.outer_count = 0
         return 0

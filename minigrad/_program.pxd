@@ -111,12 +111,18 @@ cdef class Program:
     cdef public bint trusted
     cdef readonly long runs, timed
     cdef double *spent         # nanoseconds of each call, in ``timed`` runs
+    cdef readonly object chains  # _fuse.Chains, or None
+    cdef public object ready   # addresses of their kernels, from the moment all are compiled until ``swap``
+    cdef Call *merged          # of each chain: its one call, or while that is in use the call in whose place it is
+    cdef readonly bint swapped
+    cdef readonly long merge_at  # the number of runs after which it pays to compile them
     cdef bint accepts(self, tuple leaves) except -1
     cdef bint separate(self, tuple leaves) except -1
     cdef int rebind(self, int slot, char *base) noexcept
     cdef int bind(self, tuple leaves) except -1
     cdef int renew(self, int slot) except -1
     cdef int execute(self) except -1
+    cdef int find_runs(self) except -1
     cdef object run(self, tuple leaves)
     cdef object results(self, tuple leaves)
     cdef Tensor output(self, Output o, tuple leaves)

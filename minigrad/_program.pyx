@@ -18,7 +18,7 @@ from libc.string cimport memcmp, memcpy, memset
 from ._engine cimport Tensor, grad_enabled, needs_grad
 from ._guards cimport Guards, Py_REFCNT, same
 from ._launch cimport enter_python, launch, leave_python, now
-from ._record cimport Prepared, recorder
+from ._record cimport Prepared, kernel_t, recorder
 from ._storage cimport ITEMSIZE, Storage, new_storage
 
 cdef extern from "Python.h":
@@ -39,7 +39,7 @@ cdef class Program:
     def __dealloc__(self):
         free(self.code); free(self.slots); free(self.patches); free(self.first); free(self.bufs); free(self.dims)
         free(self.scalars); free(self.arguments); free(self.visible); free(self.ends); free(self.incoming)
-        free(self.spent)
+        free(self.spent); free(self.merged)
 
     # --- matching ---
 
@@ -168,7 +168,8 @@ cdef class Program:
                 if call.last and not timed and leave_python():
                     with nogil:
                         for j in range(i, call.last):
-                            self.code[j].f(self.code[j].bufs, self.code[j].dims, self.code[j].scalars, 0, self.code[j].units)
+                            if self.code[j].kind == CALL:
+                                self.code[j].f(self.code[j].bufs, self.code[j].dims, self.code[j].scalars, 0, self.code[j].units)
                     enter_python()
                     i = call.last
                     continue
@@ -196,6 +197,49 @@ cdef class Program:
         self.timed += timed
         return 0
 
+    cdef int find_runs(self) except -1:
+        """Find runs of small calls, which together take long enough to let other Python threads run."""
+        cdef Py_ssize_t i, j
+        cdef double total
+        for i in range(self.count):
+            self.code[i].last = 0
+        i = 0
+        while i < self.count:
+            j, total = i, 0
+            while j < self.count and (self.code[j].kind == GONE or (
+                    self.code[j].kind == CALL and self.code[j].cost < SHARED)):
+                if self.code[j].kind == CALL:
+                    total += self.code[j].cost
+                j += 1
+            while i < j and self.code[i].kind == GONE:
+                i += 1
+            if total > RELEASED:
+                self.code[i].last = <int>j
+            i = j + 1
+        return 0
+
+    def swap(self, bint on=True):
+        """Let each chain be one call (``ready``), or its calls again; whether anything changed. See _fuse.py."""
+        cdef Py_ssize_t i, call
+        cdef Call other
+        addresses, self.ready = self.ready, None
+        if on == self.swapped or (on and addresses is None):
+            return False
+        for i, chain in enumerate(self.chains.chains):
+            call = chain.calls[len(chain.calls) - 1]
+            if on:
+                self.merged[i].f = <kernel_t><size_t>addresses[i]
+            other = self.code[call]
+            self.code[call] = self.merged[i]
+            self.merged[i] = other
+            for call in chain.replaced:
+                self.code[call].kind = GONE if on else CALL
+        self.swapped, self.trusted = on, False
+        memset(self.spent, 0, self.count * sizeof(double))
+        self.timed = 0
+        self.find_runs()
+        return True
+
     cdef object run(self, tuple leaves):
         """The results, or ``NotImplemented`` if the function must run eagerly instead; nothing has changed then."""
         cdef Py_ssize_t i
@@ -212,6 +256,8 @@ cdef class Program:
                     generator._seed, generator._offset = seed, offset
             return NotImplemented
         self.runs += 1
+        if self.runs == self.merge_at:
+            self.chains.start(self)
         for item in self.bumps:
             s = <Storage>(<tuple>item)[0]
             s.version += <unsigned int>(<tuple>item)[1]
@@ -456,6 +502,8 @@ cdef class Compiled:
                         p.accepts(leaves) and p.guards.hold(True) and p.separate(leaves)):
                     if i:
                         self.programs.insert(0, self.programs.pop(i))
+                    if p.ready is not None and p.trusted:
+                        p.swap()
                     if not p.trusted:
                         return self._prove(p, leaves, args, kwargs)
                     result = p.run(leaves)

@@ -310,8 +310,12 @@ class CompiledFunction(_program.Compiled):
         warnings.warn_explicit(message, UserWarning, file or "minigrad", number or 1)
 
     def _prove(self, program, leaves, args, kwargs):
-        """The first call of a program: replayed, and run eagerly from the same state. The eager result."""
-        self._misses += 1
+        """The first call of a program, and the first with merged calls: replayed, and run eagerly from the same state.
+        The eager result."""
+        if program.swapped:
+            self.hits += 1
+        else:
+            self._misses += 1
         gradients = program.gradient_list()
         before = program.snapshot(leaves)
         replayed = program.run_once(leaves)
@@ -324,6 +328,9 @@ class CompiledFunction(_program.Compiled):
         result = self.function(*args, **kwargs)
         if program.outcome(leaves) == after and _bits(result) == bits:
             program.trusted = True
+        elif program.swap(False):
+            program.chains.differ = True
+            _log("merged calls differ from their parts, which are made again")
         else:
             self.programs.remove(program)
             self._give_up("a replay differs from it: it depends on something that compile cannot see")

@@ -52,10 +52,11 @@ def network(dtype=mg.float32):
     return nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3)).to(dtype)
 
 
-def compare(make, steps, before=None, hits=None, **options):
+def compare(make, steps, before=None, hits=None, after=None, **options):
     """Run ``make() -> (model, optimizers, step)`` eagerly and compiled: the same bits after every step.
 
-    ``before(i, model, optimizers)`` is called before step i; ``step(i)`` gets the number through ``batch``.
+    ``before(i, model, optimizers)`` is called before step i, ``after(i, run)`` after that of the compiled function;
+    ``step(i)`` gets the number through ``batch``.
     """
     histories = []
     for compiled in (False, True):
@@ -69,6 +70,8 @@ def compare(make, steps, before=None, hits=None, **options):
             result = run(*batch(i))
             results = result if isinstance(result, (tuple, list)) else [result]
             history.append((bits(*results), state_of(model, optimizers)))
+            if compiled and after is not None:
+                after(i, run)
         histories.append(history)
     for i, (eager, replayed) in enumerate(zip(*histories, strict=True)):
         assert eager == replayed, f"step {i}"

@@ -111,6 +111,7 @@ class Case:
     def __init__(self, seed):
         r = random.Random(seed)
         self.seed = seed
+        self.merge = False  # whether chains of elementwise calls are compiled and swapped in on the way
         self.shapes = [r.choice(SHAPES) for _ in range(r.randint(1, 4))]
         self.optimizer = r.choice(list(OPTIMIZERS))
         self.zero = r.choice(["first", "last", "in place", "never"])
@@ -177,9 +178,10 @@ class Case:
             rows = 2 if self.between[i] == "other batch" else 3
             result = run(mg.randn(rows, 4), mg.randint(0, 4, (rows,)))
             kept.append(result)
-            if compiled:
-                for program in run.programs:
-                    program.poison()
+            for program in run.programs if compiled else ():
+                program.poison()
+                if self.merge and i >= self.seed % 4 and program.chains:
+                    program.chains.wait(program)
             history.append([bits(t) for t in (*result, *parameters, *(p.grad for p in parameters))]
                            + [bits(v) for s in optimizer.state.values() for v in s.values() if v is not None]
                            + [bits(mg.get_rng_state())] + [p._version for p in parameters])  # fmt: skip
@@ -204,7 +206,8 @@ class Case:
             warnings.simplefilter("ignore", UserWarning)
             eager, (replayed, run) = self.run(False)[0], self.run(True)
         self.hits, self.reason = run.cache_info().hits, run._reason
-        return eager != replayed or "differs" in (self.reason or "")
+        differ = any(program.chains.differ for program in run.programs if program.chains)
+        return eager != replayed or differ or "differs" in (self.reason or "")
 
     def shrunk(self):
         """The smallest program found that still differs."""
