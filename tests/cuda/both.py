@@ -48,7 +48,9 @@ def values(found, expected, what="", exact=EXACT):
         assert a.tobytes() == b.tobytes(), what
     else:
         eps = np.finfo(a.dtype).eps
-        np.testing.assert_allclose(a, b, 100 * eps, 100 * eps * max(1, np.abs(b[np.isfinite(b)]).max(initial=0)), str(what))
+        np.testing.assert_allclose(
+            a, b, 100 * eps, 100 * eps * max(1, np.abs(b[np.isfinite(b)]).max(initial=0)), str(what)
+        )
 
 
 def ramp(y):
