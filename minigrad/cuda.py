@@ -1,15 +1,16 @@
 """NVIDIA GPUs: which there are, waiting for them, and their memory. Functions as in ``torch.cuda``.
 
-Work on a GPU is asynchronous: a call returns when its kernels are queued, in order, on one stream. ``item()``, ``cpu()``,
-printing and ``synchronize`` wait. A label out of range is noticed by the kernel that reads it and raised at the next of
-these, or at the next loss; with the environment variable ``MINIGRAD_CUDA_STRICT=1`` every kernel is waited for.
+Work on a GPU is asynchronous: a call returns when its kernels are queued, in order, on one stream. ``item()``,
+``cpu()``, printing and ``synchronize`` wait. A label out of range is noticed by the kernel that reads it and raised at
+the next of these, or at the next loss; with the environment variable ``MINIGRAD_CUDA_STRICT=1`` every kernel is waited
+for.
 
 >>> import minigrad as mg
 >>> device = "cuda" if mg.cuda.is_available() else "cpu"
 >>> x = mg.ones(3, device=device)
 """
 
-from . import device as _devices
+from .device import current, number, runtime, set_current, start
 from .kernels.cuda.failures import OutOfMemoryError as OutOfMemoryError
 
 __all__ = [
@@ -22,32 +23,32 @@ __all__ = [
 def is_available():
     """Whether there are a GPU, its driver and the packages that minigrad needs to use it."""
     try:
-        return _devices.start() > 0
+        return start() > 0
     except RuntimeError:
         return False
 
 
 def is_initialized():
     """Whether the driver has been initialised by minigrad."""
-    return _devices.runtime() is not None
+    return runtime() is not None
 
 
 def device_count():
     """How many GPUs there are; 0 without driver or packages."""
-    return _devices.start() if is_available() else 0
+    return start() if is_available() else 0
 
 
 def current_device():
     """The number of the GPU that ``device="cuda"`` means in this thread."""
-    _devices.start()
-    return _devices.current()
+    start()
+    return current()
 
 
 def set_device(device):
-    """Let ``"cuda"`` mean this GPU in this thread: a number, ``"cuda:1"`` or a device; a negative number does nothing."""
+    """Let ``"cuda"`` mean this GPU in this thread: a number, ``"cuda:1"`` or a device; -1 does nothing."""
     if isinstance(device, int) and device < 0:
         return
-    _devices.set_current(_number(device))
+    set_current(_number(device))
 
 
 class device:
@@ -64,12 +65,12 @@ class device:
         self.prev_idx = -1
 
     def __enter__(self):
-        self.prev_idx = _devices.current()
+        self.prev_idx = current()
         if self.idx >= 0:
-            _devices.set_current(self.idx)
+            set_current(self.idx)
 
     def __exit__(self, *error):
-        _devices.set_current(self.prev_idx)
+        set_current(self.prev_idx)
         return False
 
 
@@ -173,13 +174,13 @@ class Event:
 
 
 def _runtime():
-    _devices.start()
-    return _devices.runtime()
+    start()
+    return runtime()
 
 
 def _number(device):
     """The engine's number of a GPU: the current one for None."""
-    i = _devices.number("cuda" if device is None else device)
+    i = number("cuda" if device is None else device)
     if i < 0:
         raise ValueError(f"Expected a cuda device, but got: {device}")
     return i

@@ -1,10 +1,10 @@
-"""Where tensors live: on the CPU, or on an NVIDIA GPU where there is one. Asking for what is not there says why at once.
+"""Where tensors live: on the CPU, or on an NVIDIA GPU where there is one. Asking for what is not there says why.
 
 DESIGN
 a. The engine numbers devices: -1 is the CPU, 0 the first GPU. ``number`` makes such a number of what users write, and
    ``described`` what users see of a number.
-b. Nothing about GPUs is loaded before somebody names one. Then ``plug`` gives the engine their table of functions; tests
-   plug in a pretended one.
+b. Nothing about GPUs is loaded before somebody names one. Then ``plug`` gives the engine their table of functions;
+   tests plug in a pretended one.
 c. As in PyTorch, "cuda" is the GPU that is current in the calling thread, and the devices of tensors have an index.
 """
 
@@ -25,7 +25,7 @@ _here = threading.local()
 
 
 class device:
-    """A device by its name, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``, or a GPU by its number; RuntimeError if it is not there.
+    """A device by its name, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``, or a GPU's number; RuntimeError if there is none.
 
     >>> import minigrad as mg
     >>> mg.device("cpu")

@@ -1,14 +1,13 @@
 """Tensors from and for other libraries without a copy: DLPack and ``__cuda_array_interface__``.
 
-Libraries work on streams of their own. Who hands a tensor over makes the other's stream wait for its work so far. When a
-tensor of ours that somebody borrowed is given back, or we give one back, who uses the memory next must not be faster
+Libraries work on streams of their own. Who hands a tensor over makes the other's stream wait for its work so far. When
+a tensor of ours that somebody borrowed is given back, or we give one back, who uses the memory next must not be faster
 than who used it last: our stream waits for theirs where that is possible, and the host for both where it is not.
 """
 
-from . import _dlpack
-from . import device as _devices
 from ._engine import from_address
 from ._storage import bool_, float32, float64, int8, int16, int32, int64, uint8
+from .device import number, runtime
 
 CPU, GPU = 1, 2  # DLPack's device types
 _DTYPES = {
@@ -29,11 +28,11 @@ class _Lent:
         self.tensor, self.stream = tensor, stream
 
     def __del__(self):
-        runtime, i = _devices.runtime(), self.tensor._device
+        i = self.tensor._device
         if self.stream in (_LEGACY, _PER_THREAD):
-            runtime.order(i, self.stream, False)
+            runtime().order(i, self.stream, False)
         else:  # which need not exist any more
-            runtime.wait(i)
+            runtime().wait(i)
 
 
 class _Borrowed:
@@ -43,7 +42,7 @@ class _Borrowed:
         self.taken = taken
 
     def __del__(self):
-        _devices.runtime().wait(self.taken.device[1])
+        runtime().wait(self.taken.device[1])
 
 
 def dlpack(self, *, stream=None, max_version=None, dl_device=None, copy=None):
@@ -66,7 +65,9 @@ def dlpack(self, *, stream=None, max_version=None, dl_device=None, copy=None):
     tensor = self.clone() if copy else self
     stream = _LEGACY if stream is None else stream
     if stream != -1:
-        _devices.runtime().order(i, stream, True)
+        runtime().order(i, stream, True)
+    from . import _dlpack
+
     return _dlpack.export(
         _Lent(tensor, stream), tensor.data_ptr(), (GPU, i), _CODES[tensor.dtype], tuple(tensor.shape), tensor.stride(),
         False, max_version is not None and max_version[0] >= 1,
@@ -94,7 +95,7 @@ def array_interface(self):
         "data": (self.data_ptr() if self.numel() else 0, False),
         "strides": None if self.is_contiguous() else tuple(s * size for s in self.stride()),
         "version": 3,
-        "stream": _devices.runtime().stream(self._device),
+        "stream": runtime().stream(self._device),
     }
 
 
@@ -107,8 +108,10 @@ METHODS = {
 
 def from_gpu(ext_tensor):
     """A tensor over the memory of an object whose ``__dlpack_device__`` is a GPU."""
-    i = _devices.number(ext_tensor.__dlpack_device__()[1])
-    stream = _devices.runtime().stream(i)
+    from . import _dlpack
+
+    i = number(ext_tensor.__dlpack_device__()[1])
+    stream = runtime().stream(i)
     try:
         capsule = ext_tensor.__dlpack__(stream=stream, max_version=(1, 0))
     except TypeError:  # a library from before version 1

@@ -1,4 +1,4 @@
-"""A pretended GPU, to run the engine on one where there is none: the driver is ``pretend.c``, and kernels are the CPU's.
+"""A pretended GPU, to run the engine where there is none: the driver is ``pretend.c``, and kernels are the CPU's.
 
 With MINIGRAD_PRETEND_CUDA=1 in the environment, tests are given one (``conftest.py``); 2 gives two. A script says
 ``from tests import pretend; pretend.start()`` before it uses minigrad.
@@ -78,7 +78,9 @@ def handle(name, t, u, i):
     """The handle of a CPU kernel, as if it were its twin."""
     if name in PACKED or name == "elementwise.pack":
         return launch.through(PACKED.get(name, 0))
-    return launch.handle(i, image(name, t, u), "entry", arguments(name, t, u), 256, 1024, 2112, stride=lambda: strided(name, t, u, i))
+    return launch.handle(
+        i, image(name, t, u), "entry", arguments(name, t, u), 256, 1024, 2112, stride=lambda: strided(name, t, u, i)
+    )
 
 
 def arguments(name, t, u):

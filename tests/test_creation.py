@@ -347,7 +347,7 @@ def test_requires_grad_and_device():
         mg.zeros(2, dtype=mg.int64, requires_grad=True)
     for device in ("cpu", "cpu:0", mg.device("cpu"), None):
         assert mg.zeros(2, device=device).device == mg.device("cpu")
-    for device, message in (("mps", "not available"), ("cuda:x", "Invalid"), ("nowhere", "Expected one of"), ("cpu:x", "Invalid")):
+    for device, message in (("mps", "not available"), ("nowhere", "Expected one of"), ("cpu:x", "Invalid")):
         with pytest.raises(RuntimeError, match=message):
             mg.zeros(2, device=device)
     with pytest.raises(TypeError):

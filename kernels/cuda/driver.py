@@ -1,4 +1,4 @@
-"""Finding NVIDIA's driver and libraries, and what is missing where there are none. Importing this imports nothing else."""
+"""Finding NVIDIA's driver and libraries, and what is missing where there are none; importing this imports nothing."""
 
 import ctypes
 import importlib.util
@@ -67,7 +67,16 @@ def handle(name: str, t: str, u: str, device: int) -> int:
     code, entry = contract.cubin(name, t, u, capability(device))
     arguments = contract.arguments(name, t, u)
     return launch.handle(
-        device, code, entry, arguments, spec.block, spec.per, contract.MOST, spec.blocks, spec.shared, _strided(name, t, u, device)
+        device,
+        code,
+        entry,
+        arguments,
+        spec.block,
+        spec.per,
+        contract.MOST,
+        spec.blocks,
+        spec.shared,
+        _strided(name, t, u, device),
     )
 
 

@@ -1,9 +1,17 @@
 """What goes wrong on a GPU, as Python exceptions."""
 
+import os
+
 FORKED = (
-    "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use the 'spawn' start method"
+    "Cannot re-initialize CUDA in forked subprocess. "
+    "To use CUDA with multiprocessing, you must use the 'spawn' start method"
 )
-LATE = " (a kernel found it that ran earlier; with MINIGRAD_CUDA_STRICT=1 the line that started it raises)"
+STRICT = os.environ.get("MINIGRAD_CUDA_STRICT", "0") not in ("", "0")
+LATE = (
+    ""
+    if STRICT
+    else " (a kernel found it that ran earlier; with MINIGRAD_CUDA_STRICT=1 the line that started it raises)"
+)
 
 # What a kernel may write into errors[0].
 LABEL, INPUT, TARGET, INDEX = 1, 2, 3, 4
@@ -14,7 +22,7 @@ class OutOfMemoryError(RuntimeError, MemoryError):
 
 
 def complaint(code: int, at: int, value: int, size: int) -> Exception:
-    """The exception for what a kernel has written into ``errors``: where it first went wrong, the value, and the size."""
+    """The exception for what a kernel has written into ``errors``: where it first went wrong, the value, the size."""
     if code == LABEL:
         found = f"target[{at}] = {value} is outside [0, {size})"
         return IndexError(f"Target {value} is out of bounds: {found}{LATE}")

@@ -39,7 +39,7 @@ import atexit
 import ctypes
 import os
 
-from .failures import FORKED, OutOfMemoryError, complaint
+from .failures import FORKED, STRICT, OutOfMemoryError, complaint
 
 # --- the engine's table; as in minigrad/_storage.pxd ------------------------------------------------------------------
 
@@ -236,7 +236,7 @@ cdef Blas blas
 cdef Gpu[GPUS] gpus
 cdef Device functions
 cdef int count = 0
-cdef bint started = False, forked = False, closing = False, strict = os.environ.get("MINIGRAD_CUDA_STRICT", "0") not in ("", "0")
+cdef bint started = False, forked = False, closing = False, strict = STRICT
 cdef uint64_t BIT = <uint64_t>1 << 63
 open_blas = None                # a function that loads cuBLAS
 libraries = []                  # kept alive

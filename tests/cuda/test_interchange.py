@@ -49,6 +49,7 @@ def test_there_and_back(kind, dtype):
 
 
 def test_memory_lives_as_long_as_somebody_uses_it():
+    gc.collect()
     mg.cuda.synchronize()
     before = mg.cuda.memory_allocated()
     y = mg.from_dlpack(Other(mg.ones(5000, device="cuda")))
@@ -81,7 +82,9 @@ def test_options():
     with pytest.raises(TypeError, match="stream"):
         x.__dlpack__(stream="1")
     capsule = x.__dlpack__()
-    taken = mg.from_dlpack(type("Box", (), {"__dlpack__": lambda s, **k: capsule, "__dlpack_device__": lambda s: (2, 0)})())
+    taken = mg.from_dlpack(
+        type("Box", (), {"__dlpack__": lambda s, **k: capsule, "__dlpack_device__": lambda s: (2, 0)})()
+    )
     with pytest.raises(ValueError, match="nobody has used"):
         mg.from_dlpack(type("Box", (), {"__dlpack__": lambda s, **k: capsule, "__dlpack_device__": lambda s: (2, 0)})())
     assert taken.sum().item() == 3
