@@ -63,10 +63,11 @@ def test_derivatives(row):
 def test_integers(dtype):
     operations = {
         "add": lambda a, b: a + b, "mul": lambda a, b: a * b, "number": lambda a, b: a * 3 + 1,
-        "div": lambda a, b: a / 2, "eq": lambda a, b: a == b, "lt": lambda a, b: a < b, "maximum": mg.maximum, "and": lambda a, b: a & b,
-        "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b, "not": lambda a, b: ~a, "floor": lambda a, b: a // (b + 1),
-        "float": lambda a, b: a.float() + b, "mixed": lambda a, b: a + b.long(),
-        "where": lambda a, b: mg.where(a > b, a, b), "turned": lambda a, b: a.t() + b.t(), "copy": lambda a, b: a.t().contiguous(),
+        "div": lambda a, b: a / 2, "eq": lambda a, b: a == b, "lt": lambda a, b: a < b, "maximum": mg.maximum,
+        "and": lambda a, b: a & b, "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b, "not": lambda a, b: ~a,
+        "floor": lambda a, b: a // (b + 1), "float": lambda a, b: a.float() + b, "mixed": lambda a, b: a + b.long(),
+        "where": lambda a, b: mg.where(a > b, a, b), "turned": lambda a, b: a.t() + b.t(),
+        "copy": lambda a, b: a.t().contiguous(),
     }  # fmt: skip
     a, b = np.arange(12).reshape(3, 4) % 5, np.arange(12).reshape(3, 4) % 3
     for name, operation in operations.items():
