@@ -123,12 +123,13 @@ def _block(outer, n, inner):
 
     A few thousand groups keep it busy, and 2,048 elements are worth one: so 10^8 numbers are added up by 2,048 groups.
     """
-    side = min(inner, 32)
-    groups = outer * -(-inner // side)
-    if groups >= 256 or n * side <= 8192:
+    side = inner if inner < 32 else 32
+    groups, share = outer * -(-inner // side), n * side // 2048
+    if groups >= 256 or share <= 4:
         return n
-    pieces = min(2048 // groups, n * side // 2048)
-    return min(n, -(-n // pieces) + 31 & ~31)
+    pieces = share if share * groups < 2048 else 2048 // groups
+    block = -(-n // pieces) + 31 & ~31
+    return block if block < n else n
 
 
 def _cut_for_many(steps, outer, n, inner):
