@@ -100,13 +100,12 @@ void pretend_limit(int device, size_t bytes) { pools[device].limit = bytes; }
 int64_t pretend_pending(void) { return queued - done; }
 void *pretend_here(ptr p) { return here + (p - (ptr)(uintptr_t)there); }
 
-static int enter(const char *name) {
-    int i = slot_of(name);
+static int enter(int i) {
     known[i].calls++;
     if (known[i].fails) { known[i].fails--; return known[i].code; }
     return OK;
 }
-#define ENTER int failed = enter(__func__); if (failed) return failed
+#define ENTER static int slot = -1; if (slot < 0) slot = slot_of(__func__); int failed = enter(slot); if (failed) return failed
 #define IN(stream) do { if (!current || current->device != ((Stream *)(stream))->device) return INVALID_CONTEXT; \
                         if (sticky) return sticky; } while (0)
 
