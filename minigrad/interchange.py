@@ -5,7 +5,6 @@ a tensor of ours that somebody borrowed is given back, or we give one back, who 
 than who used it last: our stream waits for theirs where that is possible, and the host for both where it is not.
 """
 
-from . import _dlpack
 from ._engine import from_address
 from ._storage import bool_, float32, float64, int8, int16, int32, int64, uint8
 from .device import number, runtime
@@ -67,6 +66,8 @@ def dlpack(self, *, stream=None, max_version=None, dl_device=None, copy=None):
     stream = _LEGACY if stream is None else stream
     if stream != -1:
         runtime().order(i, stream, True)
+    from . import _dlpack
+
     return _dlpack.export(
         _Lent(tensor, stream), tensor.data_ptr(), (GPU, i), _CODES[tensor.dtype], tuple(tensor.shape), tensor.stride(),
         False, max_version is not None and max_version[0] >= 1,
@@ -107,6 +108,8 @@ METHODS = {
 
 def from_gpu(ext_tensor):
     """A tensor over the memory of an object whose ``__dlpack_device__`` is a GPU."""
+    from . import _dlpack
+
     i = number(ext_tensor.__dlpack_device__()[1])
     stream = runtime().stream(i)
     try:

@@ -61,8 +61,8 @@ def load(f, map_location=None, *, weights_only=True, mmap=None):
 
     Tensors are on the CPU unless ``map_location`` names another device; a dict of devices and a function are taken as
     in PyTorch (``map_location(tensor, "cpu")`` returns the tensor to use, or None). ``weights_only`` and ``mmap`` are
-    accepted and change nothing: no file can hold code. ValueError names a file that is damaged or of another format, or a tensor of a dtype that tensors
-    do not have (float16, say).
+    accepted and change nothing: no file can hold code. ValueError names a file that is damaged or of another format,
+    or a tensor of a dtype that tensors do not have (float16, say).
 
     >>> import io, minigrad as mg
     >>> file = io.BytesIO()

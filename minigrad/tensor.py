@@ -297,7 +297,9 @@ def _new(function):
         dtype, device = self.dtype if dtype is None else dtype, self.device if device is None else device
         return function(*args, dtype=dtype, device=device, requires_grad=requires_grad)
 
-    method.__doc__ = f"As ``minigrad.{function.__name__}``, in the dtype and on the device of this tensor unless others are given."
+    method.__doc__ = (
+        f"As ``minigrad.{function.__name__}``, in the dtype and on the device of this tensor unless others are given."
+    )
     return method
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 
 from .._engine import Kernel, Tensor, empty, move, view
 from ..creation import as_tensor
-from ..device import start
+from ..device import start as start_gpus
 from .collate import default_collate, default_convert
 from .dataset import IterableDataset, Subset, TensorDataset
 from .sampler import BatchSampler, RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler
@@ -29,8 +29,8 @@ class DataLoader:
 
     ``shuffle`` draws from ``generator``, or from the default one. ``sampler`` and ``batch_sampler`` decide the order
     instead. ``num_workers`` must be 0: batches are gathered natively. ``pin_memory``: where there is a GPU, tensors of
-    the CPU in batches are copied to page-locked memory (``Tensor.pin_memory``). ``pin_memory_device``, ``worker_init_fn``,
-    ``timeout`` and ``in_order`` are accepted and change nothing.
+    the CPU in batches are copied to page-locked memory (``Tensor.pin_memory``). ``pin_memory_device``,
+    ``worker_init_fn``, ``timeout`` and ``in_order`` are accepted and change nothing.
 
     >>> import minigrad as mg
     >>> from minigrad.data import DataLoader, TensorDataset
@@ -141,7 +141,7 @@ def _check_workers(num_workers, timeout, prefetch_factor, persistent_workers, co
 
 def _has_gpu():
     try:
-        return start() > 0
+        return start_gpus() > 0
     except RuntimeError:
         return False
 

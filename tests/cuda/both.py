@@ -26,29 +26,31 @@ class There(types.ModuleType):
 there = There("there")
 
 
-def same(found, expected, what=""):
+def same(found, expected, what="", exact=EXACT):
     """``found`` is on the GPU, and has the values of ``expected``; anything but tensors is equal."""
     if isinstance(expected, (list, tuple)):
         assert len(found) == len(expected), what
         for a, b in zip(found, expected, strict=True):
-            same(a, b, what)
+            same(a, b, what, exact)
     elif isinstance(expected, mg.Tensor):
         assert found.is_cuda and not expected.is_cuda, what
         assert found.dtype is expected.dtype and found.shape == expected.shape, what
         assert found.requires_grad is expected.requires_grad, what
-        values(found, expected, what)
+        values(found, expected, what, exact)
     else:
         assert found == expected, what
 
 
-def values(found, expected, what=""):
+def values(found, expected, what="", exact=EXACT):
     a, b = found.detach().cpu().numpy(), expected.detach().cpu().numpy()
-    if EXACT or a.dtype.kind != "f":
+    if exact or a.dtype.kind != "f":
         np.testing.assert_array_equal(a, b, err_msg=str(what))
         assert a.tobytes() == b.tobytes(), what
     else:
         eps = np.finfo(a.dtype).eps
-        np.testing.assert_allclose(a, b, 100 * eps, 100 * eps * max(1, np.abs(b[np.isfinite(b)]).max(initial=0)), str(what))
+        np.testing.assert_allclose(
+            a, b, 100 * eps, 100 * eps * max(1, np.abs(b[np.isfinite(b)]).max(initial=0)), str(what)
+        )
 
 
 def ramp(y):
@@ -69,7 +71,7 @@ def derivatives(ys, xs, create_graph=False):
     return list(mg.autograd.grad(ys, xs, [ramp(y) for y in ys], create_graph=create_graph, allow_unused=True))
 
 
-def agree(function, *arrays, what="", twice=False):
+def agree(function, *arrays, what="", twice=False, exact=EXACT):
     """``function(m, *leaves)``, its gradients and, if ``twice``, theirs, on both sides."""
     sides = []
     for m in (there, mg):
@@ -81,4 +83,4 @@ def agree(function, *arrays, what="", twice=False):
         second = derivatives([g for g in first if g is not None], leaves) if twice else []
         sides.append((result, first, second))
     for found, expected in zip(*sides, strict=True):
-        same(found, expected, what)
+        same(found, expected, what, exact)

@@ -94,7 +94,11 @@ def test_values():
     for dtype in (mg.float32, mg.float64, mg.int64, mg.int32, mg.int16, mg.int8, mg.uint8, mg.bool_):
         x = mg.tensor([[0, 1], [2, 3]]).to(dtype)
         y = x.cuda()
-        assert y.tolist() == x.tolist() and y[1, 0].item() == x[1, 0].item() and type(y[1, 0].item()) is type(x[1, 0].item())
+        assert (
+            y.tolist() == x.tolist()
+            and y[1, 0].item() == x[1, 0].item()
+            and type(y[1, 0].item()) is type(x[1, 0].item())
+        )
         assert y.t().tolist() == x.t().tolist()
     one = mg.tensor(3.0, device="cuda")
     assert float(one) == 3 and int(one) == 3 and bool(one) and f"{one:.1f}" == "3.0" and 3.0 in one.reshape(1)
@@ -127,7 +131,9 @@ def test_printing():
     assert "grad_fn=<MulBackward0>" in repr(x * 2)
     for shape in ((1001,), (40, 40), (12, 11, 10), (2000, 2), (2, 2000), (7, 8, 30)):
         x = mg.arange(float(np.prod(shape))).reshape(shape)
-        shown = [repr(t.cuda()).replace(", device='cuda:0'", "").replace(" ", "") for t in (x, x.mT if x.ndim > 1 else x)]
+        shown = [
+            repr(t.cuda()).replace(", device='cuda:0'", "").replace(" ", "") for t in (x, x.mT if x.ndim > 1 else x)
+        ]
         assert shown == [repr(t).replace(" ", "") for t in (x, x.mT if x.ndim > 1 else x)]
     parameter = repr(mg.nn.Parameter(mg.ones(1, device="cuda")))
     assert parameter == "Parameter containing:\ntensor([1.], device='cuda:0', requires_grad=True)"
@@ -165,7 +171,12 @@ def test_modules():
         net(x)
     assert all(not p.is_cuda for p in net.cpu().parameters())
     net.to("cuda", mg.float64)
-    assert net[0].weight.dtype is mg.float64 and net[0].weight.is_cuda and net.count.dtype is mg.int64 and net.count.is_cuda
+    assert (
+        net[0].weight.dtype is mg.float64
+        and net[0].weight.is_cuda
+        and net.count.dtype is mg.int64
+        and net.count.is_cuda
+    )
     net.to(x)
     assert net[0].weight.dtype is mg.float32 and not net.count.is_cuda
     net.to(device="cuda")
