@@ -257,3 +257,29 @@ def test_memory_comes_back():
     assert mg.cuda.memory_allocated() >= before + 8000
     del x
     assert mg.cuda.memory_allocated() == before
+
+
+@pytest.mark.skipif(mg.cuda.device_count() < 2, reason="needs two GPUs, or MINIGRAD_PRETEND_CUDA=2")
+def test_two_gpus():
+    x = mg.arange(6.0).reshape(2, 3)
+    a, b = x.to("cuda:0").requires_grad_(), x.to("cuda:1")
+    assert repr(b).endswith("device='cuda:1')") and b.get_device() == 1 and a.to(1).device == b.device
+    values(a.to("cuda:1").t().contiguous(), x.t())
+    (a.to(1) * b).sum().backward()
+    assert a.grad.device == a.device
+    values(a.grad, x)
+    for mixed in (
+        lambda: a + b,
+        lambda: b @ a.t(),
+        lambda: mg.cat([a, b]),
+        lambda: a.detach().add_(b),
+        lambda: a * b.sum(),
+    ):
+        with pytest.raises(RuntimeError, match="at least two devices, cuda:[01] and cuda:[01]!"):
+            mixed()
+    with mg.cuda.device(1):
+        assert mg.zeros(1, device="cuda").get_device() == 1 and x.cuda().get_device() == 1
+    net = model().to("cuda:1")
+    values(net(b), model()(x))
+    values(net.to("cuda:0")(a), model()(x))
+    values(mg.zeros(2, 3, device="cuda:1").copy_(a.detach()), x)
