@@ -11,6 +11,7 @@ d. A lane takes ``four`` elements at a time, so that enough loads are under way:
    where they are aligned, else elements ``lanes`` apart. ``walk`` says which; alignment does not change the order.
 """
 
+import functools
 import threading
 
 import numpy as np
@@ -60,8 +61,9 @@ def by_type(single, double):
 
 
 def peek(v, thread):
-    """The v of a thread of the block."""
+    """The v of a thread of the block, of at most THREADS."""
     me = threading.current_thread()
+    assert me.thread_id < THREADS
     values = me._manager.__dict__.setdefault("peek", {})
     values[me.thread_id] = v
     me.syncthreads()
@@ -173,6 +175,7 @@ def _scan_bits(n, threads):
 row_bits, column_bits, width_bits, scan_bits = jit(_row_bits), jit(_column_bits), jit(_width_bits), jit(_scan_bits)
 
 
+@functools.lru_cache(1024)
 def grid(units, n, inner):
     """How many blocks ``layout`` makes use of."""
     if inner == 1:
@@ -243,11 +246,13 @@ def in_fours(x, at, step):
     return (step == 1) & (at & 3 == 0) and aligned(x)
 
 
+@functools.lru_cache(1024)
 def rows_grid(units, width):
     """Blocks where each of ``units`` moves ``width`` elements that lie side by side."""
     return -(-units // (THREADS >> _width_bits(width, THREADS)))
 
 
+@functools.lru_cache(1024)
 def scan_grid(rows, n):
     """Blocks of running sums over n."""
     return -(-rows // (THREADS >> _scan_bits(n, THREADS)))

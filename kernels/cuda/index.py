@@ -10,6 +10,8 @@ b. Kernels that write to places which repeat do so in the order of j, without at
    So a place that most j name is slow.
 """
 
+import functools
+
 import numpy as np
 from numba import cuda
 
@@ -24,7 +26,7 @@ FEW = 32  # places that a thread may as well walk alone
 BLOCKS = 1024
 EACH = 8  # indices that a thread looks at in one go
 CHUNK = THREADS * EACH
-WIDE = 1024  # threads of the kernels that have one block
+WIDE = 1024  # threads of a kernel that has one block
 INDEX = 4  # errors[0]: an index is outside its dimension; errors[1:4]: its place in the index, its value, the size
 _MOVED = (*FLOATS, ("int16", ""), ("uint8", ""))
 _ADDED = (*FLOATS, ("int64", ""))
@@ -93,6 +95,7 @@ def _part_bits(jobs, n):
 alone, side_bits, part_bits = jit(_alone), jit(_side_bits), jit(_part_bits)
 
 
+@functools.lru_cache(1024)
 def _walk_grid(outer, inner, n, shared):
     if _alone(outer * inner, n):
         return -(-outer * inner // THREADS)
@@ -248,7 +251,7 @@ def wrap_index(y: i8, x: i8, size: dim, units):
         y[i] = v if (v >= 0) & (v < size) else 0
 
 
-@kernel(block=WIDE, blocks=lambda units, dims: 1, types=_WHOLE)
+@kernel(blocks=lambda units, dims: 1, types=_WHOLE)
 def mask_to_index(index: i8, count: i8, mask: u1, n: dim, units):
     """index[:count[0]] = positions where mask (n,) is not 0; index has room for n. One block, a run for each thread."""
     me, threads = cuda.threadIdx.x, cuda.blockDim.x
