@@ -172,11 +172,11 @@ def cache_folder() -> Path:
 
 
 def registered() -> list[str]:
-    """Names of all kernels, after importing every kernel module (tests and benchmarks iterate over this)."""
+    """Names of all kernels that were written by hand, after importing every kernel module, for tests and benchmarks."""
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if path.stem not in ("__init__", "contract", "parallel", "math"):
             importlib.import_module(f"{__package__}.{path.stem}")
-    return sorted(_registry)
+    return sorted(name for name in _registry if not name.startswith("chains."))
 
 
 # --- object code: cache, compiler, loader -----------------------------------------------------------------------
