@@ -59,6 +59,7 @@ _MODES = (
     ((0, False), (2, True)),
 )
 
+_PROBLEM = "elementwise calls of compiled functions are not merged"
 _warned = False
 
 
@@ -323,7 +324,7 @@ class Chains:
         if not self.started:
             self.started = True
             try:
-                contract.aside(self._compile, program, 0)
+                contract.aside(self._compile, program, 0, warn=_PROBLEM)
             except RuntimeError:  # no thread can be started
                 self.ended.set()
 
@@ -343,14 +344,12 @@ class Chains:
                 program.ready = [contract.address(chain.kernel, chain.dtype) for chain in self.chains]
                 self.compiled = True
             elif threading.main_thread().is_alive():  # else the process ends
-                contract.aside(self._compile, program, i + 1)
+                contract.aside(self._compile, program, i + 1, warn=_PROBLEM)
                 last = False
         except Exception as error:
             if not _warned:
                 _warned = True
-                warnings.warn(
-                    f"minigrad.compile: elementwise calls are not merged: {error!r}", RuntimeWarning, stacklevel=2
-                )
+                warnings.warn(f"minigrad: {_PROBLEM}: {error!r}", RuntimeWarning, stacklevel=2)
         finally:
             if last:
                 self.ended.set()
