@@ -13,9 +13,6 @@ import hashlib
 
 from . import contract
 
-# Branches that keep a loop scalar, or of integers only. (The table of sin and cos, which look at all arguments first, is
-# left out as a whole.)
-_WITHOUT = {"remainder", "floor_divide", "invert", "int_pow", "int_remainder", "int_floor_divide"}
 _sources: dict[str, str] = {}
 
 
@@ -40,7 +37,7 @@ def _functions():
     from . import elementwise as e
 
     tables = (*e.UNARY, *e.UNARY_TO_BOOL, *e.BINARY, *e.COMPARE)
-    functions = {row[0]: row[1] for row in tables if row[0] not in _WITHOUT} | {"clamp": _clamp, "where": _where}
+    functions = {row[0]: row[1] for row in tables} | {"clamp": _clamp, "where": _where}
     # inlined always: a call in a loop keeps it scalar
     return {name: contract.jit(function, forceinline=True) for name, function in functions.items()}
 

@@ -60,12 +60,18 @@ _registry: dict[str, "Kernel"] = {}
 _addresses: dict[tuple[str, str, str], int] = {}
 _lock = threading.RLock()
 
-if hasattr(os, "register_at_fork"):  # a child has no thread that could end what its parent's began
-    os.register_at_fork(
-        before=lambda: _lock.acquire(),
-        after_in_parent=lambda: _lock.release(),
-        after_in_child=lambda: globals().update(_lock=threading.RLock()),
-    )
+
+def _forks_wait():
+    """A child has no thread that could end what its parent's began."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=lambda: _lock.acquire(),
+            after_in_parent=lambda: _lock.release(),
+            after_in_child=lambda: globals().update(_lock=threading.RLock()),
+        )
+
+
+_forks_wait()
 
 _state: dict = dict.fromkeys(("engine", "machine", "folder", "usable"))
 _state |= {"noticed": False, "warned": False, "closing": False}
@@ -134,9 +140,20 @@ def aside(work, *arguments, warn: str = ""):
             raise failed[0]
         return found[0]
 
+    if warn:
+        _forks_wait_first()
     thread = threading.Thread(target=run, name="minigrad compiler")
     run() if _state["closing"] else thread.start()
     return result
+
+
+@functools.cache
+def _forks_wait_first():
+    """A fork takes the locks of all who asked for it, those of the last one first. Ours must come before that of
+    ``logging``, which Numba takes while it is imported; so ask once more."""
+    import logging  # noqa: F401
+
+    _forks_wait()
 
 
 @atexit.register
@@ -172,11 +189,11 @@ def cache_folder() -> Path:
 
 
 def registered() -> list[str]:
-    """Names of all kernels, after importing every kernel module (tests and benchmarks iterate over this)."""
+    """Names of all kernels that were written by hand, after importing every kernel module, for tests and benchmarks."""
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if path.stem not in ("__init__", "contract", "parallel", "math"):
             importlib.import_module(f"{__package__}.{path.stem}")
-    return sorted(_registry)
+    return sorted(name for name in _registry if not name.startswith("chains."))
 
 
 # --- object code: cache, compiler, loader -----------------------------------------------------------------------

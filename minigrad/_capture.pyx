@@ -21,7 +21,8 @@ from ._engine cimport Node, Tensor
 from ._guards cimport SIMPLE, Guards, grown
 from ._program cimport (
     ARGUMENT, CALL, CONSTANT, EXPECT, GONE, GRADIENT, HEAD, NEW_GRADIENT, NO_GRADIENT, OUTER, OWN, PREPARED,
-    SAME_GRADIENT, TAKE, ArgumentSpec, Call, Output, Patch, Program, Slot, Visible, extent_of, layout_of,
+    SAME_GRADIENT, TAKE, ArgumentSpec, Call, Output, Patch, Place, Program, Slot, Visible, exchange_places, extent_of,
+    layout_of,
 )
 from ._record cimport (
     Prepared, PyThread_get_thread_ident, Recorder, describe, kernel_t, recorder, recording, set_recorder, shapes,
@@ -284,7 +285,8 @@ cdef class Capture(Recorder):
             self.patch_room = 2 * self.patch_room + 256
             self.patches = <Patch *>grown(self.patches, self.patch_room * sizeof(Patch))
         patch = &self.patches[self.patch_count]
-        patch.kind, patch.at, patch.place, patch.slot, patch.offset, patch.call = kind, at, place, slot, offset, <int>call
+        patch.kind, patch.at, patch.place, patch.slot, patch.offset = kind, at, place, slot, offset
+        patch.call, patch.form = <int>call, 3
         self.patch_count += 1
         return 0
 
@@ -642,12 +644,21 @@ cdef class Capture(Recorder):
             p.heads.append((call, check))
         self.simplify(os.environ.get("MINIGRAD_PASSES", "relu,dead,chains").split(","))
         guards.set_live(self.groups)
+        # a gradient's memory is free for others until it is written, if nobody can see it until then
+        hosts = [slot for slot, leaf in shown if leaf >= 0 and p.incoming[<int>leaf] < 0]
+        size = 0
+        if self.chains:
+            self.find_uses(2)
+            size = self.pack(hosts)
+            p.other_places = <Place *>grown(NULL, (self.slot_count + 1) * sizeof(Place))
+            p.other_places[self.slot_count].place = p.other_places[self.slot_count].host = -1  # of the arena, see below
+            exchange_places(self.slots, p.other_places, self.slot_count)
+        self.find_uses(1)
         for i in range(p.visible_count):
             slot = p.visible[i].slot
             if self.has_checks and self.slots[slot].first <= self.last_check:
                 self.slots[slot].clobbered = True
-        # a gradient's memory is free for others until it is written, if nobody can see it until then
-        p.arena = new_storage(self.pack([slot for slot, leaf in shown if leaf >= 0 and p.incoming[<int>leaf] < 0]))
+        p.arena = new_storage(max(size, self.pack(hosts)))  # which is recorded, hence gets a slot
         for i in range(self.own_count):
             self.give_back(self.own[i].slot)
         for i in range(self.slot_count):
@@ -660,7 +671,6 @@ cdef class Capture(Recorder):
 
     cdef int simplify(self, list passes) except -1:
         cdef Py_ssize_t i
-        cdef int slot
         cdef list uses = [[] for i in range(self.slot_count)]  # of each slot: which patches
         cdef set ahead = {call for call, own, read, check, must in self.heads}
         for i in range(self.patch_count):
@@ -674,11 +684,18 @@ cdef class Capture(Recorder):
                     self.drop_dead(i, uses)
         if "chains" in passes:
             self.merge_chains(ahead)
+        return 0
+
+    cdef int find_uses(self, int form) except -1:
+        """Of each slot the first and the last call that touches it, in one form of the program."""
+        cdef Py_ssize_t i
+        cdef int slot
         for i in range(self.slot_count):
-            self.slots[i].first = self.slots[i].last = -1
+            self.slots[i].first = self.slots[i].last = self.slots[i].host = -1
+            self.slots[i].place = -1
         for i in range(self.patch_count):
             slot = self.patches[i].slot
-            if self.code[self.patches[i].call].kind == GONE:
+            if self.code[self.patches[i].call].kind == GONE or not self.patches[i].form & form:
                 continue
             if self.slots[slot].first < 0 or self.patches[i].call < self.slots[slot].first:
                 self.slots[slot].first = self.patches[i].call
@@ -746,8 +763,7 @@ cdef class Capture(Recorder):
         return 0
 
     cdef int merge_chains(self, set ahead) except -1:
-        """Calls that may stand for chains of elementwise ones (_fuse.py), once their kernels are compiled. Their operands
-        are patches at their place from now on, so that the plan of memory serves both forms of the program."""
+        """Calls that may stand for chains of elementwise ones (_fuse.py), once their kernels are compiled."""
         cdef Py_ssize_t i, j, k
         cdef Call *call
         cdef Call *merged
@@ -770,6 +786,10 @@ cdef class Capture(Recorder):
             rows.append(_fuse.Row(i, call.kind == CALL and i not in ahead and not others, self.names[call.name], call.units,
                                   tuple([self.dims[call.d + j] for j in range(min(call.nd, 6))]), operands, others))
         self.chains = _fuse.plan(rows, visible)
+        replaced = {each for chain in self.chains for each in (*chain.replaced, *chain.calls)}
+        for i in range(self.patch_count):
+            if self.patches[i].call in replaced:
+                self.patches[i].form = 1
         self.merged = <Call *>grown(NULL, (len(self.chains) + 1) * sizeof(Call))
         for k, chain in enumerate(self.chains):
             i = chain.calls[len(chain.calls) - 1]
@@ -790,6 +810,7 @@ cdef class Capture(Recorder):
                     self.bufs[self.buf_count] = <void *><size_t>offset
                 else:
                     self.new_patch(0, self.buf_count, NULL, slot, offset, i)
+                    self.patches[self.patch_count - 1].form = 2
                     merged.bytes += self.slots[slot].nbytes - <Py_ssize_t>offset
                 self.buf_count += 1
         return 0
@@ -937,49 +958,62 @@ cdef class Capture(Recorder):
         self.refuse(f"returns a {type(result).__name__}")
         return None
 
+    cdef int sort_patches(self, int form, Patch **found, Py_ssize_t **firsts) except -1:
+        """The patches of one form of the program by slot, and where those of each slot begin."""
+        cdef Py_ssize_t i
+        cdef int slot
+        cdef Patch *patch
+        cdef Patch *made = <Patch *>grown(NULL, (self.patch_count + 1) * sizeof(Patch))
+        cdef Py_ssize_t *first = <Py_ssize_t *>grown(NULL, (self.slot_count + 2) * sizeof(Py_ssize_t))
+        found[0], firsts[0] = made, first
+        memset(first, 0, (self.slot_count + 2) * sizeof(Py_ssize_t))
+        for i in range(self.patch_count):
+            patch = &self.patches[i]
+            if patch.form & form and self.code[patch.call].kind != GONE:
+                slot = self.slots[patch.slot].host
+                first[(patch.slot if slot < 0 else slot) + 2] += 1
+        for i in range(2, self.slot_count + 2):
+            first[i] += first[i - 1]
+        for i in range(self.patch_count):
+            patch = &self.patches[i]
+            if patch.form & form and self.code[patch.call].kind != GONE:
+                slot = self.slots[patch.slot].host
+                made[first[(patch.slot if slot < 0 else slot) + 1]] = patch[0]
+                patch = &made[first[(patch.slot if slot < 0 else slot) + 1]]
+                if slot >= 0:
+                    patch.offset += self.slots[patch.slot].place
+                    patch.slot = slot
+                first[patch.slot + 1] += 1
+        return 0
+
     cdef int hand_over(self, Program p) except -1:
         """Move code, memory and patches into the program, with addresses instead of places."""
-        cdef Py_ssize_t i, j
+        cdef Py_ssize_t i
         cdef Call *call
         cdef Patch *patch
-        cdef Patch *sorted_patches
-        p.first = <Py_ssize_t *>grown(NULL, (self.slot_count + 2) * sizeof(Py_ssize_t))
-        sorted_patches = <Patch *>grown(NULL, (self.patch_count + 1) * sizeof(Patch))
         for i in range(self.count):
             call = &self.code[i]
             call.bufs = self.bufs + call.b
             if call.kind != PREPARED:
                 call.dims = self.dims + call.d
                 call.scalars = self.scalars + call.s if call.ns > 0 else NULL
-        memset(p.first, 0, (self.slot_count + 2) * sizeof(Py_ssize_t))
-        i = 0
-        for j in range(self.patch_count):
-            if self.code[self.patches[j].call].kind != GONE:
-                self.patches[i] = self.patches[j]
-                i += 1
-        self.patch_count = i
-        for i in range(self.patch_count):
-            patch = &self.patches[i]
-            if self.slots[patch.slot].host >= 0:
-                patch.offset += self.slots[patch.slot].place
-                patch.slot = self.slots[patch.slot].host
-            p.first[patch.slot + 2] += 1
-        for i in range(2, self.slot_count + 2):
-            p.first[i] += p.first[i - 1]
         for i in range(self.patch_count):
             patch = &self.patches[i]
             if patch.kind == 0:
                 patch.place = &self.bufs[patch.at]
             elif patch.kind == 1:
                 patch.place = <void **>&self.code[patch.at].scalars
-            patch.place[0] = self.slots[patch.slot].base + patch.offset
-            sorted_patches[p.first[patch.slot + 1]] = patch[0]
-            p.first[patch.slot + 1] += 1
+        if self.chains:
+            exchange_places(self.slots, p.other_places, self.slot_count)
+            self.sort_patches(2, &p.other_patches, &p.other_first)
+            exchange_places(self.slots, p.other_places, self.slot_count)
+        self.sort_patches(1, &p.patches, &p.first)
         p.code, p.slots, p.bufs, p.dims, p.scalars = self.code, self.slots, self.bufs, self.dims, self.scalars
-        p.patches = sorted_patches
         p.spent = <double *>grown(NULL, (self.count + 1) * sizeof(double))
         memset(p.spent, 0, (self.count + 1) * sizeof(double))
-        p.count, p.slot_count, p.patch_count = self.count, self.slot_count, self.patch_count
+        p.count, p.slot_count = self.count, self.slot_count
+        for i in range(p.slot_count):
+            p.rebind(<int>i, p.slots[i].base)
         p.find_runs()
         if self.chains:
             for i in range(len(self.chains)):

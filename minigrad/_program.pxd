@@ -53,7 +53,13 @@ cdef struct Patch:
     int kind           # 0: a buffer, 1: scalars, 2: ``place`` itself
     int slot
     int call
+    int form           # of the program that has it: 1 its calls one by one, 2 chains merged, 3 both
     Py_ssize_t offset
+
+
+cdef struct Place:         # of a slot, in the other form of the program
+    Py_ssize_t place
+    int host, first, last
 
 
 cdef struct Visible:
@@ -89,7 +95,7 @@ cdef class Program:
     cdef void **bufs
     cdef Py_ssize_t *dims
     cdef double *scalars
-    cdef Py_ssize_t count, slot_count, patch_count
+    cdef Py_ssize_t count, slot_count
     cdef ArgumentSpec *arguments
     cdef Visible *visible
     cdef Py_ssize_t argument_count, visible_count, leaf_count
@@ -113,6 +119,9 @@ cdef class Program:
     cdef double *spent         # nanoseconds of each call, in ``timed`` runs
     cdef readonly object chains  # _fuse.Chains, or None
     cdef public object ready   # addresses of their kernels, from the moment all are compiled until ``swap``
+    cdef Patch *other_patches  # those of the form that the program does not have now: one by one, or with merged calls
+    cdef Py_ssize_t *other_first
+    cdef Place *other_places
     cdef Call *merged          # of each chain: its one call, or while that is in use the call in whose place it is
     cdef readonly bint swapped
     cdef readonly long merge_at  # the number of runs after which it pays to compile them
@@ -129,5 +138,6 @@ cdef class Program:
 
 
 cdef double SHARED, RELEASED
+cdef void exchange_places(Slot *slots, Place *places, Py_ssize_t n) noexcept
 cdef Tensor layout_of(Tensor t)
 cdef Py_ssize_t extent_of(Tensor t) noexcept

@@ -39,7 +39,7 @@ cdef class Program:
     def __dealloc__(self):
         free(self.code); free(self.slots); free(self.patches); free(self.first); free(self.bufs); free(self.dims)
         free(self.scalars); free(self.arguments); free(self.visible); free(self.ends); free(self.incoming)
-        free(self.spent); free(self.merged)
+        free(self.spent); free(self.merged); free(self.other_patches); free(self.other_first); free(self.other_places)
 
     # --- matching ---
 
@@ -234,6 +234,14 @@ cdef class Program:
             self.merged[i] = other
             for call in chain.replaced:
                 self.code[call].kind = GONE if on else CALL
+        self.patches, self.other_patches = self.other_patches, self.patches
+        self.first, self.other_first = self.other_first, self.first
+        exchange_places(self.slots, self.other_places, self.slot_count)
+        for i in range(self.slot_count):
+            if self.slots[i].place >= 0 and self.slots[i].host < 0:
+                self.slots[i].base = self.arena.ptr + self.slots[i].place
+        for i in range(self.slot_count):
+            self.rebind(<int>i, self.slots[i].base)
         self.swapped, self.trusted = on, False
         memset(self.spent, 0, self.count * sizeof(double))
         self.timed = 0
@@ -414,6 +422,19 @@ cdef class Program:
     def times(self):
         """Nanoseconds of each call: the mean of the runs that were timed, one in 64."""
         return [self.spent[i] / self.timed if self.timed else 0.0 for i in range(self.count) if self.code[i].kind != GONE]
+
+
+cdef void exchange_places(Slot *slots, Place *places, Py_ssize_t n) noexcept:
+    """Let the slots have these places, and the places those that they had."""
+    cdef Py_ssize_t i
+    cdef Slot *s
+    cdef Place *p
+    for i in range(n):
+        s, p = &slots[i], &places[i]
+        s.place, p.place = p.place, s.place
+        s.host, p.host = p.host, s.host
+        s.first, p.first = p.first, s.first
+        s.last, p.last = p.last, s.last
 
 
 cdef bytes bytes_of(char *p, Py_ssize_t n):

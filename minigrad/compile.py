@@ -339,7 +339,8 @@ class CompiledFunction(_program.Compiled):
     def explain(self, html=None):
         """Print each program as a table, a line a kernel call: its dimensions (those of a product first m, n, k), KiB
         of the memory blocks it touches, us (one run in 64 is timed), share of the time, GFLOP/s of products, ``mt`` if
-        threads may share it, and the line of the function that made it.
+        threads may share it, and the line of the function that made it. A call that stands for several elementwise ones
+        has all their names, with a plus in between, and all their lines.
 
         html: a file to write instead, a page of its own with the time line and with where and how long memory is used.
         """

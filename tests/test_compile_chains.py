@@ -155,7 +155,7 @@ def test_a_failure_is_one_warning_and_the_calls_stay(monkeypatch):
     chains = run.programs[0].chains
     monkeypatch.setattr(sys.modules[type(chains).__module__], "_warned", False)
     chains.kernels = [("chains.no such kernel", "float32")]
-    with pytest.warns(RuntimeWarning, match="elementwise calls are not merged"):
+    with pytest.warns(RuntimeWarning, match="elementwise calls of compiled functions are not merged"):
         assert not chains.wait(run.programs[0])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -177,6 +177,7 @@ def test_the_pass_can_be_left_out(monkeypatch):
 
 
 SCRIPT = """
+import os
 import sys
 import minigrad as mg
 
@@ -188,6 +189,10 @@ chains = run.programs[0].chains
 if sys.argv[1] == "start":  # and end
     chains.kernels *= 50
     chains.start(run.programs[0])
+    child = os.fork() if hasattr(os, "fork") else 0
+    assert [run(x).tolist() for _ in range(3)] == [((x.tanh() * x + x) * x).tolist()] * 3
+    if child:
+        assert os.waitpid(child, 0)[1] == 0
 else:
     assert chains.wait(run.programs[0])
     assert run(x).tolist() == ((x.tanh() * x + x) * x).tolist()
@@ -196,7 +201,7 @@ else:
 """
 
 
-def test_kernels_are_kept_in_the_cache_and_a_process_may_end_while_they_are_compiled(tmp_path):
+def test_kernels_are_kept_in_the_cache_and_a_process_may_fork_and_end_while_they_are_compiled(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     begin = time.monotonic()
