@@ -41,6 +41,7 @@ errors, device_scalars = "errors", "device_scalars"
 MOST = 132 * 16  # blocks of a grid
 DIMS = 40  # integers of ``dims``
 THREADS = 256
+FLOATS = (("float32", ""), ("float64", ""))
 
 _FIXED = {"f8": "float64", "i8": "int64", "i4": "int32", "u1": "uint8"}
 _SIZES = {"float32": 4, "dims": 8 * DIMS}  # of arguments; all others take 8 bytes
@@ -53,9 +54,9 @@ _state = {"noticed": False}
 class Kernel:
     """A kernel's source function, its options and how many threads it is run by."""
 
-    def __init__(self, fn, name: str, block: int, per, blocks, shared, fastmath: bool):
+    def __init__(self, fn, name: str, block: int, per, blocks, shared, fastmath: bool, types):
         self.fn, self.name, self.block, self.per = fn, name, block, per or block
-        self.blocks, self.shared, self.fastmath = blocks, shared, fastmath
+        self.blocks, self.shared, self.fastmath, self.types = blocks, shared, fastmath, types
         self.__doc__ = fn.__doc__
 
 
@@ -68,31 +69,35 @@ def kernel(
     blocks: Callable[[int, Sequence[int]], int] | None = None,
     shared: int | Callable[[int, Sequence[int]], int] = 0,
     fastmath: bool = False,
+    types: Sequence[tuple[str, str]] = FLOATS,
 ):
     """Declare ``fn`` the twin of ``module.function``.
 
     ``block``: threads a block. ``per``: units a block covers in one turn of its loop (as many as threads). ``blocks``
-    and ``shared`` (bytes of dynamic shared memory): functions of (units, dims) where ``per`` cannot say it.
+    and ``shared`` (bytes of dynamic shared memory): functions of (units, dims) where ``per`` cannot say it. ``types``:
+    what T and U are; tests compile all of them, the first for every compute capability.
     """
     if fn is None:
-        return lambda f: kernel(f, name=name, block=block, per=per, blocks=blocks, shared=shared, fastmath=fastmath)
+        return lambda f: kernel(
+            f, name=name, block=block, per=per, blocks=blocks, shared=shared, fastmath=fastmath, types=types
+        )
     key = f"{fn.__module__.rpartition('.')[2]}.{name or fn.__name__}"
-    _registry[key] = Kernel(fn, key, block, per, blocks, shared, fastmath)
+    _registry[key] = Kernel(fn, key, block, per, blocks, shared, fastmath, types)
     return _registry[key]
 
 
 def jit(fn):
     """A function that kernels call. ``T`` and ``U`` are unknown there: ``type(x)(0.5)``."""
     from numba import cuda
+    from numba.cuda.core import config
 
-    return cuda.jit(device=True)(fn)
+    return fn if config.ENABLE_CUDASIM and "cuda" not in fn.__code__.co_names else cuda.jit(device=True)(fn)
 
 
 def registered() -> list[str]:
     """Names of all kernels, after importing every module of kernels."""
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        if path.stem != "contract" and re.search(r"^from \.contract import.*\bkernel\b|^    kernel,$", text, re.MULTILINE):
+        if path.stem not in ("__init__", "contract", "parts", "compiled", "simulated"):
             importlib.import_module(f"{__package__}.{path.stem}")
     return sorted(_registry)
 
@@ -178,6 +183,11 @@ def cubin(name: str, t: str, u: str, cc: tuple[int, int]) -> tuple[bytes, str]:
 
 def ptx(name: str, t: str, u: str = "", cc: tuple[int, int] = (9, 0)) -> str:
     """The PTX of a kernel, to look at."""
+    return assembly(library(name, t, u, cc), cc)
+
+
+def library(name: str, t: str, u: str, cc: tuple[int, int]):
+    """A kernel in LLVM's language."""
     from numba.cuda import compiler
     from numba.cuda.cudadrv import nvvm
 
@@ -192,7 +202,12 @@ def ptx(name: str, t: str, u: str = "", cc: tuple[int, int] = (9, 0)) -> str:
     compiler.kernel_fixup(function, False)
     nvvm.set_launch_bounds(function, spec.block)
     pass_dims_by_value(function)
-    (text,) = made.library.get_asm_strs(cc=cc)
+    return made.library
+
+
+def assembly(library, cc: tuple[int, int]) -> str:
+    """The PTX of a ``library``."""
+    (text,) = library.get_asm_strs(cc=cc)
     return text
 
 

@@ -1,0 +1,129 @@
+"""Every kernel for a GPU becomes PTX and cubins for the A100 (sm_80) and the H100 (sm_90), without a GPU."""
+
+import re
+
+import pytest
+
+from minigrad.kernels import contract as cpu
+from minigrad.kernels.cuda import contract
+
+pytestmark = pytest.mark.cuda_compile
+SM_80, SM_90 = (8, 0), (9, 0)
+
+# CPU kernels without a twin, and why.
+EXEMPT = {
+    "elementwise.pack": "brings rows together for strided loops, which a GPU's threads do by themselves",
+    "elementwise.strided_unary": "every kernel has a variant @strided instead",
+    "elementwise.strided_binary": "every kernel has a variant @strided instead",
+}
+MAY_NOT_SPILL = ("losses", "ctc", "optimizers", "factored", "elementwise", "reduce")
+
+
+def resources(text, cc):
+    """(registers, shared, stack, spilled bytes) as the assembler says."""
+    _, log = contract.link(text, cc, verbose=True)
+    numbers = [
+        sum(int(n) for n in re.findall(pattern, log))
+        for pattern in (r"Used (\d+) registers", r"(\d+) bytes smem", r"(\d+) bytes stack", r"(\d+) bytes spill")
+    ]
+    assert "Used" in log, log
+    return numbers
+
+
+def test_compiles(cuda_kernel, record_property):
+    spec = contract.find(cuda_kernel)
+    for n, (t, u) in enumerate(spec.types):
+        library = contract.library(cuda_kernel, t, u, SM_90)
+        for cc in (SM_80, SM_90) if n == 0 else (SM_90,):
+            text = contract.assembly(library, cc)
+            registers, shared, stack, spilled = resources(text, cc)
+            dtypes = t if u in ("", t) else f"{t} → {u}"
+            doubles = len(re.findall(r"\.f64\s", text)) if "float64" not in (t, u) else ""
+            sm = "sm_{}{}".format(*cc)
+            record_property("resources", (cuda_kernel, dtypes, sm, spec.block, registers, shared, stack, spilled, doubles))
+            assert registers * spec.block <= 65536
+            assert not spilled or not cuda_kernel.startswith(MAY_NOT_SPILL), (dtypes, cc)
+
+
+def test_every_cpu_kernel_has_a_twin():
+    mine = set(contract.registered())
+    missing = set(cpu.registered()) - mine
+    assert missing == set(EXEMPT)
+
+
+def parameters(fn):
+    """Annotations less what only a CPU, or only a GPU, has."""
+    return [kind for kind in fn.__annotations__.values() if kind not in ("code", "errors", "device_scalars")]
+
+
+def test_twins_take_the_same_arguments(cuda_kernel):
+    name, _, strided = cuda_kernel.partition("@")
+    cpu.registered()
+    fn = contract.find(cuda_kernel).fn
+    if strided:
+        operands = [kind for kind in cpu._registry[name].fn.__annotations__.values() if kind in ("T", "U")]
+        name = "elementwise.strided_unary" if len(operands) == 2 else "elementwise.strided_binary"
+    wanted = parameters(cpu._registry[name].fn)
+    if "device_scalars" in fn.__annotations__.values():  # instead of those by value
+        wanted = [kind for kind in wanted if kind not in ("scalar", "f8s")]
+    assert parameters(fn) == wanted
+    assert fn.__code__.co_varnames[fn.__code__.co_argcount - 1] == "units"
+
+
+def test_four_elements_are_one_access():
+    text = contract.ptx("elementwise.add", "float32")
+    assert len(re.findall(r"ld\.global\.v4\.[fbu]32", text)) == 2
+    assert len(re.findall(r"st\.global\.v4\.[fbu]32", text)) == 1
+    text = contract.ptx("elementwise.add", "float64")
+    assert len(re.findall(r"ld\.global\.v2\.[fbu]64", text)) == 4
+    assert len(re.findall(r"st\.global\.v2\.[fbu]64", text)) == 2
+    text = contract.ptx("elementwise.eq", "float32", "bool")
+    assert re.search(r"st\.global\.(v4\.u8|[ub]32)", text)
+
+
+def test_dims_stay_in_the_parameters():
+    """They are not copied to the stack of each thread."""
+    text = contract.ptx("elementwise.add@strided", "float32")
+    assert "local_depot" not in text and f".b8 {contract.entry(text)}_param_8[320]" in text
+
+
+def test_float32_kernels_do_not_compute_in_float64():
+    for name in ("add", "mul", "relu", "sigmoid", "exp", "log", "tanh", "softplus", "rsqrt", "where_strided"):
+        assert ".f64" not in contract.ptx(f"elementwise.{name}", "float32"), name
+
+
+def test_arguments():
+    arguments = [tuple(a) for a in contract.arguments("elementwise.arange", "float32")]
+    assert arguments == [("buffer", 0, 0), ("float64", 0, 8), ("float64", 1, 16), ("units", 0, 24)]
+    *_, dims, units = contract.arguments("elementwise.add@strided", "float32")
+    assert dims == ("dims", 5, 64) and units == ("units", 0, 384)
+
+
+@pytest.mark.parametrize(
+    ("name", "units", "dims", "expected"),
+    [
+        ("elementwise.add", 0, (0,), (0, 256, 0)),
+        ("elementwise.add", 1, (0,), (1, 256, 0)),
+        ("elementwise.add", 1025, (0,), (2, 256, 0)),
+        ("elementwise.add", 10**9, (0,), (contract.MOST, 256, 0)),
+        ("elementwise.neg@strided", 3, (1, 100), (2, 256, 0)),
+    ],
+)
+def test_geometry(name, units, dims, expected):
+    assert contract.geometry(name, units, dims) == expected
+
+
+def test_cubins_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cpu, "_state", {**cpu._state, "folder": None, "usable": None})
+    monkeypatch.setattr(contract, "_cubins", {})
+    code, entry = contract.cubin("elementwise.fill", "float32", "", SM_90)
+    assert code[:4] == b"\x7fELF" and entry.encode() in code
+    (file,) = tmp_path.glob("*/elementwise.fill.float32.sm_90.*")
+    monkeypatch.setattr(contract, "_cubins", {})
+    monkeypatch.setattr(contract, "_compile", lambda *_: pytest.fail("compiled again"))
+    assert contract.cubin("elementwise.fill", "float32", "", SM_90) == (code, entry)
+    file.write_bytes(file.read_bytes()[:-1])
+    monkeypatch.setattr(contract, "_cubins", {})
+    monkeypatch.setattr(contract, "_compile", lambda *_: b"entry\0again")
+    assert contract.cubin("elementwise.fill", "float32", "", SM_90) == (b"again", "entry")
