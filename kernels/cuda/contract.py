@@ -54,9 +54,10 @@ _state = {"noticed": False}
 class Kernel:
     """A kernel's source function, its options and how many threads it is run by."""
 
-    def __init__(self, fn, name: str, block: int, per, blocks, shared, fastmath: bool, types):
+    def __init__(self, fn, name: str, block: int, per, blocks, shared, fastmath: bool, fma: bool, types):
         self.fn, self.name, self.block, self.per = fn, name, block, per or block
-        self.blocks, self.shared, self.fastmath, self.types = blocks, shared, fastmath, types
+        self.blocks, self.shared, self.types = blocks, shared, types
+        self.fastmath, self.fma = fastmath, fma
         self.__doc__ = fn.__doc__
 
 
@@ -69,20 +70,22 @@ def kernel(
     blocks: Callable[[int, Sequence[int]], int] | None = None,
     shared: int | Callable[[int, Sequence[int]], int] = 0,
     fastmath: bool = False,
+    fma: bool = True,
     types: Sequence[tuple[str, str]] = FLOATS,
 ):
     """Declare ``fn`` the twin of ``module.function``.
 
     ``block``: threads a block. ``per``: units a block covers in one turn of its loop (as many as threads). ``blocks``
-    and ``shared`` (bytes of dynamic shared memory): functions of (units, dims) where ``per`` cannot say it. ``types``:
-    what T and U are; tests compile all of them, the first for every compute capability.
+    and ``shared`` (bytes of dynamic shared memory): functions of (units, dims) where ``per`` cannot say it. ``fma``:
+    whether x * y + z may be rounded once. ``types``: what T and U are; tests compile all of them, the first for every
+    compute capability.
     """
     if fn is None:
         return lambda f: kernel(
-            f, name=name, block=block, per=per, blocks=blocks, shared=shared, fastmath=fastmath, types=types
+            f, name=name, block=block, per=per, blocks=blocks, shared=shared, fastmath=fastmath, fma=fma, types=types
         )
     key = f"{fn.__module__.rpartition('.')[2]}.{name or fn.__name__}"
-    _registry[key] = Kernel(fn, key, block, per, blocks, shared, fastmath, types)
+    _registry[key] = Kernel(fn, key, block, per, blocks, shared, fastmath, fma, types)
     return _registry[key]
 
 
@@ -197,6 +200,8 @@ def library(name: str, t: str, u: str, cc: tuple[int, int]):
     signature = tuple(_numba_type(kind, element) for kind, element in _parameters(spec, t, u))
     # What numba.cuda.compile does, but for the dims: it has no way to pass more than a number by value.
     options = {"fastmath": spec.fastmath, "nvvm_options": {"fastmath": spec.fastmath, "opt": 3}}
+    if not spec.fma:
+        options["nvvm_options"]["fma"] = False
     made = compiler.compile_cuda(specialised(spec, t, u), None, signature, cc=cc, **options)
     function = made.library.get_function(made.fndesc.llvm_func_name)
     compiler.kernel_fixup(function, False)
