@@ -20,6 +20,7 @@ d. Numba makes PTX, nvJitLink a cubin of it, without a GPU. A cubin lies in the 
 e. ``simulate`` runs a kernel on NumPy arrays in Numba's simulator (NUMBA_ENABLE_CUDASIM=1), for tests.
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -28,7 +29,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import NamedTuple
 
 from .. import contract as cpu
@@ -202,12 +203,28 @@ def library(name: str, t: str, u: str, cc: tuple[int, int]):
     options = {"fastmath": spec.fastmath, "nvvm_options": {"fastmath": spec.fastmath, "opt": 3}}
     if not spec.fma:
         options["nvvm_options"]["fma"] = False
-    made = compiler.compile_cuda(specialised(spec, t, u), None, signature, cc=cc, **options)
+    with _as_on(cc):
+        made = compiler.compile_cuda(specialised(spec, t, u), None, signature, cc=cc, **options)
     function = made.library.get_function(made.fndesc.llvm_func_name)
     compiler.kernel_fixup(function, False)
     nvvm.set_launch_bounds(function, spec.block)
     pass_dims_by_value(function)
     return made.library
+
+
+@contextlib.contextmanager
+def _as_on(cc: tuple[int, int]):
+    """Numba asks the GPU for its compute capability, in a context of its own; there need not be one."""
+    from numba.cuda import dispatcher
+    from numba.cuda.core.compiler_lock import global_compiler_lock
+
+    with global_compiler_lock:
+        kept = dispatcher.get_current_device
+        dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)
+        try:
+            yield
+        finally:
+            dispatcher.get_current_device = kept
 
 
 def assembly(library, cc: tuple[int, int]) -> str:
@@ -300,8 +317,8 @@ def simulate(name, t, u, bufs, dims=(), scalars=(), units=0, most=2, errors=None
         "int64": [int(d) for d in dims],
         "float32": [cpu._numpy_type("float32")(s) for s in scalars],
         "float64": [float(s) for s in scalars],
-        "errors": [simulated.Pointer(errors if errors is not None else simulated.zeros(8, "int64"))],
-        "device_scalars": [simulated.Pointer(simulated.array([*scalars, 0.0], "float64"))],
+        "errors": [simulated.Pointer(errors if errors is not None else simulated.np.zeros(8, "int64"))],
+        "device_scalars": [simulated.Pointer(simulated.np.array([*scalars, 0.0], "float64"))],
         "units": [int(units)],
     }
     values = []
