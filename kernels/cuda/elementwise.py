@@ -18,7 +18,7 @@ from .contract import FLOATS, THREADS, T, U, dim, dims, f8s, jit, kernel, u1
 from .parts import aligned, load4, rint, split, store4
 
 PER = 4 * THREADS
-SIDE = 16  # of a tile: SIDE * SIDE == THREADS
+SIDE = 16  # of a tile, which is as many elements as a block has threads: 1 << 8
 _NUMBERS = (("float32", ""), ("float64", ""), ("int64", ""))
 _WHOLE = (("int64", ""), ("uint8", ""))
 _BITS = (*_WHOLE, ("bool", ""))
@@ -96,7 +96,7 @@ def _blocks(units, dims):
 def _count(units, n, run, turned):
     """How many numbers ``_place`` knows."""
     if turned:
-        return units // run * ((run + SIDE - 1) // SIDE) * ((n + SIDE - 1) // SIDE) * (SIDE * SIDE)
+        return split(units, run)[0] * ((run + SIDE - 1) >> 4) * ((n + SIDE - 1) >> 4) << 8
     return units * n
 
 
@@ -104,9 +104,9 @@ def _count(units, n, run, turned):
 def _place(e, n, run, turned):
     """Number e as (number among the further dimensions, number along the last outer one, number along the row)."""
     if turned:
-        t, column = split(e // (SIDE * SIDE), (n + SIDE - 1) // SIDE)
-        rest, row = split(t, (run + SIDE - 1) // SIDE)
-        return rest, row * SIDE + e // SIDE % SIDE, column * SIDE + e % SIDE
+        t, column = split(e >> 8, (n + SIDE - 1) >> 4)
+        rest, row = split(t, (run + SIDE - 1) >> 4)
+        return rest, row * SIDE + (e >> 4 & 15), column * SIDE + (e & 15)
     t, c = split(e, n)
     rest, j = split(t, run)
     return rest, j, c

@@ -1,9 +1,14 @@
 """What kernels share: what the simulator makes of it, which runs the same steps as a GPU."""
 
+import math
+
 import numpy as np
 import pytest
+from numba import cuda
 
-from minigrad.kernels.cuda import contract
+from minigrad.kernels.cuda import contract, parts
+from minigrad.kernels.cuda.contract import T, i8
+from minigrad.kernels.cuda.parts import after, aligned, at, counter_add, counter_min, counter_swap, load4
 
 pytestmark = pytest.mark.cuda_sim
 rng = np.random.default_rng(0)
@@ -16,8 +21,6 @@ def run(fn, *arrays, units=1, threads=64, t="float32", **options):
 
 
 def define(reduce):
-    from minigrad.kernels.cuda.contract import T, i8
-
     def total(y: T, x: T, units):
         i = cuda.threadIdx.x
         y[i] = reduce(x[i])
@@ -26,10 +29,6 @@ def define(reduce):
         i = cuda.threadIdx.x
         y[i], at[i] = reduce(x[i], i)
 
-    from numba import cuda
-
-    for fn in (total, place):
-        fn.__globals__["cuda"] = cuda
     return total, place
 
 
@@ -37,8 +36,6 @@ def define(reduce):
 @pytest.mark.parametrize(("name", "expected"), [("sum", np.sum), ("max", np.max), ("min", np.min)])
 @pytest.mark.parametrize("t", ["float32", "float64", "int64"])
 def test_block(name, expected, threads, t):
-    from minigrad.kernels.cuda import parts
-
     x = (rng.standard_normal(threads) * 100).astype(t)
     y = np.zeros_like(x)
     run(define(getattr(parts, f"block_{name}"))[0], y, x, threads=threads, t=t)
@@ -48,8 +45,6 @@ def test_block(name, expected, threads, t):
 
 @pytest.mark.parametrize(("name", "expected"), [("sum", np.sum), ("max", np.max), ("min", np.min)])
 def test_warp(name, expected):
-    from minigrad.kernels.cuda import parts
-
     x = rng.standard_normal(96).astype("float32")
     y = np.zeros_like(x)
     run(define(getattr(parts, f"warp_{name}"))[0], y, x, threads=96)
@@ -58,8 +53,6 @@ def test_warp(name, expected):
 
 @pytest.mark.parametrize("name", ["max", "min"])
 def test_nan_wins(name):
-    from minigrad.kernels.cuda import parts
-
     for at in (0, 5, 63):
         x = rng.standard_normal(64).astype("float32")
         x[at] = np.nan
@@ -72,8 +65,6 @@ def test_nan_wins(name):
 
 @pytest.mark.parametrize(("name", "expected"), [("max", np.argmax), ("min", np.argmin)])
 def test_block_arg(name, expected):
-    from minigrad.kernels.cuda import parts
-
     for _ in range(3):
         x = rng.integers(0, 9, 64).astype("float32")
         y, places = np.zeros_like(x), np.zeros(64, "int64")
@@ -82,8 +73,6 @@ def test_block_arg(name, expected):
 
 
 def test_block_any():
-    from minigrad.kernels.cuda import parts
-
     x, y = np.zeros(64, "float32"), np.full(64, 7, "float32")
     total = define(parts.block_any)[0]
     run(total, y, x)
@@ -94,9 +83,6 @@ def test_block_any():
 
 
 def test_pointers():
-    from minigrad.kernels.cuda.contract import T, i8
-    from minigrad.kernels.cuda.parts import after, aligned, at, counter_add, counter_min, counter_swap
-
     def probe(y: T, table: i8, x: T, units):
         y[0] = aligned(x)
         y[1] = aligned(after(x, 1))
@@ -115,9 +101,6 @@ def test_pointers():
 
 
 def test_accesses_that_a_gpu_refuses():
-    from minigrad.kernels.cuda.contract import T
-    from minigrad.kernels.cuda.parts import load4
-
     def outside(y: T, units):
         y[4] = T(0)
 
@@ -133,14 +116,9 @@ def test_accesses_that_a_gpu_refuses():
 
 
 def test_math_is_that_of_c():
-    import math
-
-    from minigrad.kernels.cuda.contract import T
-
     def extremes(y: T, units):
         y[0], y[1], y[2], y[3] = math.exp(T(1000)), math.log(T(0)), math.sqrt(T(-1)), math.log(T(-1))
 
     y = np.zeros(4, "float32")
-    extremes.__globals__["math"] = math
     run(extremes, y, threads=1)
     assert y[:2].tolist() == [np.inf, -np.inf] and np.isnan(y[2:]).all()
