@@ -12,7 +12,7 @@ ALL = 0xFFFFFFFF  # lanes of a warp
 DIMS = 40
 
 
-# --- the integers of ``dims``, in the kernel's parameters ---------------------------------------------------------------
+# --- the integers of ``dims``, in the kernel's parameters -------------------------------------------------------------
 
 
 class Dims(types.Type):

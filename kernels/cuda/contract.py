@@ -11,8 +11,8 @@ a. A kernel here is the twin of the CPU kernel of the same name: the same buffer
 
    The grid has no more than MOST blocks, so loops are grid-stride. ``errors`` and ``scalars: device_scalars`` may be
    declared before ``units``: eight int64 that the host reads, and float64 scalars that lie on the device.
-b. Buffers are pointers; a bool is a byte there, and ``T(x[i])`` makes it a bool again. ``dims`` is indexed like a tuple;
-   it lies in the kernel's parameters (constant memory), wherever the index comes from.
+b. Buffers are pointers; a bool is a byte there, and ``T(x[i])`` makes it a bool again. ``dims`` is indexed like a
+   tuple; it lies in the kernel's parameters (constant memory), wherever the index comes from.
 c. Arguments are packed as C would pack a struct of them; ``arguments`` says what lies where.
 d. Numba makes PTX, nvJitLink a cubin of it, without a GPU. A cubin lies in the CPU kernels' cache, named by a hash of
    the sources here and the versions of what made it. The PTX itself is never given to a driver, which may be older than
@@ -304,7 +304,8 @@ def _numba_type(kind: str, element: str):
 def simulate(name, t, u, bufs, dims=(), scalars=(), units=0, most=2, errors=None, threads=None):
     """Run a kernel on NumPy arrays (or None) in Numba's simulator, by at most ``most`` blocks.
 
-    ``errors``: eight int64, if the caller wants to see them. ``threads``: fewer than the kernel's block, where it allows.
+    ``errors``: eight int64, if the caller wants to see them. ``threads``: fewer than the kernel's block, where
+    it allows that.
     """
     from . import simulated
 

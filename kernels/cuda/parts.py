@@ -70,7 +70,7 @@ def warp_min(v):
 
 
 def load4(x, i):
-    """x[i], x[i + 1], x[i + 2], x[i + 3] by 16-byte accesses (fewer bytes for small elements); i % 4 == 0, x aligned."""
+    """x[i], x[i + 1], x[i + 2], x[i + 3] by 16-byte accesses (smaller for small elements); i % 4 == 0, x aligned."""
     simulated.aligned4(x, i)
     return x[i], x[i + 1], x[i + 2], x[i + 3]
 
@@ -134,7 +134,7 @@ def split(t, n):
     return t // n, t % n
 
 
-# --- the simulator's side -----------------------------------------------------------------------------------------------
+# --- the simulator's side ---------------------------------------------------------------------------------------------
 
 
 def _add(a, b):

@@ -83,12 +83,18 @@ def _gamma(f):
     return _of_numbers(number)
 
 
+def _pow(x, y):
+    return np.power(np.array([x]), np.array([y]))[0]  # of two scalars, (-inf) ** 0.5 is nan
+
+
 # Python's functions raise where C's give inf or nan, and make every float32 a float64.
-_same = "exp exp2 expm1 log log2 log10 log1p sqrt sin cos tan sinh cosh tanh ceil floor trunc copysign fmod hypot".split()
+_same = (
+    "exp exp2 expm1 log log2 log10 log1p sqrt sin cos tan sinh cosh tanh ceil floor trunc copysign fmod hypot".split()
+)
 _same += ["nextafter", "isnan", "isinf", "isfinite", "ldexp", "frexp"]
 MATH = SimpleNamespace(
     **{name: getattr(np, name) for name in _same},
-    **{"asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "atan2": np.arctan2, "fabs": np.abs, "pow": np.power},
+    **{"asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "atan2": np.arctan2, "fabs": np.abs, "pow": _pow},
     **{"erf": _of_numbers(math.erf), "erfc": _of_numbers(math.erfc)},
     **{"lgamma": _gamma(math.lgamma), "gamma": _gamma(math.gamma)},
     **{"inf": math.inf, "nan": math.nan, "pi": math.pi, "e": math.e},

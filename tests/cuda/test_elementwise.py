@@ -22,8 +22,12 @@ TO_BOOL = {row[0] for row in [*tables.UNARY_TO_BOOL, *tables.COMPARE]}
 
 
 def dtypes(name):
-    if name in INTEGERS:
-        return ["int64", "uint8"] + (["bool"] if name.startswith(("invert", "bit")) else [])
+    if name in INTEGERS:  # NumPy has no uint8(-1), which the simulator would need
+        return (
+            ["int64"]
+            + (["uint8"] if name != "int_floor_divide" else [])
+            + (["bool"] if name.startswith(("invert", "bit")) else [])
+        )
     return ["float32", "float64"] + ([] if name in FLOATING else ["int32"])
 
 
@@ -37,6 +41,8 @@ def numbers(n, t, name=""):
         return rng.integers(0, 2, n).astype(bool)
     if "float" not in t:
         return rng.integers(0 if name == "int_pow" or t == "uint8" else -9, 9, n).astype(t)
+    if name in ("dsigmoid", "dtanh"):  # where 1 - y and 1 - y * y lose no digits
+        return (rng.random(n) / 2).astype(t)
     x = rng.standard_normal(n) * 4
     some = SPECIAL[rng.integers(0, len(SPECIAL), n)]
     return np.where(rng.random(n) < 0.5, some, x).astype(t)
@@ -50,11 +56,13 @@ def shifted(x, by):
     return room[start : start + x.size]
 
 
-def expected(reference, to, *operands):
+def expected(name, reference, to, *operands):
     t = operands[0].dtype
     with np.errstate(all="ignore"):
-        wide = [x.astype("float64") if t.kind == "f" else x for x in operands]
-        return np.asarray(reference(*wide)).astype(to)
+        if t.kind == "f":
+            operands = [x.astype("float64") for x in operands]
+        y = np.asarray(reference(*operands)).astype(to)
+    return np.nan_to_num(y, posinf=None) if name == "sign" else y  # that of nan is 0
 
 
 def check(name, found, wanted):
@@ -73,10 +81,10 @@ def test_unary(name, t, reference):
     for n, (p, q) in itertools.product(SIZES, ((0, 0), (1, 0))):
         x, y = shifted(numbers(n, t), p), shifted(np.zeros(n, u), q)
         simulate(name, t, u, [y, x], (0,), n)
-        check(name, y, expected(reference, u, x))
+        check(name, y, expected(name, reference, u, x))
     if u == t:  # in place
         x = numbers(99, t)
-        wanted = expected(reference, t, x)
+        wanted = expected(name, reference, t, x)
         simulate(name, t, t, [x, x], (3,), 99)
         check(name, x, wanted)
 
@@ -90,7 +98,7 @@ def test_binary(name, t, reference):
         if name.startswith("int_") and name != "int_pow":
             b[b == 0] = 1
         a, b = shifted(a, n % 2), shifted(b, mode % 2)
-        wanted = expected(reference, u, *np.broadcast_arrays(a, b)) if n else np.zeros(0, u)
+        wanted = expected(name, reference, u, *np.broadcast_arrays(a, b)) if n else np.zeros(0, u)
         y = a if mode in (3, 4) else shifted(np.zeros(n, u), 0)
         simulate(name, t, u, [y, a, b], (mode,), n)
         check(f"{name}, mode {mode}", y, wanted)
@@ -144,7 +152,8 @@ def test_strided(shape, sy, sa, sb):
     np.testing.assert_array_equal(y, wanted)
 
 
-@pytest.mark.parametrize(("t", "u"), itertools.product(["float32", "float64", "int64", "int16", "uint8", "bool"], repeat=2))
+@pytest.mark.parametrize("t", ["float32", "float64", "int64", "int16", "uint8", "bool"])
+@pytest.mark.parametrize("u", ["float32", "float64", "int64", "int16", "uint8", "bool"])
 def test_copy_converts(t, u):
     x = rng.integers(0, 2 if t == "bool" else 99, 37).astype(t)
     y = np.zeros(37, u)
