@@ -130,7 +130,7 @@ class Argument(NamedTuple):
     """What a kernel wants in its packed arguments: ``kind``, the number of the buffer, dim or scalar, and where."""
 
     kind: str  # buffer, int64 (a dim), float32 or float64 (scalars), dims (DIMS int64), errors, device_scalars, units
-    index: int
+    number: int
     offset: int
 
 
@@ -200,11 +200,11 @@ def library(name: str, t: str, u: str, cc: tuple[int, int]):
     spec = find(name)
     signature = tuple(_numba_type(kind, element) for kind, element in _parameters(spec, t, u))
     # What numba.cuda.compile does, but for the dims: it has no way to pass more than a number by value.
-    options = {"fastmath": spec.fastmath, "nvvm_options": {"fastmath": spec.fastmath, "opt": 3}}
-    if not spec.fma:
-        options["nvvm_options"]["fma"] = False
+    options = {"fastmath": spec.fastmath, "opt": 3} | ({} if spec.fma else {"fma": False})
     with _as_on(cc):
-        made = compiler.compile_cuda(specialised(spec, t, u), None, signature, cc=cc, **options)
+        made = compiler.compile_cuda(
+            specialised(spec, t, u), None, signature, cc=cc, fastmath=spec.fastmath, nvvm_options=options
+        )
     function = made.library.get_function(made.fndesc.llvm_func_name)
     compiler.kernel_fixup(function, False)
     nvvm.set_launch_bounds(function, spec.block)

@@ -70,17 +70,13 @@ def aligned4(x, i):
 
 
 def _of_numbers(f):
-    return lambda x: type(x)(f(x))
-
-
-def _gamma(f):
     def number(x):
         try:
-            return f(x)
-        except (OverflowError, ValueError):  # too large, or a pole
-            return math.inf
+            return type(x)(f(x))
+        except (OverflowError, ValueError):  # of the gamma functions: too large, or a pole
+            return type(x)(math.inf)
 
-    return _of_numbers(number)
+    return number
 
 
 def _pow(x, y):
@@ -88,16 +84,15 @@ def _pow(x, y):
 
 
 # Python's functions raise where C's give inf or nan, and make every float32 a float64.
-_same = (
-    "exp exp2 expm1 log log2 log10 log1p sqrt sin cos tan sinh cosh tanh ceil floor trunc copysign fmod hypot".split()
-)
-_same += ["nextafter", "isnan", "isinf", "isfinite", "ldexp", "frexp"]
+_SAME = ["ceil", "copysign", "cos", "cosh", "exp", "exp2", "expm1", "floor", "fmod", "frexp", "hypot", "isfinite"]
+_SAME += ["isinf", "isnan", "ldexp", "log", "log10", "log1p", "log2", "nextafter", "sin", "sinh", "sqrt", "tan", "tanh"]
 MATH = SimpleNamespace(
-    **{name: getattr(np, name) for name in _same},
-    **{"asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "atan2": np.arctan2, "fabs": np.abs, "pow": _pow},
-    **{"erf": _of_numbers(math.erf), "erfc": _of_numbers(math.erfc)},
-    **{"lgamma": _gamma(math.lgamma), "gamma": _gamma(math.gamma)},
-    **{"inf": math.inf, "nan": math.nan, "pi": math.pi, "e": math.e},
+    **{name: getattr(np, name) for name in [*_SAME, "trunc"]},
+    **{name: getattr(math, name) for name in ("e", "inf", "nan", "pi")},
+    **{name: _of_numbers(getattr(math, name)) for name in ("erf", "erfc", "gamma", "lgamma")},
+    **{f"a{name}": getattr(np, f"arc{name}") for name in ("sin", "cos", "tan", "tan2", "sinh", "cosh", "tanh")},
+    fabs=np.abs,
+    pow=_pow,
 )
 
 

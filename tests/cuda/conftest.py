@@ -55,9 +55,8 @@ def pytest_sessionfinish(session):
     if path and rows and not hasattr(session.config, "workerinput"):
         with open(path, "w", encoding="utf-8") as f:
             f.write("# Kernels for a GPU: registers, and bytes of shared memory, stack and spills\n\n")
-            f.write(
-                "| kernel | dtypes | for | threads | registers | shared | stack | spills | float64 instructions |\n"
-            )
+            f.write("Float64: how many instructions, of kernels for other dtypes.\n\n")
+            f.write("| kernel | dtypes | for | threads | registers | shared | stack | spills | float64 |\n")
             f.write("|---|---|---|---|---|---|---|---|---|\n")
             for name in sorted(rows):
                 for row in sorted(rows[name]):

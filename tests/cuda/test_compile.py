@@ -39,10 +39,8 @@ def test_compiles(cuda_kernel, record_property):
             registers, shared, stack, spilled = resources(text, cc)
             dtypes = t if u in ("", t) else f"{t} → {u}"
             doubles = len(re.findall(r"\.f64\s", text)) if "float64" not in (t, u) else ""
-            sm = "sm_{}{}".format(*cc)
-            record_property(
-                "resources", (cuda_kernel, dtypes, sm, spec.block, registers, shared, stack, spilled, doubles)
-            )
+            row = (dtypes, "sm_{}{}".format(*cc), spec.block, registers, shared, stack, spilled, doubles)
+            record_property("resources", (cuda_kernel, *row))
             assert registers * spec.block <= 65536
             assert not spilled or not cuda_kernel.startswith(MAY_NOT_SPILL), (dtypes, cc)
 

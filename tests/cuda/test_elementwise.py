@@ -14,8 +14,23 @@ rng = np.random.default_rng(0)
 SIZES = (0, 1, 31, 33, 257)
 SPECIAL = np.array([0, -0.0, 1, -1, 0.5, 2.5, -3.5, 1e-40, -1e-40, 88.8, -104, 1e30, np.inf, -np.inf, np.nan])
 INTEGERS = ("invert", "int_pow", "int_remainder", "int_floor_divide", "bit_and", "bit_or", "bit_xor")
-FLOATING = ("sqrt rsqrt reciprocal exp expm1 log log1p tanh sigmoid softplus erf floor ceil trunc round sin cos isnan "
-            "isinf isfinite div pow remainder floor_divide dsigmoid dtanh").split()  # fmt: skip
+BITS = ("invert", "bit_and", "bit_or", "bit_xor")
+BOTH = (
+    "copy",
+    "neg",
+    "abs",
+    "sign",
+    "square",
+    "relu",
+    "logical_not",
+    "add",
+    "sub",
+    "mul",
+    "maximum",
+    "minimum",
+    "drelu",
+)
+BOTH += ("drelu", *(row[0] for row in tables.COMPARE))
 UNARY = [row[:3] for row in [*tables.UNARY, *tables.UNARY_FAST, *tables.UNARY_TO_BOOL]]
 BINARY = [*tables.BINARY, *tables.COMPARE]
 TO_BOOL = {row[0] for row in [*tables.UNARY_TO_BOOL, *tables.COMPARE]}
@@ -23,12 +38,8 @@ TO_BOOL = {row[0] for row in [*tables.UNARY_TO_BOOL, *tables.COMPARE]}
 
 def dtypes(name):
     if name in INTEGERS:  # NumPy has no uint8(-1), which the simulator would need
-        return (
-            ["int64"]
-            + (["uint8"] if name != "int_floor_divide" else [])
-            + (["bool"] if name.startswith(("invert", "bit")) else [])
-        )
-    return ["float32", "float64"] + ([] if name in FLOATING else ["int32"])
+        return ["int64"] + ["uint8"] * (name != "int_floor_divide") + ["bool"] * (name in BITS)
+    return ["float32", "float64"] + ["int32"] * (name in BOTH)
 
 
 def cases(rows):

@@ -53,14 +53,14 @@ def test_warp(name, expected):
 
 @pytest.mark.parametrize("name", ["max", "min"])
 def test_nan_wins(name):
-    for at in (0, 5, 63):
+    for i in (0, 5, 63):
         x = rng.standard_normal(64).astype("float32")
-        x[at] = np.nan
+        x[i] = np.nan
         y, places = np.zeros_like(x), np.zeros(64, "int64")
         run(define(getattr(parts, f"block_{name}"))[0], y, x)
         assert np.isnan(y).all()
         run(define(getattr(parts, f"block_arg{name}"))[1], y, places, x)
-        assert np.isnan(y).all() and (places == at).all()
+        assert np.isnan(y).all() and (places == i).all()
 
 
 @pytest.mark.parametrize(("name", "expected"), [("max", np.argmax), ("min", np.argmin)])
