@@ -190,8 +190,8 @@ def ptx(name: str, t: str, u: str = "", cc: tuple[int, int] = (9, 0)) -> str:
     return assembly(library(name, t, u, cc), cc)
 
 
-def library(name: str, t: str, u: str, cc: tuple[int, int]):
-    """A kernel in LLVM's language."""
+def library(name: str, t: str, u: str, cc: tuple[int, int]) -> tuple[list[str], dict]:
+    """A kernel and what it calls as modules in LLVM's language, and NVVM's options for them."""
     from numba.cuda import compiler
     from numba.cuda.cudadrv import nvvm
 
@@ -199,7 +199,8 @@ def library(name: str, t: str, u: str, cc: tuple[int, int]):
 
     spec = find(name)
     signature = tuple(_numba_type(kind, element) for kind, element in _parameters(spec, t, u))
-    # What numba.cuda.compile does, but for the dims: it has no way to pass more than a number by value.
+    # What numba.cuda.compile does, but for the dims, since it has no way to pass more than a number by value, and for
+    # modules that are called from two others: it links them twice, which fails where they have shared memory.
     options = {"fastmath": spec.fastmath, "opt": 3} | ({} if spec.fma else {"fma": False})
     with _as_on(cc):
         made = compiler.compile_cuda(
@@ -209,7 +210,15 @@ def library(name: str, t: str, u: str, cc: tuple[int, int]):
     compiler.kernel_fixup(function, False)
     nvvm.set_launch_bounds(function, spec.block)
     pass_dims_by_value(function)
-    return made.library
+    return [str(module) for module in dict.fromkeys(made.library.modules)], options
+
+
+def assembly(library: tuple[list[str], dict], cc: tuple[int, int]) -> str:
+    """The PTX of a ``library``."""
+    from numba.cuda.cudadrv import nvvm
+
+    modules, options = library
+    return nvvm.compile_ir(modules, arch="compute_{}{}".format(*cc), **options).decode().strip("\0").strip()
 
 
 @contextlib.contextmanager
@@ -225,12 +234,6 @@ def _as_on(cc: tuple[int, int]):
             yield
         finally:
             dispatcher.get_current_device = kept
-
-
-def assembly(library, cc: tuple[int, int]) -> str:
-    """The PTX of a ``library``."""
-    (text,) = library.get_asm_strs(cc=cc)
-    return text
 
 
 def specialised(spec: Kernel, t: str, u: str) -> FunctionType:

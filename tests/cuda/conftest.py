@@ -53,6 +53,7 @@ def pytest_sessionfinish(session):
     """Where MINIGRAD_CUDA_TABLE says so, a table of what the compiled kernels take."""
     path = os.environ.get("MINIGRAD_CUDA_TABLE")
     if path and rows and not hasattr(session.config, "workerinput"):
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         with open(path, "w", encoding="utf-8") as f:
             f.write("# Kernels for a GPU: registers, and bytes of shared memory, stack and spills\n\n")
             f.write("Float64: how many instructions, of kernels for other dtypes.\n\n")
