@@ -19,6 +19,7 @@ from .parts import aligned, load4, rint, split, store4
 
 PER = 4 * THREADS
 SIDE = 16  # of a tile, which is as many elements as a block has threads: 1 << 8
+WORTH = 8  # rows and columns from which on tiles are
 _NUMBERS = (("float32", ""), ("float64", ""), ("int64", ""))
 _WHOLE = (("int64", ""), ("uint8", ""))
 _BITS = (*_WHOLE, ("bool", ""))
@@ -117,7 +118,7 @@ def _strided_unary(f):
         run, ty, tx = 1, 0, 0
         if k > 0:
             run, ty, tx = outer[3 * k - 3], outer[3 * k - 2], outer[3 * k - 1]
-        turned = 0 < tx < sx and run >= SIDE
+        turned = 0 < tx < sx and run >= WORTH and n >= WORTH
         for e in range(cuda.grid(1), _count(units, n, run, turned), cuda.gridsize(1)):
             rest, j, c = _place(e, n, run, turned)
             if c < n and j < run:
@@ -136,7 +137,7 @@ def _strided_binary(f):
         run, ty, ta, tb = 1, 0, 0, 0
         if k > 0:
             run, ty, ta, tb = outer[4 * k - 4], outer[4 * k - 3], outer[4 * k - 2], outer[4 * k - 1]
-        turned = (0 < ta < sa or 0 < tb < sb) and run >= SIDE
+        turned = (0 < ta < sa or 0 < tb < sb) and run >= WORTH and n >= WORTH
         for e in range(cuda.grid(1), _count(units, n, run, turned), cuda.gridsize(1)):
             rest, j, c = _place(e, n, run, turned)
             if c < n and j < run:

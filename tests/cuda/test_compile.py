@@ -3,9 +3,11 @@
 import re
 
 import pytest
+from numba import cuda
 
 from minigrad.kernels import contract as cpu
-from minigrad.kernels.cuda import contract
+from minigrad.kernels.cuda import contract, parts
+from minigrad.kernels.cuda.contract import T, device_scalars, errors, i8
 
 pytestmark = pytest.mark.cuda_compile
 SM_80, SM_90 = (8, 0), (9, 0)
@@ -82,6 +84,39 @@ def test_twins_take_the_same_arguments(cuda_kernel):
 def test_four_elements_are_one_access(name, t, u, loads, stores):
     text = contract.ptx(f"elementwise.{name}", t, u)
     assert re.search(rf"ld\.global\.{loads}\s", text) and re.search(rf"st\.global\.{stores}\s", text)
+
+
+def _every_part(y: T, places: i8, x: T, table: i8, errors: errors, scalars: device_scalars, units):
+    i = cuda.grid(1)
+    v = x[i]
+    y[0] = parts.block_sum(v) + parts.block_max(v) + parts.block_min(v)
+    y[1] = parts.warp_sum(v) + parts.warp_max(v) + parts.warp_min(v)
+    y[2], places[0] = parts.block_argmax(v, i)
+    y[3], places[1] = parts.block_argmin(v, i)
+    if parts.block_any(v > T(0)) and parts.aligned(parts.after(x, i)):
+        y[4] = parts.at(table[0], i, T)[1]
+    places[2] = parts.counter_add(errors, 0, 1) + parts.counter_min(errors, 1, i) + parts.counter_swap(errors, 2, 0, i)
+    places[3], places[4] = parts.split(i, units)
+    y[5] = T(scalars[0])
+
+
+@pytest.mark.parametrize("t", ["float32", "float64", "int64", "int32", "uint8", "bool"])
+def test_parts(t):
+    name = contract.kernel(_every_part, types=((t, ""),)).name
+    try:
+        text = contract.ptx(name, t)
+        code, _ = contract.link(text, SM_90)
+    finally:
+        del contract._registry[name]
+    assert code[:4] == b"\x7fELF"
+    for instruction in (
+        "shfl.sync.bfly",
+        "bar.sync",
+        r"atom\.(global\.)?add",
+        r"atom\.(global\.)?min",
+        r"atom\.(global\.)?cas",
+    ):
+        assert re.search(instruction, text), instruction
 
 
 def test_dims_stay_in_the_parameters():
