@@ -1,26 +1,25 @@
 """Adafactor's step: second moments kept as one row and one column of each matrix.
 
 DESIGN
-a. As on the CPU a unit is a whole tensor, which one block works on: its step needs the root mean square of the parameter
-   and of the update. It makes four passes over memory; tensors go on beside each other, a single large one does not use
-   the whole GPU.
+a. As on the CPU a unit is a whole tensor, which one block works on: its step needs the root mean square of the
+   parameter and of the update. It makes four passes over memory; tensors go on beside each other, a single large one
+   does not use the whole GPU.
 b. A matrix is the block's work: a warp takes a row, and a tile of 32 columns is summed by all warps, a part of the rows
    each, which one warp adds in order. Of many small matrices (convolutions have them) each is one thread's work: a
    *team* is the block or a thread. Sums are float64 and in an order that depends on shapes only.
 c. The update is computed twice, for its norm and to subtract it, and never stored.
 """
 
-import functools
 import math
 
 import numpy as np
 from numba import cuda
 
-from .contract import T, dim, f8, f8s, i8, jit
-from .optimizers import _lerp, kernel
+from .contract import T, dim, f8, f8s, i8, jit, kernel
+from .optimizers import _lerp
 from .parts import at, block_sum, warp_sum
 
-BLOCK = 512  # threads a tensor
+BLOCK = 512  # threads a tensor; fewer would do
 WARPS = BLOCK // 32
 SMALL = 64  # elements of a matrix that is one thread's work
 
@@ -45,14 +44,14 @@ def _centre(r, h, least, small):
         for i in range(h):
             total += np.float64(r[i])
     else:
-        for i in range(cuda.threadIdx.x, h, BLOCK):
+        for i in range(cuda.threadIdx.x, h, cuda.blockDim.x):
             total += np.float64(r[i])
         total = block_sum(total)
     mean = type(least)(total / h)
     return least if mean < least else mean
 
 
-@functools.partial(kernel, block=BLOCK)
+@kernel(block=BLOCK, per=1, fma=False)
 def adafactor(
     params: i8,
     row: i8,
@@ -77,6 +76,7 @@ def adafactor(
     keep, least, low = T(1.0 - lr * weight_decay), T(eps1), T(eps1 * eps1)
     tile = cuda.shared.array((WARPS, 32), np.float64)
     me, lane, warp = cuda.threadIdx.x, cuda.threadIdx.x & 31, cuda.threadIdx.x >> 5
+    threads, warps = cuda.blockDim.x, cuda.blockDim.x >> 5
     for k in range(cuda.blockIdx.x, units, cuda.gridDim.x):
         size, h, w = sizes[k], heights[k], widths[k]
         if size == 0:
@@ -84,12 +84,12 @@ def adafactor(
         p, g, weight = at(params[k], 0, T), at(grads[k], 0, T), T(table[2 * k])
         vector = column[k] == 0
         small = h * w <= SMALL
-        matrices, team, first = size // (h * w), BLOCK if small else 1, me if small else 0
-        start, step = 0 if small else warp, 1 if small else WARPS  # this thread's rows and
+        matrices, team, first = size // (h * w), threads if small else 1, me if small else 0
+        start, step = 0 if small else warp, 1 if small else warps  # this thread's rows and
         left, lanes = 0 if small else lane, 1 if small else 32  # columns of a matrix
         root = math.sqrt(np.float64(size))
         total = 0.0
-        for i in range(me, size, BLOCK):
+        for i in range(me, size, threads):
             total += _square(p[i])
         rms = math.sqrt(block_sum(total)) / root
         alpha = (rms if rms > eps2 else eps2) * table[2 * k + 1]
@@ -97,7 +97,7 @@ def adafactor(
         total = 0.0  # of the squares of u, this thread's
         if vector:
             v = at(row[k], 0, T)
-            for i in range(me, size, BLOCK):
+            for i in range(me, size, threads):
                 v[i] = _lerp(v[i], g[i] * g[i], weight)
                 total += _square(_scaled(g[i], v[i], low))
         else:
@@ -121,7 +121,7 @@ def adafactor(
                         cuda.syncthreads()
                         squares = 0.0
                         if warp == 0:
-                            for i in range(WARPS):
+                            for i in range(warps):
                                 squares += tile[i, lane]
                         cuda.syncthreads()
                     if start == 0 and j < w:
@@ -139,7 +139,7 @@ def adafactor(
         a = -a if maximize else a
         if vector:
             v = at(row[k], 0, T)
-            for i in range(me, size, BLOCK):
+            for i in range(me, size, threads):
                 p[i] = p[i] * keep - a * _scaled(g[i], v[i], low)
         else:
             for b in range(first, matrices, team):

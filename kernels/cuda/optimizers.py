@@ -3,47 +3,72 @@
 DESIGN
 a. The tables are the CPU kernels', on the GPU. A block takes a chunk, then that which lies a grid further on, so that a
    thousand small tensors are one launch like one big one. A thread takes four elements at a time, by 16-byte accesses
-   where all tensors of a chunk are aligned.
+   where all tensors of a chunk are aligned. Loops are ``while``, which takes fewer registers than Numba's ``range``:
+   more blocks fit, whose loads are under way at once.
 b. What happens to one element is a function of the element in each tensor and of ``c``, the chunk's numbers. ``over1``
    to ``over4`` walk chunks with it, ``over0`` without a gradient. It is a line or two, the CPU kernel's.
-c. Each product, sum, quotient and root is rounded by itself, as on the CPU: no fused multiply-add (``fma``), which would
-   not be seen in the time, since these kernels wait for memory. So a step has the same bits on both devices. Norms do
-   not: their sums are taken in another order, their powers by another function.
-d. Sums of a chunk do not depend on alignment: which thread takes which element is the same without 16-byte accesses.
+c. Each product, sum, quotient and root is rounded by itself, as on the CPU: no fused multiply-add (``fma``), which
+   would not be seen in the time, since these kernels wait for memory. So a step has the same bits on both devices.
+   Norms do not: their sums are taken in another order, their powers by another function.
+d. Which thread takes which element does not depend on alignment, so that a sum does not either.
 """
 
+import functools
 import math
 
 from numba import cuda
 
-from .contract import T, device_scalars, dim, f8, f8s, i8, jit
-from .contract import kernel as declare
+from .contract import T, device_scalars, dim, f8, f8s, i8, jit, kernel
 from .parts import aligned, at, block_max, block_sum, load4, store4
 
 CHUNK = 2048  # elements a unit, as on the CPU
 BLOCK = 256  # threads a chunk
 STEP = 4 * BLOCK  # elements a block takes at once
 
-
-def kernel(fn, block=BLOCK):
-    """Declare ``fn`` a kernel with one block a unit, rounding as the CPU does (DESIGN c)."""
-    made = declare(fn, block=block, per=1)
-    made.fma = False
-    return made
+chunked = functools.partial(kernel, block=BLOCK, per=1, fma=False)
 
 
 # --- walking chunks: formula(element of each tensor, c) -> new elements -------------------------------------------
 
 
+@jit
+def load_some(x, i, n):
+    """x[i] to x[i + 3], those that there are; for others the last."""
+    return x[i], x[min(i + 1, n - 1)], x[min(i + 2, n - 1)], x[min(i + 3, n - 1)]
+
+
+@jit
+def store_some(y, i, n, a, b, c, d):
+    """y[i] to y[i + 3], those that there are."""
+    y[i] = a
+    if i + 1 < n:
+        y[i + 1] = b
+    if i + 2 < n:
+        y[i + 2] = c
+    if i + 3 < n:
+        y[i + 3] = d
+
+
 def over0(formula):
     @jit
     def walk(p, n, c):
-        whole = n & -4 if aligned(p) else 0
-        for i in range(4 * cuda.threadIdx.x, whole, STEP):
-            p0, p1, p2, p3 = load4(p, i)
-            store4(p, i, formula(p0, c), formula(p1, c), formula(p2, c), formula(p3, c))
-        for i in range(whole + cuda.threadIdx.x, n, BLOCK):
-            p[i] = formula(p[i], c)
+        wide = aligned(p)
+        i = 4 * cuda.threadIdx.x
+        while i < n:
+            whole = wide and i + 4 <= n
+            if whole:
+                p0, p1, p2, p3 = load4(p, i)
+            else:
+                p0, p1, p2, p3 = load_some(p, i, n)
+            p0 = formula(p0, c)
+            p1 = formula(p1, c)
+            p2 = formula(p2, c)
+            p3 = formula(p3, c)
+            if whole:
+                store4(p, i, p0, p1, p2, p3)
+            else:
+                store_some(p, i, n, p0, p1, p2, p3)
+            i += STEP
 
     return walk
 
@@ -51,13 +76,25 @@ def over0(formula):
 def over1(formula):
     @jit
     def walk(p, g, n, c):
-        whole = n & -4 if aligned(p) & aligned(g) else 0
-        for i in range(4 * cuda.threadIdx.x, whole, STEP):
-            g0, g1, g2, g3 = load4(g, i)
-            p0, p1, p2, p3 = load4(p, i)
-            store4(p, i, formula(p0, g0, c), formula(p1, g1, c), formula(p2, g2, c), formula(p3, g3, c))
-        for i in range(whole + cuda.threadIdx.x, n, BLOCK):
-            p[i] = formula(p[i], g[i], c)
+        wide = aligned(p) & aligned(g)
+        i = 4 * cuda.threadIdx.x
+        while i < n:
+            whole = wide and i + 4 <= n
+            if whole:
+                g0, g1, g2, g3 = load4(g, i)
+                p0, p1, p2, p3 = load4(p, i)
+            else:
+                g0, g1, g2, g3 = load_some(g, i, n)
+                p0, p1, p2, p3 = load_some(p, i, n)
+            p0 = formula(p0, g0, c)
+            p1 = formula(p1, g1, c)
+            p2 = formula(p2, g2, c)
+            p3 = formula(p3, g3, c)
+            if whole:
+                store4(p, i, p0, p1, p2, p3)
+            else:
+                store_some(p, i, n, p0, p1, p2, p3)
+            i += STEP
 
     return walk
 
@@ -65,21 +102,29 @@ def over1(formula):
 def over2(formula):
     @jit
     def walk(p, a, g, n, c):
-        whole = n & -4 if aligned(p) & aligned(a) & aligned(g) else 0
-        for i in range(4 * cuda.threadIdx.x, whole, STEP):
-            g0, g1, g2, g3 = load4(g, i)
-            p0, p1, p2, p3 = load4(p, i)
-            a0, a1, a2, a3 = load4(a, i)
+        wide = aligned(p) & aligned(a) & aligned(g)
+        i = 4 * cuda.threadIdx.x
+        while i < n:
+            whole = wide and i + 4 <= n
+            if whole:
+                g0, g1, g2, g3 = load4(g, i)
+                p0, p1, p2, p3 = load4(p, i)
+                a0, a1, a2, a3 = load4(a, i)
+            else:
+                g0, g1, g2, g3 = load_some(g, i, n)
+                p0, p1, p2, p3 = load_some(p, i, n)
+                a0, a1, a2, a3 = load_some(a, i, n)
             p0, a0 = formula(p0, a0, g0, c)
             p1, a1 = formula(p1, a1, g1, c)
             p2, a2 = formula(p2, a2, g2, c)
             p3, a3 = formula(p3, a3, g3, c)
-            store4(p, i, p0, p1, p2, p3)
-            store4(a, i, a0, a1, a2, a3)
-        for i in range(whole + cuda.threadIdx.x, n, BLOCK):
-            p0, a0 = formula(p[i], a[i], g[i], c)
-            p[i] = p0
-            a[i] = a0
+            if whole:
+                store4(p, i, p0, p1, p2, p3)
+                store4(a, i, a0, a1, a2, a3)
+            else:
+                store_some(p, i, n, p0, p1, p2, p3)
+                store_some(a, i, n, a0, a1, a2, a3)
+            i += STEP
 
     return walk
 
@@ -87,24 +132,33 @@ def over2(formula):
 def over3(formula):
     @jit
     def walk(p, a, b, g, n, c):
-        whole = n & -4 if aligned(p) & aligned(a) & aligned(b) & aligned(g) else 0
-        for i in range(4 * cuda.threadIdx.x, whole, STEP):
-            g0, g1, g2, g3 = load4(g, i)
-            p0, p1, p2, p3 = load4(p, i)
-            a0, a1, a2, a3 = load4(a, i)
-            b0, b1, b2, b3 = load4(b, i)
+        wide = aligned(p) & aligned(a) & aligned(b) & aligned(g)
+        i = 4 * cuda.threadIdx.x
+        while i < n:
+            whole = wide and i + 4 <= n
+            if whole:
+                g0, g1, g2, g3 = load4(g, i)
+                p0, p1, p2, p3 = load4(p, i)
+                a0, a1, a2, a3 = load4(a, i)
+                b0, b1, b2, b3 = load4(b, i)
+            else:
+                g0, g1, g2, g3 = load_some(g, i, n)
+                p0, p1, p2, p3 = load_some(p, i, n)
+                a0, a1, a2, a3 = load_some(a, i, n)
+                b0, b1, b2, b3 = load_some(b, i, n)
             p0, a0, b0 = formula(p0, a0, b0, g0, c)
             p1, a1, b1 = formula(p1, a1, b1, g1, c)
             p2, a2, b2 = formula(p2, a2, b2, g2, c)
             p3, a3, b3 = formula(p3, a3, b3, g3, c)
-            store4(p, i, p0, p1, p2, p3)
-            store4(a, i, a0, a1, a2, a3)
-            store4(b, i, b0, b1, b2, b3)
-        for i in range(whole + cuda.threadIdx.x, n, BLOCK):
-            p0, a0, b0 = formula(p[i], a[i], b[i], g[i], c)
-            p[i] = p0
-            a[i] = a0
-            b[i] = b0
+            if whole:
+                store4(p, i, p0, p1, p2, p3)
+                store4(a, i, a0, a1, a2, a3)
+                store4(b, i, b0, b1, b2, b3)
+            else:
+                store_some(p, i, n, p0, p1, p2, p3)
+                store_some(a, i, n, a0, a1, a2, a3)
+                store_some(b, i, n, b0, b1, b2, b3)
+            i += STEP
 
     return walk
 
@@ -112,27 +166,37 @@ def over3(formula):
 def over4(formula):
     @jit
     def walk(p, a, b, d, g, n, c):
-        whole = n & -4 if aligned(p) & aligned(a) & aligned(b) & aligned(d) & aligned(g) else 0
-        for i in range(4 * cuda.threadIdx.x, whole, STEP):
-            g0, g1, g2, g3 = load4(g, i)
-            p0, p1, p2, p3 = load4(p, i)
-            a0, a1, a2, a3 = load4(a, i)
-            b0, b1, b2, b3 = load4(b, i)
-            d0, d1, d2, d3 = load4(d, i)
+        wide = aligned(p) & aligned(a) & aligned(b) & aligned(d) & aligned(g)
+        i = 4 * cuda.threadIdx.x
+        while i < n:
+            whole = wide and i + 4 <= n
+            if whole:
+                g0, g1, g2, g3 = load4(g, i)
+                p0, p1, p2, p3 = load4(p, i)
+                a0, a1, a2, a3 = load4(a, i)
+                b0, b1, b2, b3 = load4(b, i)
+                d0, d1, d2, d3 = load4(d, i)
+            else:
+                g0, g1, g2, g3 = load_some(g, i, n)
+                p0, p1, p2, p3 = load_some(p, i, n)
+                a0, a1, a2, a3 = load_some(a, i, n)
+                b0, b1, b2, b3 = load_some(b, i, n)
+                d0, d1, d2, d3 = load_some(d, i, n)
             p0, a0, b0, d0 = formula(p0, a0, b0, d0, g0, c)
             p1, a1, b1, d1 = formula(p1, a1, b1, d1, g1, c)
             p2, a2, b2, d2 = formula(p2, a2, b2, d2, g2, c)
             p3, a3, b3, d3 = formula(p3, a3, b3, d3, g3, c)
-            store4(p, i, p0, p1, p2, p3)
-            store4(a, i, a0, a1, a2, a3)
-            store4(b, i, b0, b1, b2, b3)
-            store4(d, i, d0, d1, d2, d3)
-        for i in range(whole + cuda.threadIdx.x, n, BLOCK):
-            p0, a0, b0, d0 = formula(p[i], a[i], b[i], d[i], g[i], c)
-            p[i] = p0
-            a[i] = a0
-            b[i] = b0
-            d[i] = d0
+            if whole:
+                store4(p, i, p0, p1, p2, p3)
+                store4(a, i, a0, a1, a2, a3)
+                store4(b, i, b0, b1, b2, b3)
+                store4(d, i, d0, d1, d2, d3)
+            else:
+                store_some(p, i, n, p0, p1, p2, p3)
+                store_some(a, i, n, a0, a1, a2, a3)
+                store_some(b, i, n, b0, b1, b2, b3)
+                store_some(d, i, n, d0, d1, d2, d3)
+            i += STEP
 
     return walk
 
@@ -142,15 +206,16 @@ def fold(formula):
 
     @jit
     def walk(start, x, n, c):
-        whole, wide, total = n & -4, aligned(x), start
-        for i in range(4 * cuda.threadIdx.x, whole, STEP):
-            if wide:
+        wide, total = aligned(x), start
+        i = 4 * cuda.threadIdx.x
+        while i < n:
+            if wide and i + 4 <= n:
                 x0, x1, x2, x3 = load4(x, i)
+                total = formula(formula(formula(formula(total, x0, c), x1, c), x2, c), x3, c)
             else:
-                x0, x1, x2, x3 = x[i], x[i + 1], x[i + 2], x[i + 3]
-            total = formula(formula(formula(formula(total, x0, c), x1, c), x2, c), x3, c)
-        if whole + cuda.threadIdx.x < n:
-            total = formula(total, x[whole + cuda.threadIdx.x], c)
+                for j in range(i, min(i + 4, n)):
+                    total = formula(total, x[j], c)
+            i += STEP
         return total
 
     return walk
@@ -197,7 +262,7 @@ def _sgd_momentum(p, b, g, c):
     return p - rate * (d + mu * b if nesterov else b), b
 
 
-@kernel
+@chunked
 def sgd(
     params: i8,
     buffers: i8,
@@ -218,7 +283,8 @@ def sgd(
     """b = momentum b + (1 - dampening) g; p -= lr b, with Nesterov lr (g + momentum b); g includes weight_decay p."""
     scale, decay, rate = T(-grad_scale if maximize else grad_scale), T(weight_decay), T(lr)
     mu, damp = T(momentum), T(1.0 - dampening)
-    for u in range(cuda.blockIdx.x, units, cuda.gridDim.x):
+    u = cuda.blockIdx.x
+    while u < units:
         k, o = chunk_tensor[u], chunk_start[u]
         n = min(CHUNK, sizes[k] - o)
         p, g = at(params[k], o, T), at(grads[k], o, T)
@@ -227,6 +293,7 @@ def sgd(
             _sgd_momentum(p, at(buffers[k], o, T), g, n, (scale, decay, rate, mu, damp, new, nesterov != 0))
         else:
             _sgd(p, g, n, (scale, decay, rate))
+        u += cuda.gridDim.x
 
 
 @jit
@@ -257,7 +324,7 @@ def _adam_amsgrad(p, m, v, top, g, c):
     return _adam_step(p, m, top, c), m, v, top
 
 
-@kernel
+@chunked
 def adam(
     params: i8,
     m: i8,
@@ -283,7 +350,8 @@ def adam(
     scale = T(-grad_scale if maximize else grad_scale)
     decay, keep = T(0.0 if decoupled else weight_decay), T(1.0 - lr * weight_decay if decoupled else 1.0)
     w1, b2, w2, e = T(1.0 - beta1), T(beta2), T(1.0 - beta2), T(eps)
-    for u in range(cuda.blockIdx.x, units, cuda.gridDim.x):
+    u = cuda.blockIdx.x
+    while u < units:
         k, o = chunk_tensor[u], chunk_start[u]
         n = min(CHUNK, sizes[k] - o)
         p, a, s, g = at(params[k], o, T), at(m[k], o, T), at(v[k], o, T), at(grads[k], o, T)
@@ -292,6 +360,7 @@ def adam(
             _adam_amsgrad(p, a, s, at(top[k], o, T), g, n, c)
         else:
             _adam(p, a, s, g, n, c)
+        u += cuda.gridDim.x
 
 
 # --- gradients of all tensors: norms, clipping, averages ----------------------------------------------------------
@@ -304,14 +373,16 @@ def _add_square(total, x, c):
     return total + wide * wide
 
 
-@kernel
+@chunked
 def norm_squares(part: f8, grads: i8, chunk_tensor: i8, chunk_start: i8, sizes: i8, units):
     """part[u] = sum of g^2 over chunk u, in float64; the norm is sqrt(sum(part))."""
-    for u in range(cuda.blockIdx.x, units, cuda.gridDim.x):
+    u = cuda.blockIdx.x
+    while u < units:
         k, o = chunk_tensor[u], chunk_start[u]
         total = block_sum(_add_square(0.0, at(grads[k], o, T), min(CHUNK, sizes[k] - o), 0.0))
         if cuda.threadIdx.x == 0:
             part[u] = total
+        u += cuda.gridDim.x
 
 
 @fold
@@ -320,14 +391,16 @@ def _largest(top, x, c):
     return _maximum(top, abs(x))
 
 
-@kernel
+@chunked
 def norm_max(part: f8, grads: i8, chunk_tensor: i8, chunk_start: i8, sizes: i8, units):
     """part[u] = largest |g| of chunk u, nan if there is one; norm_type=inf."""
-    for u in range(cuda.blockIdx.x, units, cuda.gridDim.x):
+    u = cuda.blockIdx.x
+    while u < units:
         k, o = chunk_tensor[u], chunk_start[u]
         top = block_max(_largest(T(0), at(grads[k], o, T), min(CHUNK, sizes[k] - o), 0.0))
         if cuda.threadIdx.x == 0:
             part[u] = top
+        u += cuda.gridDim.x
 
 
 @fold
@@ -337,14 +410,16 @@ def _add_power(total, x, exponent):
     return total + (size if exponent == 1.0 else math.pow(size, exponent))
 
 
-@kernel
+@chunked
 def norm_powers(part: f8, grads: i8, chunk_tensor: i8, chunk_start: i8, sizes: i8, exponent: f8s, units):
     """part[u] = sum of |g|^exponent over chunk u, in float64; the norm is sum(part)^(1/exponent)."""
-    for u in range(cuda.blockIdx.x, units, cuda.gridDim.x):
+    u = cuda.blockIdx.x
+    while u < units:
         k, o = chunk_tensor[u], chunk_start[u]
         total = block_sum(_add_power(0.0, at(grads[k], o, T), min(CHUNK, sizes[k] - o), exponent))
         if cuda.threadIdx.x == 0:
             part[u] = total
+        u += cuda.gridDim.x
 
 
 @over0
@@ -353,14 +428,16 @@ def _scale(g, c):
     return g * c
 
 
-@kernel
+@chunked
 def scale(grads: i8, chunk_tensor: i8, chunk_start: i8, sizes: i8, scalars: device_scalars, units):
     """g *= coef, in place (clip_grad_norm_). The host need not know coef, the one scalar; 1 changes nothing."""
     factor = T(scalars[0])
     if factor != T(1):
-        for u in range(cuda.blockIdx.x, units, cuda.gridDim.x):
+        u = cuda.blockIdx.x
+        while u < units:
             k, o = chunk_tensor[u], chunk_start[u]
             _scale(at(grads[k], o, T), min(CHUNK, sizes[k] - o), factor)
+            u += cuda.gridDim.x
 
 
 @over0
@@ -371,23 +448,27 @@ def _clamp(g, c):
     return high if x > high else x
 
 
-@kernel
+@chunked
 def clamp(grads: i8, chunk_tensor: i8, chunk_start: i8, sizes: i8, low: f8s, high: f8s, units):
     """g = min(max(g, low), high), in place, nan stays (clip_grad_value_)."""
-    for u in range(cuda.blockIdx.x, units, cuda.gridDim.x):
+    u = cuda.blockIdx.x
+    while u < units:
         k, o = chunk_tensor[u], chunk_start[u]
         _clamp(at(grads[k], o, T), min(CHUNK, sizes[k] - o), (T(low), T(high)))
+        u += cuda.gridDim.x
 
 
 _average = over1(_lerp)
 
 
-@kernel
+@chunked
 def lerp(averages: i8, params: i8, chunk_tensor: i8, chunk_start: i8, sizes: i8, weight: f8s, units):
     """average += weight (p - average), in place: an exponential moving average of decay 1 - weight."""
-    for u in range(cuda.blockIdx.x, units, cuda.gridDim.x):
+    u = cuda.blockIdx.x
+    while u < units:
         k, o = chunk_tensor[u], chunk_start[u]
         _average(at(averages[k], o, T), at(params[k], o, T), min(CHUNK, sizes[k] - o), T(weight))
+        u += cuda.gridDim.x
 
 
 # --- the rest of torch.optim --------------------------------------------------------------------------------------
@@ -400,7 +481,7 @@ def _muon(p, b, g, c):
     return p * keep, _lerp(b, g, w)
 
 
-@kernel
+@chunked
 def muon(
     params: i8,
     buffers: i8,
@@ -414,9 +495,11 @@ def muon(
 ):
     """b = momentum b + (1 - momentum) g; p *= 1 - decay: all of Muon's step but its matrix products."""
     c = T(1.0 - momentum), T(1.0 - decay)
-    for u in range(cuda.blockIdx.x, units, cuda.gridDim.x):
+    u = cuda.blockIdx.x
+    while u < units:
         k, o = chunk_tensor[u], chunk_start[u]
         _muon(at(params[k], o, T), at(buffers[k], o, T), at(grads[k], o, T), min(CHUNK, sizes[k] - o), c)
+        u += cuda.gridDim.x
 
 
 @jit
@@ -478,8 +561,7 @@ def _rmsprop_both(p, v, b, a, g, c):
     return p, v, b, a
 
 
-@kernel
-@kernel
+@chunked
 def rmsprop(
     params: i8,
     v: i8,
@@ -502,7 +584,8 @@ def rmsprop(
     """v = alpha v + (1 - alpha) g^2; b = momentum b + g / (sqrt(v [- mean^2]) + eps); p -= lr b."""
     scale = T(-grad_scale if maximize else grad_scale)
     c = scale, T(weight_decay), T(lr), T(alpha), T(1.0 - alpha), T(eps), T(momentum)
-    for u in range(cuda.blockIdx.x, units, cuda.gridDim.x):
+    u = cuda.blockIdx.x
+    while u < units:
         k, o = chunk_tensor[u], chunk_start[u]
         n = min(CHUNK, sizes[k] - o)
         p, s, g = at(params[k], o, T), at(v[k], o, T), at(grads[k], o, T)
@@ -514,6 +597,7 @@ def rmsprop(
             _rmsprop_momentum(p, s, at(buffers[k], o, T), g, n, c)
         else:
             _rmsprop(p, s, g, n, c)
+        u += cuda.gridDim.x
 
 
 @over2
@@ -525,7 +609,7 @@ def _adagrad(p, s, g, c):
     return p - rate * d / (math.sqrt(s) + e), s
 
 
-@kernel
+@chunked
 def adagrad(
     params: i8,
     total: i8,
@@ -542,10 +626,12 @@ def adagrad(
 ):
     """total += g^2; p -= table0 g / (sqrt(total) + eps)."""
     scale, decay, e = T(-grad_scale if maximize else grad_scale), T(weight_decay), T(eps)
-    for u in range(cuda.blockIdx.x, units, cuda.gridDim.x):
+    u = cuda.blockIdx.x
+    while u < units:
         k, o = chunk_tensor[u], chunk_start[u]
         n, c = min(CHUNK, sizes[k] - o), (scale, decay, e, T(table[k]))
         _adagrad(at(params[k], o, T), at(total[k], o, T), at(grads[k], o, T), n, c)
+        u += cuda.gridDim.x
 
 
 @over3
@@ -558,7 +644,7 @@ def _adadelta(p, v, u, g, c):
     return p - rate * x, v, u * keep + w * x * x
 
 
-@kernel
+@chunked
 def adadelta(
     params: i8,
     v: i8,
@@ -578,10 +664,12 @@ def adadelta(
     """v = rho v + (1 - rho) g^2; x = sqrt((u + eps) / (v + eps)) g; u = rho u + (1 - rho) x^2; p -= lr x."""
     scale = T(-grad_scale if maximize else grad_scale)
     c = scale, T(weight_decay), T(lr), T(rho), T(1.0 - rho), T(eps)
-    for unit in range(cuda.blockIdx.x, units, cuda.gridDim.x):
+    unit = cuda.blockIdx.x
+    while unit < units:
         k, o = chunk_tensor[unit], chunk_start[unit]
         n = min(CHUNK, sizes[k] - o)
         _adadelta(at(params[k], o, T), at(v[k], o, T), at(u[k], o, T), at(grads[k], o, T), n, c)
+        unit += cuda.gridDim.x
 
 
 @over3
@@ -593,7 +681,7 @@ def _adamax(p, m, u, g, c):
     return p - rate * m / u, m, u
 
 
-@kernel
+@chunked
 def adamax(
     params: i8,
     m: i8,
@@ -614,10 +702,12 @@ def adamax(
     """m = lerp(m, g, 1 - beta1); u = max(beta2 u, |g| + eps); p -= table0 m / u."""
     scale, decay = T(-grad_scale if maximize else grad_scale), T(weight_decay)
     w, b, e = T(1.0 - beta1), T(beta2), T(eps)
-    for unit in range(cuda.blockIdx.x, units, cuda.gridDim.x):
+    unit = cuda.blockIdx.x
+    while unit < units:
         k, o = chunk_tensor[unit], chunk_start[unit]
         n, c = min(CHUNK, sizes[k] - o), (scale, decay, w, b, e, T(table[k]))
         _adamax(at(params[k], o, T), at(m[k], o, T), at(u[k], o, T), at(grads[k], o, T), n, c)
+        unit += cuda.gridDim.x
 
 
 @over3
@@ -630,7 +720,7 @@ def _nadam(p, m, v, g, c):
     return p * keep - now * d / q - ahead * m / q, m, v
 
 
-@kernel
+@chunked
 def nadam(
     params: i8,
     m: i8,
@@ -654,11 +744,13 @@ def nadam(
     scale = T(-grad_scale if maximize else grad_scale)
     decay, keep = T(0.0 if decoupled else weight_decay), T(1.0 - lr * weight_decay if decoupled else 1.0)
     w1, b2, w2, e = T(1.0 - beta1), T(beta2), T(1.0 - beta2), T(eps)
-    for u in range(cuda.blockIdx.x, units, cuda.gridDim.x):
+    u = cuda.blockIdx.x
+    while u < units:
         k, o = chunk_tensor[u], chunk_start[u]
         correction, now, ahead = T(table[3 * k]), T(table[3 * k + 1]), T(table[3 * k + 2])
         n, c = min(CHUNK, sizes[k] - o), (scale, decay, keep, w1, b2, w2, e, correction, now, ahead)
         _nadam(at(params[k], o, T), at(m[k], o, T), at(v[k], o, T), at(grads[k], o, T), n, c)
+        u += cuda.gridDim.x
 
 
 @over3
@@ -673,7 +765,7 @@ def _radam(p, m, v, g, c):
     return p * keep - x, m, v
 
 
-@kernel
+@chunked
 def radam(
     params: i8,
     m: i8,
@@ -697,11 +789,13 @@ def radam(
     scale = T(-grad_scale if maximize else grad_scale)
     decay, keep = T(0.0 if decoupled else weight_decay), T(1.0 - lr * weight_decay if decoupled else 1.0)
     w1, b2, w2, e, rate = T(1.0 - beta1), T(beta2), T(1.0 - beta2), T(eps), T(lr)
-    for u in range(cuda.blockIdx.x, units, cuda.gridDim.x):
+    u = cuda.blockIdx.x
+    while u < units:
         k, o = chunk_tensor[u], chunk_start[u]
         correction, root, rectify = T(table[3 * k]), T(table[3 * k + 1]), T(table[3 * k + 2])
         n, c = min(CHUNK, sizes[k] - o), (scale, decay, keep, w1, b2, w2, e, rate, correction, root, rectify)
         _radam(at(params[k], o, T), at(m[k], o, T), at(v[k], o, T), at(grads[k], o, T), n, c)
+        u += cuda.gridDim.x
 
 
 @over2
@@ -712,7 +806,7 @@ def _asgd(p, a, g, c):
     return p, a + (p - a) * mu if mu != type(p)(1) else p
 
 
-@kernel
+@chunked
 def asgd(
     params: i8,
     averages: i8,
@@ -729,10 +823,12 @@ def asgd(
 ):
     """p = (1 - lambd eta) p - eta g; average += mu (p - average); table: eta, mu."""
     scale, decay = T(-grad_scale if maximize else grad_scale), T(weight_decay)
-    for u in range(cuda.blockIdx.x, units, cuda.gridDim.x):
+    u = cuda.blockIdx.x
+    while u < units:
         k, o = chunk_tensor[u], chunk_start[u]
         c = scale, decay, T(table[2 * k]), T(1.0 - lambd * table[2 * k]), T(table[2 * k + 1])
         _asgd(at(params[k], o, T), at(averages[k], o, T), at(grads[k], o, T), min(CHUNK, sizes[k] - o), c)
+        u += cuda.gridDim.x
 
 
 @over3
@@ -749,7 +845,7 @@ def _rprop(p, last, step, g, c):
     return p - (step if d > zero else (-step if d < zero else zero)), d, step
 
 
-@kernel
+@chunked
 def rprop(
     params: i8,
     last: i8,
@@ -768,7 +864,9 @@ def rprop(
 ):
     """step *= eta_plus where g keeps its sign, eta_minus where it flips (then g = 0); p -= sign(g) step."""
     c = T(-grad_scale if maximize else grad_scale), T(eta_minus), T(eta_plus), T(step_min), T(step_max)
-    for u in range(cuda.blockIdx.x, units, cuda.gridDim.x):
+    u = cuda.blockIdx.x
+    while u < units:
         k, o = chunk_tensor[u], chunk_start[u]
         n = min(CHUNK, sizes[k] - o)
         _rprop(at(params[k], o, T), at(last[k], o, T), at(steps[k], o, T), at(grads[k], o, T), n, c)
+        u += cuda.gridDim.x
