@@ -268,7 +268,7 @@ def test_averages_on_two_devices_at_once_are_refused():
         swa_utils.get_ema_multi_avg_fn(0.5)(a, b, 1)
 
 
-# --- calls of the driver --------------------------------------------------------------------------------------------------
+# --- calls of the driver -------------------------------------------------------------------------------------------
 
 
 @pretended
