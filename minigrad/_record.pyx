@@ -24,7 +24,7 @@ cdef class Prepared:
         return 0
 
     cdef int prepare(self) except -1:
-        """Compute what depends on the state, before the kernel."""
+        """Compute what depends on the state, before the kernel; 1 if that would change nothing this time."""
         return 0
 
     cdef int finish(self) noexcept:
