@@ -17,7 +17,7 @@ PIP := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip
 # With make -j, ninja would look for a job server that a recipe does not hand on.
 unexport MAKEFLAGS
 
-.PHONY: train test parity bench bench-history bench-quick report dashboard dashboard-serve dashboard-test gallery lint \
+.PHONY: train test fuzz parity bench bench-history bench-quick report dashboard dashboard-serve dashboard-test gallery lint \
   format types wheel-test build clean
 
 train: build
@@ -26,6 +26,13 @@ train: build
 # In two processes: most of a first run is compiling kernels, which both then find in the cache.
 test: build
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# A thousand random programs, eager and compiled: the same bits. make fuzz PROGRAMS=20000 SEED=7 draws others.
+PROGRAMS := 1000
+SEED := 0
+fuzz: build
+	MINIGRAD_FUZZ=$(PROGRAMS) MINIGRAD_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -n 2 --dist load \
+	  tests/test_compile_fuzz.py $(ARGS)
 
 # Against PyTorch, the only thing here that needs it.
 parity: build $(VENV)/torch
