@@ -847,7 +847,7 @@ cdef class Capture(Recorder):
                 return 0
         else:
             return 0
-        name = f"{self.names[first.name]} + {self.names[second.name]}"
+        name = f"{self.names[first.name].rpartition('.')[0]} + {self.names[second.name].partition('.')[2]}"
         if name not in self.name_numbers:
             self.name_numbers[name] = len(self.names)
             self.names.append(name)

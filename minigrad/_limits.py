@@ -2,9 +2,10 @@
 
 DESIGN
 a. Bandwidth is that of y = a + b, counted as two reads and a write, over as many bytes as a call touches or the next
-   larger size: what fits a cache is not held against the memory. Multiply-adds are those of a large product.
-b. Minigrad's own kernels measure, so that nothing is imported for it; with threads if they were started. It takes about
-   half a second in all.
+   larger size: what fits a cache is not held against the memory. Multiply-adds are those of a product whose matrices fit
+   the first cache, or of a larger one, if that is faster.
+b. Minigrad's own kernels measure, so that nothing is imported for it; with threads if they were started. The best of
+   many short calls counts, since others may be using the machine. It takes about half a second in all.
 """
 
 import functools
@@ -15,9 +16,8 @@ from ._storage import float32, float64
 from .kernels import contract
 from .kernels.blas import address
 
-_SIZES = (24_000, 384_000, 6_000_000, 96_000_000)  # bytes: a first, second, third level of caches, memory
+_SIZES = (24_000, 384_000, 6_000_000, 48_000_000)  # bytes: of a first, second, third level of caches, and of memory
 _SECONDS = 0.04  # for each
-_N = 768
 
 
 @functools.cache
@@ -36,16 +36,15 @@ def _bandwidths(threads):
 @functools.cache
 def _products(dtype, threads):
     """Multiply-adds a nanosecond, one thread's and those of all."""
-    y, a, b = (filled((_N, _N), 1, {"float32": float32, "float64": float64}[dtype]) for _ in range(3))
-    kernel, work = address(dtype), _N**3
+    y, a, b = (filled((32 * 96, 96), 1, {"float32": float32, "float64": float64}[dtype]) for _ in range(3))
 
-    def rate(shared):
-        blocks = 16 if shared else 1
-        dims = (_N, _N, _N, _N, _N, _N, 0, 0, blocks, 1, 1, 0, 0)
-        return work / least_time(kernel, [y, a, b], dims, (1.0, 0.0), blocks, 0.02 * work, shared, 2 * _SECONDS)
+    def rate(m, n, blocks, shared):
+        dims = (m, n, n, n, n, n, 0, 0, blocks, 1, 1, 0, 0)
+        work = m * n * n
+        return work / least_time(address(dtype), [y, a, b], dims, (1.0, 0.0), blocks, 0.02 * work, shared, _SECONDS)
 
-    alone = rate(False)
-    return alone, max(alone, rate(True))
+    alone = max(rate(96, 96, 1, False), rate(384, 384, 1, False))
+    return alone, max(alone, rate(32 * 96, 96, 32, True))
 
 
 def least(kernel, size, products, shared, threads):
