@@ -32,12 +32,12 @@ from cpython.object cimport PyObject
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
 
+from ._record import adds
 from .kernels import contract
 
 cdef str PACKAGE = os.path.dirname(sys.modules["minigrad"].__file__) + os.sep  # this file may lie in a build folder
 cdef enum:
     CLASSES = 136  # of block sizes, see _storage.pyx
-    MOST_SUMMED = 128  # products over so many have the bits of sum and addition, see ``add_in_product``
 cdef unsigned int serials = 0
 
 
@@ -773,8 +773,7 @@ cdef class Capture(Recorder):
     cdef int add_in_product(self, Py_ssize_t i, list uses) except -1:
         """t = a @ b; y += t, t not used otherwise: the product adds to y itself (its beta is 1).
 
-        Where k is small, so that BLAS adds up a whole sum in registers, y is added to it once, and rounded as by itself.
-        Longer sums are cut, and y would be the first of several."""
+        Where it says that this has the same bits (``adds_alike`` in ops/_gemm.pyx)."""
         cdef Call *add = &self.code[i]
         cdef Call *product
         cdef Py_ssize_t j, other, at
@@ -793,9 +792,9 @@ cdef class Capture(Recorder):
                 or self.bufs[product.b + 3] != NULL or self.bufs[product.b + 4] != NULL
                 or self.bufs[product.b + 5] != NULL or self.scalars[product.s] != 1 or self.scalars[product.s + 1] != 0
                 or self.dims[product.d] * self.dims[product.d + 1] != add.units
-                or self.dims[product.d + 5] != self.dims[product.d + 1] or self.dims[product.d + 12]
-                or self.dims[product.d + 2] > MOST_SUMMED or self.dims[product.d + 2] == 0
-                or self.patches[t].offset or self.patches[other].offset):
+                or self.dims[product.d + 5] != self.dims[product.d + 1] or self.dims[product.d + 2] == 0
+                or self.patches[t].offset or self.patches[other].offset
+                or not adds[<size_t>product.f](tuple([self.dims[product.d + j] for j in range(13)]))):
             return 0
         for j in range(at, i):  # y is written earlier now: nothing may abandon the run, or look at it, in between
             if self.code[j].kind == EXPECT:

@@ -2,8 +2,8 @@
 
 DESIGN
 a. Bandwidth is that of y = a + b, counted as two reads and a write, over as many bytes as a call touches or the next
-   larger size: what fits a cache is not held against the memory. Multiply-adds are those of a product whose matrices fit
-   the first cache, or of a larger one, if that is faster.
+   larger size: what fits a cache is not held against the memory. Multiply-adds are those of a product whose matrices
+   fit the first cache, or of a larger one, if that is faster.
 b. Minigrad's own kernels measure, so that nothing is imported for it; with threads if they were started. The best of
    many short calls counts, since others may be using the machine. It takes about half a second in all.
 """

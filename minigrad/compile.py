@@ -174,9 +174,8 @@ class CompiledFunction(_program.Compiled):
         del replayed
         result = self.function(*args, **kwargs)
         if state.same() and _bits(result) == bits:
-            if not program.trusted:
-                program.trusted, program.proved = True, self.hits + self._misses
-            program.guards.renewed = False
+            program.trusted, program.guards.renewed = True, False
+            program.proved = program.proved or self.hits + self._misses
         else:
             self.programs.remove(program)
             self._give_up("a replay differs from it: it depends on something that compile cannot see")
