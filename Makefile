@@ -17,8 +17,8 @@ PIP := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip
 # With make -j, ninja would look for a job server that a recipe does not hand on.
 unexport MAKEFLAGS
 
-.PHONY: train test test-cuda-sim parity bench bench-history bench-quick report dashboard dashboard-serve dashboard-test \
-  gallery lint format types wheel-test build clean
+.PHONY: train test fuzz test-cuda-sim parity bench bench-history bench-quick report dashboard dashboard-serve \
+  dashboard-test gallery lint format types wheel-test build clean
 
 train: build
 	$(BIN)/python examples/train_mlp.py $(ARGS)
@@ -33,6 +33,12 @@ CUDA_TABLE :=
 test-cuda-sim: build $(VENV)/cuda
 	$(if $(CUDA_TABLE),MINIGRAD_CUDA_TABLE="$(CUDA_TABLE)") $(BIN)/python -m pytest -n 2 tests/cuda -m cuda_compile $(ARGS)
 	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/cuda -m cuda_sim $(ARGS)
+# A thousand random programs, eager and compiled: the same bits. make fuzz PROGRAMS=20000 SEED=7 draws others.
+PROGRAMS := 1000
+SEED := 0
+fuzz: build
+	MINIGRAD_FUZZ=$(PROGRAMS) MINIGRAD_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -n 2 --dist load \
+	  tests/test_compile_fuzz.py $(ARGS)
 
 # Against PyTorch, the only thing here that needs it.
 parity: build $(VENV)/torch

@@ -18,11 +18,11 @@ import os
 import sys
 
 from ._engine cimport Node, Tensor
-from ._guards cimport SIMPLE, Guards, grown
+from ._guards cimport SIMPLE, Guards, grown, rates_in, update_with
 from ._program cimport (
-    ARGUMENT, CALL, CONSTANT, EXPECT, GONE, GRADIENT, HEAD, NEW_GRADIENT, NO_GRADIENT, OUTER, OWN, PREPARED,
-    SAME_GRADIENT, TAKE, ArgumentSpec, Call, Output, Patch, Place, Program, Slot, Visible, exchange_places, extent_of,
-    layout_of,
+    ARGUMENT, CALL, CHAINED, CONSTANT, EXPECT, GONE, GRADIENT, HEAD, NEW_GRADIENT, NO_GRADIENT, OUTER, OWN, PREPARED, RELEASED,
+    SAME_GRADIENT, SHARED, SWEEPS, TAKE, ArgumentSpec, Call, Output, Patch, Place, Program, Slot, Visible, exchange_places,
+    extent_of, layout_of,
 )
 from ._record cimport (
     Prepared, PyThread_get_thread_ident, Recorder, describe, kernel_t, recorder, recording, set_recorder, shapes,
@@ -30,7 +30,11 @@ from ._record cimport (
 from ._storage cimport ITEMSIZE, Storage, device_name, new_storage, storage_of
 from cpython.object cimport PyObject
 
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+
 from . import _fuse
+from ._record import adds
 from .kernels import contract
 
 cdef str PACKAGE = os.path.dirname(sys.modules["minigrad"].__file__) + os.sep  # this file may lie in a build folder
@@ -52,12 +56,35 @@ cdef void copy_bytes(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t 
 describe(copy_bytes, "constant", 2, 1, 0, opaque=2)
 
 
+cdef dict WIDTHS = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "int16": 2}
+cdef dict widths = {}  # of elements, by the name of a flat elementwise kernel; 0 for others
+
+
+cdef Py_ssize_t most_bytes(str name, Py_ssize_t units) except -1:
+    """How much of one buffer a kernel can touch; that may be less than what lies in the same memory."""
+    width = widths.get(name)
+    if width is None:
+        parts = name.split(".")
+        flat = parts[0] == "elementwise" and not parts[1].startswith(("strided", "pack"))
+        widths[name] = width = max([WIDTHS.get(part, 1) for part in parts[2:]]) if flat else 0
+    return units * <Py_ssize_t>width if width else PY_SSIZE_T_MAX
+
+
+cdef dict ours = {}  # file -> whether it is minigrad's
+
+
 def user_line():
     """(file, line number) of the innermost frame outside of minigrad, or ("", 0)."""
     frame = sys._getframe(0)
-    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+    while frame is not None:
+        file = frame.f_code.co_filename
+        inner = ours.get(file)
+        if inner is None:
+            inner = ours[file] = file.startswith(PACKAGE)
+        if not inner:
+            return file, frame.f_lineno
         frame = frame.f_back
-    return ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+    return "", 0
 
 
 cdef class Capture(Recorder):
@@ -77,7 +104,7 @@ cdef class Capture(Recorder):
     cdef Py_ssize_t temporary_size
     cdef void *temporary_copy
     cdef Prepared pending
-    cdef readonly list objects, constants, keep_alive, groups, taken_, generators, names, lines
+    cdef readonly list objects, constants, keep_alive, groups, rates, taken_, generators, names, lines
     cdef dict line_numbers, name_numbers
     cdef readonly list heads           # (call, its slot, slots that it reads, check, whether it must) made ahead of all
     cdef list storages, versions       # outer storages, their versions at the start
@@ -104,7 +131,7 @@ cdef class Capture(Recorder):
         serials += 1
         self.last_check = -1
         self.serial, self.thread = serials, PyThread_get_thread_ident()
-        self.objects, self.constants, self.keep_alive, self.groups, self.taken_ = [], [], [], [], []
+        self.objects, self.constants, self.keep_alive, self.groups, self.rates, self.taken_ = [], [], [], [], [], []
         self.generators, self.names, self.lines, self.heads = [], [], [], []
         self.line_numbers, self.name_numbers, self.storages, self.versions = {}, {}, [], []
         self.starts, self.start_versions = [], []
@@ -161,7 +188,7 @@ cdef class Capture(Recorder):
         memset(slot, 0, sizeof(Slot))
         slot.base, slot.nbytes, slot.size_class, slot.kind, slot.index = base, n, size_class, kind, index
         slot.next = slot.first = slot.last = -1
-        slot.block, slot.place, slot.host = n, -1, -1
+        slot.block, slot.asked, slot.place, slot.host = n, n, -1, -1
         self.slot_count += 1
         return <int>self.slot_count - 1
 
@@ -187,7 +214,7 @@ cdef class Capture(Recorder):
     cdef int allocated(self, object storage, void *p, Py_ssize_t n, Py_ssize_t asked, int size_class) except -1:
         cdef int slot = self.new_slot(<char *>p, n, size_class, OWN, -1)
         cdef Range *known = range_of(self.own, self.own_count, <char *>p)
-        self.slots[slot].nbytes = ((asked if asked > 0 else 1) + 63) // 64 * 64
+        self.slots[slot].nbytes, self.slots[slot].asked = ((asked if asked > 0 else 1) + 63) // 64 * 64, asked
         if known != NULL:
             known.slot = slot
         else:
@@ -255,18 +282,41 @@ cdef class Capture(Recorder):
 
     def update(self, optimizer, group):
         """Let ``optimizer`` update the parameters of ``group``; its hyperparameters may change later if it does so by
-        kernels over whole lists of parameters and nothing else."""
+        kernels over whole lists of parameters and nothing else. They may lie in tensors that the function has not written
+        before."""
         cdef Py_ssize_t first = self.count, i
-        cdef list tables = []
+        cdef list tables = [], rates
         cdef bint live = True
-        optimizer._update(group)
+        set_recorder(None)
+        try:
+            rates = [rate for rate in rates_in(group) if self.untouched((<Tensor>rate[1]).storage)]
+        finally:
+            set_recorder(self)
+        update_with(optimizer, group, rates)
         for i in range(first, self.count):
             if self.code[i].kind != PREPARED:
                 live = False
             else:
                 tables.append(self.objects[self.code[i].object])
         if live and tables:
-            self.groups.append((optimizer, group, tables))
+            for known in self.groups:  # stepped more than once
+                if known[0] is optimizer and known[1] is group:
+                    known[2].extend(tables)
+                    break
+            else:
+                known = (optimizer, group, tables)
+                self.groups.append(known)
+                self.rates += [[t, number, known] for key, t, number in rates]
+        elif rates:
+            self.refuse("reads the value of a tensor")
+
+    cdef bint untouched(self, Storage s) except -1:
+        """Whether this is memory from before the capture that has not been written since."""
+        cdef Py_ssize_t i
+        for i in range(len(self.storages)):
+            if self.storages[i] is s:
+                return s.version == <unsigned int>self.versions[i]
+        return False
 
     # --- recording ---
 
@@ -296,7 +346,7 @@ cdef class Capture(Recorder):
         if self.slots[slot].first < 0:
             self.slots[slot].first = <int>self.count - 1
         self.slots[slot].last = <int>self.count - 1
-        self.code[self.count - 1].bytes += self.slots[slot].nbytes - offset
+        patch.call = <int>self.count - 1
         return 0
 
     cdef Call *add_call(self, int kind, kernel_t f, int nb, int nd, int ns, Py_ssize_t units, double cost,
@@ -344,7 +394,7 @@ cdef class Capture(Recorder):
                     double cost) except -1:
         cdef Prepared tables = self.pending
         cdef Call *call
-        cdef Py_ssize_t offset, i, at
+        cdef Py_ssize_t offset, i, at, most
         cdef int nb, nd, ns, slot, opaque
         cdef str name
         cdef object taken
@@ -359,6 +409,7 @@ cdef class Capture(Recorder):
                 return self.refuse("runs a kernel that compile does not know")
             shapes[<size_t>f] = found = (*found, -1)
         name, nb, nd, ns, more, opaque, relu = found
+        most = most_bytes(name, units)
         if more:
             nd += dims[0] * (nb - bin(opaque).count("1") + 1)
         if self.taken_ and nd >= 2 and tables is None and dims[0] == self.taken_[0][2] and dims[1] == self.taken_[0][3]:
@@ -393,6 +444,7 @@ cdef class Capture(Recorder):
             slot = self.resolve(bufs[i], &offset)
             if slot >= 0:
                 self.add_patch(0, call.b + i, NULL, slot, offset)
+                call.bytes += min(most, self.slots[slot].asked - offset)
             elif self.temporary != NULL and bufs[i] >= self.temporary and (
                     <char *>bufs[i] < <char *>self.temporary + self.temporary_size):
                 self.bufs[call.b + i] = <char *>self.temporary_copy + (<char *>bufs[i] - <char *>self.temporary)
@@ -642,8 +694,8 @@ cdef class Capture(Recorder):
                 continue
             self.slots[<int>own].clobbered = True
             p.heads.append((call, check))
-        self.simplify(os.environ.get("MINIGRAD_PASSES", "relu,dead,chains").split(","))
-        guards.set_live(self.groups)
+        self.simplify(os.environ.get("MINIGRAD_PASSES", "relu,beta,clip,dead,chains").split(","))
+        guards.set_live(self.groups, self.rates)
         # a gradient's memory is free for others until it is written, if nobody can see it until then
         hosts = [slot for slot, leaf in shown if leaf >= 0 and p.incoming[<int>leaf] < 0]
         size = 0
@@ -678,6 +730,12 @@ cdef class Capture(Recorder):
         if "relu" in passes:
             for i in range(self.count):
                 self.fold_relu(i, uses)
+        if "beta" in passes:
+            for i in range(self.count):
+                self.add_in_product(i, uses)
+        if "clip" in passes:
+            for i in range(self.count):
+                self.chain(i)
         if "dead" in passes:
             for i in range(self.count - 1, -1, -1):
                 if i not in ahead:
@@ -745,6 +803,94 @@ cdef class Capture(Recorder):
         uses[self.patches[z].slot].append(other)
         self.patches[other].slot = self.patches[z].slot
         relu.kind = GONE
+        return 0
+
+    cdef int add_in_product(self, Py_ssize_t i, list uses) except -1:
+        """t = a @ b; y += t, t not used otherwise: the product adds to y itself (its beta is 1).
+
+        Where it says that this has the same bits (``adds_alike`` in ops/_gemm.pyx)."""
+        cdef Call *add = &self.code[i]
+        cdef Call *product
+        cdef Py_ssize_t j, other, at
+        cdef int y, t, to
+        cdef bint before
+        if add.kind != CALL or not (<str>self.names[add.name]).startswith("elementwise.add.") or self.dims[add.d] != 3:
+            return 0
+        y, t = self.patch_of(add, 0), self.patch_of(add, 2)
+        if y < 0 or t < 0 or not self.passing(self.patches[t].slot) or len(uses[self.patches[t].slot]) != 2:
+            return 0
+        other, to = [k for k in uses[self.patches[t].slot] if k != t][0], self.patches[y].slot
+        at = self.patches[other].call
+        product = &self.code[at]
+        if (product.kind != CALL or product.f == NULL or (<tuple>shapes[<size_t>product.f])[6] < 0 or at > i
+                or self.patches[other].kind != 0 or self.patches[other].at != product.b
+                or self.bufs[product.b + 3] != NULL or self.bufs[product.b + 4] != NULL
+                or self.bufs[product.b + 5] != NULL or self.scalars[product.s] != 1 or self.scalars[product.s + 1] != 0
+                or self.dims[product.d] * self.dims[product.d + 1] != add.units
+                or self.dims[product.d + 5] != self.dims[product.d + 1] or self.dims[product.d + 2] == 0
+                or self.patches[t].offset or self.patches[other].offset
+                or not adds[<size_t>product.f](tuple([self.dims[product.d + j] for j in range(13)]))):
+            return 0
+        for j in range(at, i):  # y is written earlier now: nothing may abandon the run, or look at it, in between
+            if self.code[j].kind == EXPECT:
+                return 0
+        before = self.slots[to].kind != OWN
+        for k in uses[to]:
+            j = self.patches[<Py_ssize_t>k].call
+            if self.code[j].kind != GONE and at <= j < i:
+                return 0
+            before = before or j < at
+        if not before:
+            return 0
+        self.scalars[product.s + 1] = 1
+        for k in [k for k in uses[to] if self.patches[<Py_ssize_t>k].call == i]:
+            uses[to].remove(k)
+        uses[to].append(other)
+        uses[self.patches[t].slot] = []
+        self.patches[other].slot, self.patches[other].offset = to, self.patches[y].offset
+        add.kind = GONE
+        return 0
+
+    cdef int chain(self, Py_ssize_t i) except -1:
+        """A sweep over gradients that scales or clamps them, and the update that reads them: chunk by chunk, one after the
+        other, if nothing looks at the gradients in between."""
+        cdef Call *first = &self.code[i]
+        cdef Call *second
+        cdef Py_ssize_t k, last = -1
+        cdef int j, factor = -1
+        cdef set swept = set()
+        if first.kind != PREPARED or not (<str>self.names[first.name]).startswith(SWEEPS):
+            return 0
+        tables = self.objects[first.object]
+        for k in range(first.p, self.patch_count):
+            j = self.patches[k].call
+            second = &self.code[j]
+            if j == i:
+                swept.add(self.patches[k].slot)
+                last = k  # of a scaling sweep the factor's
+                continue
+            if last >= 0 and tables.scaled():
+                factor = self.patches[last].slot
+                swept.discard(factor)
+            last = -1
+            if second.kind == PREPARED and second.units == first.units and (
+                    not (<str>self.names[second.name]).startswith(SWEEPS) and self.objects[second.object].chunks_of(tables)):
+                break
+            if second.kind != GONE and (self.patches[k].slot in swept or (
+                    self.patches[k].slot == factor and second.kind != PREPARED)):
+                return 0
+        else:
+            return 0
+        name = f"{self.names[first.name].rpartition('.')[0]} + {self.names[second.name].partition('.')[2]}"
+        if name not in self.name_numbers:
+            self.name_numbers[name] = len(self.names)
+            self.names.append(name)
+        for k in range(first.p, self.patch_count):
+            if self.patches[k].call != i:
+                break
+            self.patches[k].call = j
+        first.kind, second.kind = GONE, CHAINED
+        second.partner, second.name = <int>i, self.name_numbers[name]
         return 0
 
     cdef int drop_dead(self, Py_ssize_t i, list uses) except -1:
@@ -994,7 +1140,7 @@ cdef class Capture(Recorder):
         for i in range(self.count):
             call = &self.code[i]
             call.bufs = self.bufs + call.b
-            if call.kind != PREPARED:
+            if call.dims == NULL:  # else those of a Prepared
                 call.dims = self.dims + call.d
                 call.scalars = self.scalars + call.s if call.ns > 0 else NULL
         for i in range(self.patch_count):

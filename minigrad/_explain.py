@@ -3,19 +3,41 @@
 import os
 from html import escape
 
+from ._launch import get_num_threads, thread_stats
+from ._limits import least
+
 
 def table(name, program):
-    rows, times = program.table(), program.times()
-    total = sum(times) or 1
-    lines = [f"{name}: {len(rows)} calls, {program.own_bytes():,} bytes of memory, {program.runs} runs"]
-    lines.append(f"{'':>4} {'kernel':<34} {'dimensions':<26} {'KiB':>9} {'us':>9} {'%':>5} {'GFLOP/s':>7}     line")
-    for i, ((kernel, dims, size, _, (file, line), shared), t) in enumerate(zip(rows, times, strict=True)):
-        speed = f"{2 * dims[0] * dims[1] * dims[2] / t:7.1f}" if kernel.startswith("blas.") and t else " " * 7
+    rows, times, least_times = program.table(), program.times(), limits(program)
+    total = sum(times)
+    ready = f"ready since call {program.proved}" if program.trusted else "not proved yet"
+    lines = [
+        f"{name}: {len(rows)} calls, {program.own_bytes():,} bytes of memory, {program.runs} runs; captured in call "
+        f"{program.captured}, {ready}",
+        f"{'':>4} {'kernel':<34} {'dimensions':<26} {'KiB':>9} {'us':>9} {'%':>5} {'limit %':>7} {'GFLOP/s':>7}"
+        "     line",
+    ]
+    for i, (row, t, short) in enumerate(zip(rows, times, least_times, strict=True)):
+        kernel, dims, size, products, (file, line), shared = row
+        speed = f"{2 * products / t:7.1f}" if products and t else " " * 7
         lines.append(
             f"{i:>4} {kernel[:34]:<34} {', '.join(map(str, dims[:6]))[:26]:<26} {size / 1024:>9.1f} {t / 1000:>9.2f} "
-            f"{100 * t / total:>5.1f} {speed} {'mt' if shared else '  '}  {os.path.basename(file)}:{line}"
+            f"{_share(t, total):>5.1f} {_share(short, t):>7.1f} {speed} {'mt' if shared else '  '}  "
+            f"{os.path.basename(file)}:{line}"
         )
-    return "\n".join([*lines, f"{'':>4} {'together':<71} {total / 1000:>9.2f}"])
+    size, together = sum(row[2] for row in rows), _share(sum(least_times), total)
+    lines.append(f"{'':>4} {'together':<61} {size / 1024:>9.1f} {total / 1000:>9.2f} {100:>5.1f} {together:>7.1f}")
+    return "\n".join(lines)
+
+
+def limits(program):
+    """Nanoseconds that each call would take at the machine's limit."""
+    threads = get_num_threads(), thread_stats()["started"]
+    return [least(kernel, size, n, shared, threads) for kernel, _, size, n, _, shared in program.table()]
+
+
+def _share(part, whole):
+    return 100 * part / whole if whole else 0.0
 
 
 _WIDTH = 1100
@@ -63,9 +85,9 @@ def _timeline(program):
     """A bar a call, as wide as it takes."""
     rows, times = program.table(), program.times()
     scale, x, bars = _WIDTH / (sum(times) or 1), 0.0, []
-    for (kernel, dims, _, _, (file, line), _), t in zip(rows, times, strict=True):
-        where = f"{os.path.basename(file)}:{line}"
-        bars.append(_rect(x, 0, t * scale, 40, _colour(kernel), f"{kernel} {dims}: {t / 1000:.2f} us, {where}"))
+    for (kernel, dims, _, _, (file, line), _), t, short in zip(rows, times, limits(program), strict=True):
+        what = f"{kernel} {dims}: {t / 1000:.2f} us, {_share(short, t):.0f} % of the limit"
+        bars.append(_rect(x, 0, t * scale, 40, _colour(kernel), f"{what}, {os.path.basename(file)}:{line}"))
         x += t * scale
     return f'<svg width="{_WIDTH}" height="40">{"".join(bars)}</svg>'
 

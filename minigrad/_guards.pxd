@@ -21,7 +21,7 @@ cdef struct DictGuard:
 cdef struct NameGuard:
     PyObject *dict      # or a cell, or an object with slots
     PyObject *name
-    int kind            # 0: a cell, 1: a dict, 2: a slot
+    int kind            # 0: a cell, 1: a dict, 2: a slot; of a function 3: code, 4: defaults, 5: keyword defaults
     PyObject *value
 
 
@@ -32,17 +32,23 @@ cdef class Guards:
     cdef Py_ssize_t tensor_count, dict_count, name_count
     cdef readonly list tensor_list, dict_list, dict_keys, dict_copies, name_list, value_list, lists, list_copies, storages
     cdef dict live             # index of a group's dict -> (optimizer, group, tables)
+    cdef set changes           # hyperparameters that have changed so far
+    cdef public bint renewed   # one has for the first time: the function may set it itself, so the program is proved anew
+    cdef list rates            # [tensor, its number, (optimizer, group, tables)]
     cdef readonly bint grad
     cdef int default_dtype
     cdef readonly object reason
     cdef bint fails(self, object why)
     cdef bint hold(self, bint gradients) except -1
+    cdef int renew(self, list changes) except -1
     cdef bint list_holds(self, list now, tuple then) except -1
     cdef bint dict_holds(self, Py_ssize_t i) except -1
     cdef str place(self, keys)
 
 
 cdef frozenset SIMPLE
+cdef list rates_in(dict group)
+cdef int update_with(optimizer, dict group, list rates) except -1
 cdef bint same(object a, object b) except -1
 cdef void *grown(void *p, size_t n) except NULL
 

@@ -6,6 +6,7 @@ from ._engine import Tensor
 class Guards:
     reason: str | None
     grad: bool
+    renewed: bool
     tensor_list: list[Tensor]
     def __init__(
         self,

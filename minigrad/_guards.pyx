@@ -3,13 +3,16 @@
 
 DESIGN
 a. Guards compare pointers and, for dicts, CPython's version tags; only what has changed is compared by value.
-b. Hyperparameters of optimizers may change: ``Refresher`` lets the optimizer hand over the new ones.
+b. Hyperparameters of optimizers may change, also in tensors that hold them: ``Refresher`` lets the optimizer hand over
+   the new ones.
 """
 
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, realloc
+
+import types
 
 from ._engine cimport Tensor, anomaly, default_float, grad_enabled, needs_grad
 from ._record cimport PyThread_get_thread_ident, Recorder, recorder, set_recorder
@@ -24,9 +27,15 @@ cdef extern from *:
     #endif
     #define mg_type_dict(t) Py_NewRef(((PyTypeObject *)(t))->tp_dict)
     #define mg_cell(c) (((PyCellObject *)(c))->ob_ref)
+    static PyObject *mg_part(PyObject *o, int kind) {
+        PyFunctionObject *f = (PyFunctionObject *)o;
+        PyObject *part = kind == 3 ? f->func_code : kind == 4 ? f->func_defaults : f->func_kwdefaults;
+        return part == NULL ? Py_None : part;
+    }
     """
     uint64_t mg_dict_tag(PyObject *d)
     PyObject *mg_cell(PyObject *c)
+    PyObject *mg_part(PyObject *f, int kind)
     object mg_type_dict(object t)
 
 SIMPLE = frozenset((int, float, bool, str, bytes, complex, type(None), type(Ellipsis), slice))
@@ -49,13 +58,30 @@ def class_dict(kind):
     return mg_type_dict(kind)
 
 
+cdef list rates_in(dict group):
+    """(key, tensor, number) of hyperparameters that are held in tensors; nothing may be recording."""
+    return [(key, t, t.item()) for key, t in group.items() if isinstance(t, Tensor) and (<Tensor>t).count == 1]
+
+
+cdef int update_with(optimizer, dict group, list rates) except -1:
+    """``optimizer._update(group)`` with the numbers of ``rates`` in place of the tensors, whose values it would read."""
+    for key, t, number in rates:
+        group[key] = number
+    try:
+        optimizer._update(group)
+    finally:
+        for key, t, number in rates:
+            group[key] = t
+    return 0
+
+
 cdef class Refresher(Recorder):
     """Hears of one optimizer's update only, which hands it its hyperparameters instead of running."""
     cdef list tables
     cdef bint fits
 
     cdef int refuse(self, object why) except -1:
-        self.fits = False  # a learning rate in a tensor, say
+        self.fits = False
         return 0
 
     def refuses(self, why):
@@ -73,11 +99,11 @@ cdef class Refresher(Recorder):
         cdef Refresher r
         if recorder is not None:
             return False
-        r = Refresher()
+        r, rates = Refresher(), rates_in(group)
         r.thread, r.refreshing, r.tables, r.fits = PyThread_get_thread_ident(), True, list(tables), True
         set_recorder(r)
         try:
-            optimizer._update(group)
+            update_with(optimizer, group, rates)
         finally:
             set_recorder(None)
         return r.fits and not r.tables
@@ -88,7 +114,7 @@ cdef class Guards:
 
     def __init__(self, tensors, dicts, names, lists):
         """dicts: (dict, keys that matter or None for all). names: (dict, name, value) of globals, (cell, None, value) of
-        closures, (object, name, value) of slots."""
+        closures, (object, name, value) of slots, (function, ``__code__`` or the like, value)."""
         cdef Py_ssize_t i
         cdef int d
         cdef Tensor t
@@ -98,7 +124,8 @@ cdef class Guards:
         self.dict_keys = [keys for each, keys in dicts]
         self.name_list, self.value_list = [(a, b) for a, b, c in names], [c for a, b, c in names]
         self.lists, self.list_copies = list(lists), [tuple(item) for item in lists]
-        self.live, self.grad, self.default_dtype = {}, grad_enabled(), default_float
+        self.live, self.changes = {}, set()
+        self.rates, self.grad, self.default_dtype = [], grad_enabled(), default_float
         self.tensors = <TensorGuard *>grown(NULL, (len(self.tensor_list) + 1) * sizeof(TensorGuard))
         self.dicts = <DictGuard *>grown(NULL, (len(self.dict_list) + 1) * sizeof(DictGuard))
         self.names = <NameGuard *>grown(NULL, (len(self.name_list) + 1) * sizeof(NameGuard))
@@ -120,13 +147,17 @@ cdef class Guards:
             self.names[i].dict = <PyObject *>a
             self.names[i].name = <PyObject *>b
             self.names[i].kind = 0 if b is None else 1 if isinstance(a, dict) else 2
+            if isinstance(a, types.FunctionType):
+                self.names[i].kind = {"__code__": 3, "__defaults__": 4, "__kwdefaults__": 5}[b]
             self.names[i].value = <PyObject *>self.value_list[i]
 
     def __dealloc__(self):
         free(self.tensors); free(self.dicts); free(self.names)
 
-    def set_live(self, groups):
-        """Let the hyperparameters of (optimizer, group, tables) change."""
+    def set_live(self, groups, rates):
+        """Let the hyperparameters of (optimizer, group, tables) change; rates: [tensor, number, such a tuple] where they
+        are read from tensors."""
+        self.rates = rates
         for optimizer, group, tables in groups:
             for i in range(self.dict_count):
                 if self.dict_list[i] is group:
@@ -167,9 +198,11 @@ cdef class Guards:
                 found = mg_cell(self.names[i].dict)
             elif self.names[i].kind == 1:
                 found = PyDict_GetItem(<object>self.names[i].dict, <object>self.names[i].name)
-            else:
+            elif self.names[i].kind == 2:
                 value = getattr(<object>self.names[i].dict, <object>self.names[i].name, SIMPLE)
                 found = <PyObject *>value
+            else:
+                found = mg_part(self.names[i].dict, self.names[i].kind)
             if found != self.names[i].value:
                 if found == NULL or not same(self.value_list[i], <object>found):
                     return self.fails(f"the variable {self.name_list[i][1] or 'of a closure'}")
@@ -181,6 +214,13 @@ cdef class Guards:
         for i in range(len(self.lists)):
             if not self.list_holds(<list>self.lists[i], <tuple>self.list_copies[i]):
                 return self.fails("a list")
+        for rate in self.rates:
+            number = rate[0].item()
+            if number != rate[1]:
+                if not Refresher.of(*rate[2]):
+                    return self.fails("a learning rate in a tensor")
+                rate[1] = number
+                self.renew([id(rate)])
         return True
 
     cdef bint list_holds(self, list now, tuple then) except -1:
@@ -212,11 +252,21 @@ cdef class Guards:
                 changed.append(key)
         if changed:
             group = self.live.get(i)
-            if group is None or "params" in changed or not Refresher.of(*group):
+            held = [key for key in changed if isinstance(now[key], Tensor) or isinstance(then[key], Tensor)]
+            if group is None or "params" in changed or held or not Refresher.of(*group):
                 return self.fails("what is in " + self.place(changed))
             self.dict_copies[i] = dict(now)
+            self.renew([(i, key) for key in changed])
         self.dicts[i].tag = tag
         return True
+
+    cdef int renew(self, list changes) except -1:
+        """Note what has changed for the first time."""
+        for change in changes:
+            if change not in self.changes:
+                self.changes.add(change)
+                self.renewed = True
+        return 0
 
     cdef str place(self, keys):
         """The name of a dict entry, for people."""

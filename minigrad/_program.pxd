@@ -6,7 +6,7 @@ from ._record cimport kernel_t
 from ._storage cimport Storage
 
 cdef enum:
-    CALL, PREPARED, EXPECT, TAKE, HEAD, GONE          # kinds of calls; the last two are passed over
+    CALL, PREPARED, EXPECT, TAKE, CHAINED, HEAD, GONE  # kinds of calls; the last two are passed over
 cdef enum:
     OWN, OUTER, ARGUMENT, GRADIENT, CONSTANT          # kinds of slots
 cdef enum:
@@ -21,9 +21,10 @@ cdef struct Call:
     Py_ssize_t units
     double cost
     int kind
-    Py_ssize_t bytes   # of the blocks that it reads or writes
+    Py_ssize_t bytes   # of the memory that it reads or writes
     int last           # of a run of small calls that starts here: one past its end, else 0
     int object
+    int partner        # of a chained call: the one that it follows chunk by chunk
     int line
     int name
     Py_ssize_t b, d, s  # where its buffers, dims and scalars are in the pools
@@ -40,6 +41,7 @@ cdef struct Slot:
     int next           # free block of the same class
     int first, last    # calls in which it was first and last used
     Py_ssize_t block   # bytes of the block
+    Py_ssize_t asked   # bytes that were asked for
     Py_ssize_t place   # in the arena or in the memory of slot ``host``, or -1
     int host
     bint alive
@@ -115,6 +117,7 @@ cdef class Program:
     cdef readonly list places  # of the arguments that are tensors
     cdef bint has_checks, single
     cdef public bint trusted
+    cdef public long captured, proved  # in which call of the function
     cdef readonly long runs, timed
     cdef double *spent         # nanoseconds of each call, in ``timed`` runs
     cdef readonly object chains  # _fuse.Chains, or None
@@ -139,5 +142,6 @@ cdef class Program:
 
 cdef double SHARED, RELEASED
 cdef void exchange_places(Slot *slots, Place *places, Py_ssize_t n) noexcept
+cdef tuple SWEEPS
 cdef Tensor layout_of(Tensor t)
 cdef Py_ssize_t extent_of(Tensor t) noexcept

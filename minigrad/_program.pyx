@@ -9,6 +9,8 @@ b. A value that the eager code looked at and found harmless (labels within range
    the run is abandoned before anything visible was written, and the function runs eagerly.
 c. An address is a slot and an offset. ``patches`` lists, slot by slot, the places where addresses stand: buffers and
    scalars of calls, entries of an optimizer's tables.
+d. Clipping and the update after it go over the same chunks of the same gradients. ``chained`` makes both calls chunk by
+   chunk, so that a gradient comes from memory once; they are the same calls, hence the same bits.
 """
 
 from cpython.object cimport PyObject
@@ -27,6 +29,17 @@ cdef extern from "Python.h":
 # Estimated nanoseconds: calls above SHARED go through ``launch``, which may share them; runs of small ones above
 # RELEASED let other Python threads run.
 SHARED, RELEASED = 12_000, 20_000
+SWEEPS = ("optimizers.scale.", "optimizers.clamp.")  # over gradients, in place
+
+
+cdef void chained(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
+    """Two calls, a unit of the first and then the same unit of the second."""
+    cdef Call *first = <Call *>bufs[0]
+    cdef Call *second = <Call *>bufs[1]
+    cdef Py_ssize_t i
+    for i in range(lo, hi):
+        first.f(first.bufs, first.dims, first.scalars, i, i + 1)
+        second.f(second.bufs, second.dims, second.scalars, i, i + 1)
 
 
 cdef class Output:
@@ -154,6 +167,8 @@ cdef class Program:
         cdef Call *call
         cdef Py_ssize_t *dims
         cdef object seed, offset
+        cdef void *pair[2]
+        cdef bint idle
         cdef bint timed = self.runs & 63 == 32
         cdef double begin = now() if timed else 0, end
         for item in self.heads:
@@ -179,8 +194,17 @@ cdef class Program:
                     launch(call.f, call.bufs, call.dims, call.scalars, call.units, call.cost)
             elif call.kind == PREPARED:
                 tables = <Prepared>self.objects[call.object]
+                if (<Prepared>tables).prepare() == 0:
+                    launch(call.f, call.bufs, call.dims, call.scalars, call.units, call.cost)
+                (<Prepared>tables).finish()
+            elif call.kind == CHAINED:
+                tables, pair[0], pair[1] = <Prepared>self.objects[call.object], &self.code[call.partner], call
+                idle = (<Prepared>self.objects[self.code[call.partner].object]).prepare()
                 (<Prepared>tables).prepare()
-                launch(call.f, call.bufs, call.dims, call.scalars, call.units, call.cost)
+                if idle:
+                    launch(call.f, call.bufs, call.dims, call.scalars, call.units, call.cost)
+                else:
+                    launch(chained, pair, NULL, NULL, call.units, self.code[call.partner].cost + call.cost)
                 (<Prepared>tables).finish()
             elif call.kind == EXPECT:
                 if memcmp(call.bufs[0], call.bufs[1], call.units) != 0:
@@ -318,61 +342,32 @@ cdef class Program:
             return "changed: " + str(self.guards.reason)
         return None if self.separate(leaves) else "arguments share memory"
 
-    def gradient_list(self):
-        """The gradients that the guarded tensors have now."""
-        return [(<Tensor>t).gradient for t in self.guards.tensor_list]
-
     def snapshot(self, tuple leaves not None):
-        """What ``restore`` needs to undo a run: bytes of memory that it writes, versions, states of random generators."""
+        """What a run changes, as it is now: memory, versions, gradients, states of random generators."""
+        cdef Snapshot made = Snapshot()
         cdef Py_ssize_t i
         cdef Tensor t, g
-        cdef list parts = [], versions = []
-        for item in self.bumps:
-            parts.append(bytes_of((<Storage>item[0]).ptr, (<Storage>item[0]).nbytes))
-            versions.append((<Storage>item[0]).version)
+        made.storages = [item[0] for item in self.bumps]
+        made.places = [(<size_t>(<Storage>item[0]).ptr, (<Storage>item[0]).nbytes) for item in self.bumps]
         for i in range(self.argument_count):
             if self.arguments[i].delta:
-                t = <Tensor><object>PyTuple_GET_ITEM(leaves, self.arguments[i].place)
-                parts.append(bytes_of(t.ptr, extent_of(t)))
-                versions.append(t.storage.version)
+                t = <Tensor>leaves[self.arguments[i].place]
+                made.storages.append(t.storage)
+                made.places.append((<size_t>t.ptr, extent_of(t)))
+        made.compared = len(made.storages)
         for i in range(self.guards.tensor_count):
             g = <Tensor>(<Tensor>self.guards.tensors[i].tensor).gradient
-            # others are forgotten by the function before it could see them
-            parts.append(bytes_of(g.ptr, extent_of(g)) if g is not None and self.incoming[i] >= 0 else None)
-        return parts, versions, [(each._seed, each._offset) for each in self.generators]
-
-    def outcome(self, tuple leaves not None):
-        """What a run has left: hashes of memory and gradients, versions, states of random generators."""
-        cdef Py_ssize_t i
-        cdef Tensor g
-        parts, versions, states = self.snapshot(leaves)
-        parts = [None if part is None else hash(part) for part in parts]
-        for i in range(self.guards.tensor_count):
-            g = <Tensor>(<Tensor>self.guards.tensors[i].tensor).gradient
-            parts.append(None if g is None else hash(bytes_of(g.ptr, extent_of(g))))
-        return parts, versions, states
-
-    def restore(self, tuple leaves not None, before, gradients):
-        """Undo a run: ``before`` is a snapshot, ``gradients`` the gradient tensors of then."""
-        cdef Py_ssize_t i
-        cdef Tensor t, g
-        parts, versions = iter(before[0]), iter(before[1])
-        for item in self.bumps:
-            put_bytes((<Storage>item[0]).ptr, next(parts))
-            (<Storage>item[0]).version = <unsigned int>next(versions)
-        for i in range(self.argument_count):
-            if self.arguments[i].delta:
-                t = <Tensor><object>PyTuple_GET_ITEM(leaves, self.arguments[i].place)
-                put_bytes(t.ptr, next(parts))
-                t.storage.version = <unsigned int>next(versions)
-        for i in range(self.guards.tensor_count):
-            t = <Tensor>self.guards.tensors[i].tensor
-            t.gradient = gradients[i]
-            part = next(parts)
-            if part is not None:
-                put_bytes((<Tensor>t.gradient).ptr, part)
-        for generator, (seed, offset) in zip(self.generators, before[2]):
-            generator._seed, generator._offset = seed, offset
+            if g is not None and self.incoming[i] >= 0:  # others are forgotten by the function before it could see them
+                made.storages.append(g.storage)
+                made.places.append((<size_t>g.ptr, extent_of(g)))
+        made.versions = [(<Storage>each).version for each in made.storages]
+        made.copies = [new_storage(n) for p, n in made.places]
+        for (p, n), copy in zip(made.places, made.copies):
+            memcpy((<Storage>copy).ptr, <char *><size_t>p, n)
+        made.tensors, made.generators = self.guards.tensor_list, self.generators
+        made.gradients = [(<Tensor>t).gradient for t in made.tensors]
+        made.states = [(each._seed, each._offset) for each in made.generators]
+        return made
 
     def run_once(self, tuple leaves not None):
         """``run`` for Python code."""
@@ -407,16 +402,27 @@ cdef class Program:
         memset(self.arena.ptr, 255, self.arena.nbytes)
 
     def table(self):
-        """A row a call that is made: (kernel, dims, bytes of the blocks it touches, units, (file, line), whether threads may share it)."""
-        cdef Py_ssize_t i, j
+        """A row a call that is made: (kernel, dims, bytes that it reads and writes, multiply-adds, (file, line), whether
+        threads may share it)."""
+        cdef Py_ssize_t i, j, n, products
+        cdef Py_ssize_t *d
         cdef Call *call
         rows = []
         for i in range(self.count):
-            call = &self.code[i]
+            call, products = &self.code[i], 0
             if call.kind == GONE:
                 continue
-            rows.append((self.names[call.name], tuple([call.dims[j] for j in range(call.nd)]), call.bytes, call.units,
-                         self.lines[call.line], call.cost >= SHARED and call.units > 1))
+            name, n, d = <str>self.names[call.name], call.bytes, call.dims
+            if call.kind == PREPARED or call.kind == CHAINED:
+                n += self.objects[call.object].traffic(call.kind == CHAINED or name.startswith(SWEEPS))
+            elif name.startswith("blas."):  # m, n, k; so many of them
+                j = call.units // (d[8] * d[9])
+                products = j * d[0] * d[1] * d[2]
+                n = j * (d[0] * d[2] + d[2] * d[1] + d[0] * d[1] * (2 if call.scalars[1] != 0 else 1)) + (
+                    d[1] if call.bufs[3] != NULL else 0)
+                n *= 4 if name == "blas.sgemm" else 8
+            rows.append((name, tuple([d[j] for j in range(call.nd)]), n, products, self.lines[call.line],
+                         call.cost >= SHARED and call.units > 1))
         return rows
 
     def times(self):
@@ -437,12 +443,88 @@ cdef void exchange_places(Slot *slots, Place *places, Py_ssize_t n) noexcept:
         s.last, p.last = p.last, s.last
 
 
-cdef bytes bytes_of(char *p, Py_ssize_t n):
-    return p[:n]
+def least_time(size_t kernel, tensors, dims, scalars, Py_ssize_t units, double cost, bint shared, double seconds):
+    """Nanoseconds that a kernel takes at least, called again and again for so long; on one thread unless ``shared``."""
+    cdef void *bufs[6]
+    cdef Py_ssize_t[16] d
+    cdef double[4] s
+    cdef double begin, end = 0, best = 0, until = now() + 1e9 * seconds
+    cdef kernel_t f = <kernel_t>kernel
+    cdef Py_ssize_t i, repeats = 1
+    for i in range(6):
+        bufs[i] = (<Tensor>tensors[i]).ptr if i < len(tensors) else NULL
+    for i in range(len(dims)):
+        d[i] = dims[i]
+    for i in range(len(scalars)):
+        s[i] = scalars[i]
+    while best == 0 or end < until:
+        begin = now()
+        for i in range(repeats):
+            if shared:
+                launch(f, bufs, d, s, units, cost)
+            else:
+                f(bufs, d, s, 0, units)
+        end = now()
+        if end - begin < 20_000:  # too short to be timed
+            repeats *= 4
+        else:
+            best = min(best, (end - begin) / repeats) if best else (end - begin) / repeats
+    return best
 
 
-cdef int put_bytes(char *p, bytes data) except -1:
-    memcpy(p, <char *>data, len(data))
+cdef class Snapshot:
+    """What a run of a program changes, as it was."""
+    cdef list storages, versions, places, copies, tensors, gradients, generators, states
+    cdef Py_ssize_t compared  # versions; clipping that changes nothing does not count as a write of gradients
+
+    def exchange(self):
+        """Put everything back; what it is now is the snapshot from then on."""
+        cdef Storage s
+        cdef Tensor t
+        cdef Py_ssize_t i
+        for i in range(len(self.storages)):
+            s = <Storage>self.storages[i]
+            swap(<char *><size_t>self.places[i][0], (<Storage>self.copies[i]).ptr, self.places[i][1])
+            version, s.version = s.version, <unsigned int>self.versions[i]
+            self.versions[i] = version
+        for i in range(len(self.tensors)):
+            t = <Tensor>self.tensors[i]
+            gradient, t.gradient = t.gradient, self.gradients[i]
+            self.gradients[i] = gradient
+        for i in range(len(self.generators)):
+            each = self.generators[i]
+            state = each._seed, each._offset
+            each._seed, each._offset = self.states[i]
+            self.states[i] = state
+
+    def same(self):
+        """Whether everything has the bits of the snapshot."""
+        cdef Tensor a, b
+        cdef Py_ssize_t i
+        for i in range(self.compared):
+            if (<Storage>self.storages[i]).version != <unsigned int>self.versions[i]:
+                return False
+        if [(each._seed, each._offset) for each in self.generators] != self.states:
+            return False
+        for (p, n), copy in zip(self.places, self.copies):
+            if memcmp(<char *><size_t>p, (<Storage>copy).ptr, n) != 0:
+                return False
+        for i in range(len(self.tensors)):
+            a, b = <Tensor>self.gradients[i], <Tensor>(<Tensor>self.tensors[i]).gradient
+            if a is not b and (a is None or b is None or extent_of(a) != extent_of(b) or memcmp(a.ptr, b.ptr, extent_of(a))):
+                return False
+        return True
+
+
+cdef int swap(char *a, char *b, Py_ssize_t n) noexcept:
+    cdef char[4096] between
+    cdef Py_ssize_t k
+    while n > 0:
+        k = min(n, 4096)
+        memcpy(between, a, k)
+        memcpy(a, b, k)
+        memcpy(b, between, k)
+        a, b, n = a + k, b + k, n - k
     return 0
 
 
@@ -525,7 +607,7 @@ cdef class Compiled:
                         self.programs.insert(0, self.programs.pop(i))
                     if p.ready is not None and p.trusted:
                         p.swap()
-                    if not p.trusted:
+                    if not p.trusted or p.guards.renewed:
                         return self._prove(p, leaves, args, kwargs)
                     result = p.run(leaves)
                     if result is not NotImplemented:

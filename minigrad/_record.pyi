@@ -1,3 +1,5 @@
 from typing import Any
 
+adds: dict[int, Any]
+
 def current() -> Any: ...

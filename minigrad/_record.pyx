@@ -11,6 +11,8 @@ cdef Recorder recorder = None
 cdef dict shapes = {}  # address of a kernel: name, how many buffers, dims and scalars, whether more dims follow, a mask of
                        # buffers that are no memory (a function), see ``describe``; Numba's kernels are added when met
 
+adds = {}  # address of a product's kernel: a function of its dims that says whether beta 1 has the bits of an addition
+
 
 cdef class Prepared:
     """Tables that a kernel reads, and what must be computed before it runs again."""
@@ -24,7 +26,7 @@ cdef class Prepared:
         return 0
 
     cdef int prepare(self) except -1:
-        """Compute what depends on the state, before the kernel."""
+        """Compute what depends on the state, before the kernel; 1 if that would change nothing this time."""
         return 0
 
     cdef int finish(self) noexcept:

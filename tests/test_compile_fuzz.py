@@ -1,6 +1,7 @@
 """Random programs, eager and compiled: the same bits. On a mismatch the smallest program that shows it is printed.
 
-``MINIGRAD_FUZZ=1000`` draws so many programs, ``MINIGRAD_FUZZ_SEED`` chooses others.
+``MINIGRAD_FUZZ=1000`` draws so many programs and takes the time they need (``make fuzz``); otherwise it is 240, but no
+longer than a minute. ``MINIGRAD_FUZZ_SEED`` chooses others.
 """
 
 import os
@@ -15,6 +16,7 @@ from minigrad import nn, optim
 from minigrad.nn import functional as F
 
 COUNT = int(os.environ.get("MINIGRAD_FUZZ", "240"))
+SECONDS = float("inf") if "MINIGRAD_FUZZ" in os.environ else 6  # for an eighth of them
 SEED = int(os.environ.get("MINIGRAD_FUZZ_SEED", "0"))
 STEPS = 7
 
@@ -122,10 +124,12 @@ class Case:
             kind = r.choice(["unary", "unary", "binary", "binary", "inplace"])
             table = {"unary": UNARY, "binary": BINARY, "inplace": INPLACE}[kind]
             self.operations.append((kind, r.choice(list(table)), r.random(), r.random()))
+        self.clip_value, self.twice = r.random() < 0.1, r.random() < 0.2
 
     def __str__(self):
         words = [f"seed {self.seed}: parameters {self.shapes}, {self.optimizer}, zero_grad {self.zero}"]
-        words += [f"  clip {self.clip}, labels {self.labels}, between {self.between}"]
+        words += [f"  clip {self.clip}, by value {self.clip_value}, labels {self.labels}, backward twice {self.twice}"]
+        words += [f"  between {self.between}"]
         return "\n".join([*words, *(f"  {kind} {name} {i:.2f} {j:.2f}" for kind, name, i, j in self.operations)])
 
     def values(self, parameters, x):
@@ -153,6 +157,7 @@ class Case:
         parameters = [nn.Parameter(mg.randn(shape)) for shape in self.shapes]
         optimizer = OPTIMIZERS[self.optimizer](parameters)
         zero, clip, labels, values = self.zero, self.clip, self.labels, self.values
+        clip_value, twice = self.clip_value, self.twice
 
         def step(x, y):
             if zero == "first":
@@ -164,6 +169,12 @@ class Case:
             if labels:
                 loss = loss + F.cross_entropy(x * found[0].mean(), y)
             loss.backward()
+            if twice:  # gradients add up
+                sum(
+                    [v.sum() for v in values(parameters, x * 0.5)[-2:] if v.requires_grad], parameters[0].sum()
+                ).backward()
+            if clip_value:
+                nn.utils.clip_grad_value_(parameters, 0.1)
             if clip:
                 nn.utils.clip_grad_norm_(parameters, 0.5)
             optimizer.step()
@@ -221,7 +232,13 @@ class Case:
                     smaller = True
                     break
                 self.operations = kept
-        for name, plain in (("clip", False), ("labels", False), ("between", [""] * STEPS)):
+        for name, plain in (
+            ("clip", False),
+            ("clip_value", False),
+            ("labels", False),
+            ("twice", False),
+            ("between", [""] * STEPS),
+        ):
             before = getattr(self, name)
             setattr(self, name, plain)
             if not self.differs():
@@ -236,7 +253,7 @@ def bits(t):
 @pytest.mark.parametrize("part", range(8))
 def test_random_programs_have_the_eager_bits(part):
     run = captured = 0
-    end = time.monotonic() + COUNT / 40  # seconds for an eighth of them, on any machine
+    end = time.monotonic() + SECONDS
     for seed in range(part, COUNT, 8):
         if time.monotonic() > end:
             break
@@ -246,3 +263,20 @@ def test_random_programs_have_the_eager_bits(part):
         run += 1
         captured += case.hits > 0
     assert captured >= 0.8 * run  # else nothing was tested
+
+
+def test_a_fault_is_found_and_shrunk_to_the_operation_that_has_it(monkeypatch):
+    def around(case, i, *rest):
+        os.environ["MINIGRAD_FUZZ_STEP"] = str(i)  # no guard can see it
+        before(case, i, *rest)
+
+    before = Case.around
+    monkeypatch.setattr(Case, "around", around)
+    monkeypatch.setitem(UNARY, "tanh", lambda a: a.tanh() + float(os.environ["MINIGRAD_FUZZ_STEP"]))
+    monkeypatch.setenv("MINIGRAD_FUZZ_STEP", "0")
+    cases = (Case(seed) for seed in range(1000))
+    case = next(c for c in cases if len(c.operations) > 4 and c.differs())
+    assert "a replay differs" in case.reason
+    text = str(case.shrunk())
+    assert [name for _, name, *_ in case.operations] == ["tanh"], text
+    assert "unary tanh" in text

@@ -23,6 +23,7 @@ from .._storage cimport F32, F64, ITEMSIZE, devices, device_name, refuse_mixed
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
+from .._record import adds
 from ..kernels import blas, contract
 
 cdef kernel_t GEMM[2]
@@ -126,6 +127,20 @@ cdef Blocks blocks_of(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint ta, bint tb
     count = 2 if count < 2 else 16 if count > 16 else count
     found.rows, found.columns = 1 if found.down else count, count if found.down else 1
     return found
+
+
+def adds_alike(dims):
+    """Whether y = a @ b + y, for a kernel's ``dims``, has the bits of the product and then the addition.
+
+    It has where BLAS does not pack, since a whole sum stays in registers until it is added to y. Packing cuts sums over
+    many; and where they are short, it still adds those of the product alone to 0, which turns -0 into 0.
+    """
+    m, n, k, _, _, _, ta, tb, rows, columns, _, _, by_vector = dims
+    # the largest block, see ``edge`` in blas.pyx
+    return not by_vector and k <= 128 and unpacked(min(m, m // rows + 16), min(n, n // columns + 16), k, ta, tb)
+
+
+adds[<size_t>GEMM[F32]] = adds[<size_t>GEMM[F64]] = adds_alike
 
 
 cdef Tensor product(Tensor a, Tensor b, bint ta, bint tb, Tensor bias, bint relu):

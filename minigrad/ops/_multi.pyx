@@ -29,7 +29,7 @@ from libc.string cimport memcmp, memcpy
 from .._engine cimport Kernel, Tensor, check_expanded, to_contiguous
 from .._launch cimport launch
 from .._record cimport Prepared, Recorder, recorder, recording
-from .._storage cimport CATEGORY, DTYPES, F32, F64, Storage, device_name, devices, new_storage, refuse_mixed
+from .._storage cimport CATEGORY, DTYPES, F32, F64, ITEMSIZE, Storage, device_name, devices, new_storage, refuse_mixed
 
 from .._engine import write_memory
 
@@ -74,6 +74,7 @@ cdef class Tables(Prepared):
     cdef int64_t *packed                # what ``copies`` is a copy of
     cdef Py_ssize_t packed_room
     cdef int copied                     # which of ``address`` are in it
+    cdef bint factors                   # of ``factored``
 
     def __dealloc__(self):
         for i in range(SLOTS):
@@ -201,6 +202,7 @@ cdef class Tables(Prepared):
         if self.factor != NULL:
             factor = (<float *>self.factor)[0] if self.factor_dt == F32 else (<double *>self.factor)[0]
             self.scalars[0] = 1 if factor >= 1 else factor
+            return factor >= 1
         if self.row is None:
             for at in range(self.tensors if self.columns else 0):
                 self.table[at] = 0  # no state is new
@@ -239,6 +241,33 @@ cdef class Tables(Prepared):
         self.row = row
         return True
 
+    def scaled(self):
+        """Whether this is a sweep whose factor is read from a tensor."""
+        return self.factor != NULL
+
+    def chunks_of(self, Tables other not None):
+        """Whether the gradients, and so the chunks, are those of ``other``; a unit of ``factored`` is a whole tensor."""
+        cdef Py_ssize_t i
+        if self.factors or self.tensors != other.tensors or self.chunks != other.chunks or self.dt != other.dt:
+            return False
+        for i in range(self.tensors):
+            if self.address[1][i] != other.address[1][i] or self.sizes[i] != other.sizes[i]:
+                return False
+        return True
+
+    def traffic(self, bint written):
+        """Bytes that the kernel reads and writes. ``written``: a sweep's gradients are, or another call has scaled them."""
+        cdef Py_ssize_t i, n = 0, columns = 0
+        for i in range(SLOTS):
+            columns += self.places >> i & 1
+        if self.factors:
+            for i in range(self.tensors):  # parameter and both of its factors are read and written, the gradient is read
+                n += 3 * self.sizes[i] + 2 * (self.sizes[i] if self.address[3][i] == 0 else
+                                              self.sizes[i] // self.address[5][i] + self.sizes[i] // self.address[4][i])
+        else:
+            n = self.elements * (2 * columns - 1 + written)
+        return n * ITEMSIZE[self.dt] + 8 * self.tensors * self.counters
+
     cdef int add(self, Tensor p) except -1:
         """One more tensor and its chunks; addresses are the caller's. The first says which dtype and device."""
         cdef Py_ssize_t n = (p.count + CHUNK - 1) // CHUNK, i
@@ -267,7 +296,7 @@ cdef Tables take_tables():
     """Empty tables, spare ones if there are any."""
     cdef Tables tables = <Tables>spare.pop() if spare else Tables()
     tables.tensors = tables.chunks = tables.elements = tables.columns = tables.counters = tables.places = 0
-    tables.row, tables.shape, tables.factor = None, None, NULL
+    tables.row, tables.shape, tables.factor, tables.factors = None, None, NULL, False
     tables.borrowed = []
     tables.device, tables.on, tables.copies = -1, None, None
     return tables
@@ -683,6 +712,7 @@ def factored(Kernel kernel not None, params, state, tuple dims, dict scalars, ro
                 kernel.find(p.dt, p.dt, p.storage)  # compiled now: later it must not fail
                 found[kind_of(p)] = tables = take_tables()
                 tables.shape, tables.row, tables.columns, tables.places = shape, row, 2, 15
+                tables.factors = True
                 for i in range(len(dims)):
                     tables.dims[i] = dims[i]
                 for i, x in enumerate(scalars[p.dtype]):
