@@ -346,7 +346,6 @@ cdef class Capture(Recorder):
         if self.slots[slot].first < 0:
             self.slots[slot].first = <int>self.count - 1
         self.slots[slot].last = <int>self.count - 1
-        patch.call = <int>self.count - 1
         return 0
 
     cdef Call *add_call(self, int kind, kernel_t f, int nb, int nd, int ns, Py_ssize_t units, double cost,
