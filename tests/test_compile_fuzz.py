@@ -217,6 +217,7 @@ class Case:
             warnings.simplefilter("ignore", UserWarning)
             eager, (replayed, run) = self.run(False)[0], self.run(True)
         self.hits, self.reason = run.cache_info().hits, run._reason
+        self.merged = any(program.swapped for program in run.programs)
         differ = any(program.chains.differ for program in run.programs if program.chains)
         return eager != replayed or differ or "differs" in (self.reason or "")
 
