@@ -85,15 +85,17 @@ def test_several_results_edits_in_place_and_numbers_that_change(dtype):
             eager, result = several(x, y, s), run(x, y, s)
             assert [plain(t) for t in result] == [plain(t) for t in eager], i
             kept += zip(result, [plain(t) for t in eager])
-            run.programs[0].poison()
             if i == 0:
+                continue  # it is captured when it is called again
+            run.programs[0].poison()
+            if i == 1:
                 calls = len(run.programs[0].table())
             if i == 3:
                 merge(run)
     assert len(merged(run)) >= 2
     assert len(run.programs[0].table()) <= calls - 10
     assert all(plain(t) == then for t, then in kept)  # results that are kept are left alone
-    assert run.cache_info().hits == 6  # all but the first call and its proof
+    assert run.cache_info().hits == 5  # all but the first two calls and the proof
 
 
 def plain(t):
@@ -132,14 +134,14 @@ def test_the_swap_is_shown_and_proved(capsys):
 
     run = mg.compile(function)
     x = mg.ones(50)
-    for _ in range(2):
+    for _ in range(3):
         run(x)
     before = run.programs[0].table()
     assert not merged(run)
     merge(run)
     assert not merged(run)  # from the next replay on
     run(x)
-    assert run.cache_info()[:2] == (1, 2)
+    assert run.cache_info()[:2] == (1, 3)
     assert len(run.programs[0].table()) < len(before)
     run.explain()
     table = capsys.readouterr().out
@@ -151,7 +153,7 @@ def test_the_swap_is_shown_and_proved(capsys):
 def test_a_failure_is_one_warning_and_the_calls_stay(monkeypatch):
     run = mg.compile(lambda x: x.tanh() * x)
     x = mg.ones(6)
-    run(x)
+    run(x), run(x)
     chains = run.programs[0].chains
     monkeypatch.setattr(sys.modules[type(chains).__module__], "_warned", False)
     chains.kernels = [("chains.no such kernel", "float32")]
@@ -160,7 +162,7 @@ def test_a_failure_is_one_warning_and_the_calls_stay(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again = mg.compile(lambda x: x.tanh() * x)
-        again(x)
+        again(x), again(x)
         again.programs[0].chains.kernels = chains.kernels
         assert not again.programs[0].chains.wait(again.programs[0])
         for _ in range(3):
