@@ -17,8 +17,8 @@ PIP := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip
 # With make -j, ninja would look for a job server that a recipe does not hand on.
 unexport MAKEFLAGS
 
-.PHONY: train test fuzz test-cuda-sim parity bench bench-history bench-quick report dashboard dashboard-serve \
-  dashboard-test gallery lint format types wheel-test build clean
+.PHONY: train test fuzz test-cuda-sim test-cuda bench-cuda parity bench bench-history bench-quick report dashboard \
+  dashboard-serve dashboard-test gallery lint format types wheel-test build clean
 
 train: build
 	$(BIN)/python examples/train_mlp.py $(ARGS)
@@ -33,6 +33,17 @@ CUDA_TABLE :=
 test-cuda-sim: build $(VENV)/cuda
 	$(if $(CUDA_TABLE),MINIGRAD_CUDA_TABLE="$(CUDA_TABLE)") $(BIN)/python -m pytest -n 2 tests/cuda -m cuda_compile $(ARGS)
 	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/cuda -m cuda_sim $(ARGS)
+
+# The same programs on the CPU and on a GPU; without one, all of it is skipped, which says so.
+test-cuda: build
+	$(BIN)/python -m pytest tests/cuda -rs $(ARGS)
+
+# On a machine with a GPU, with the packages that its PYTHON has: PyTorch, numba-cuda and cuBLAS, and to build minigrad
+# meson-python, Cython and scipy-openblas32. No network is needed.
+bench-cuda:
+	$(PYTHON) -m pip install -q --no-index --no-deps --no-build-isolation --upgrade --target build/cuda .
+	PYTHONPATH=build/cuda $(PYTHON) benchmarks/cuda.py $(ARGS)
+
 # A thousand random programs, eager and compiled: the same bits. make fuzz PROGRAMS=20000 SEED=7 draws others.
 PROGRAMS := 1000
 SEED := 0
