@@ -431,6 +431,7 @@ def main():
     parser.add_argument("--check", action="store_true", help="only compare results with float64")
     parser.add_argument("--table", action="store_true", help="only write the table")
     options = parser.parse_args()
+    RESULTS.mkdir(parents=True, exist_ok=True)
     if not options.table:
         import minigrad as mg
 
@@ -441,7 +442,6 @@ def main():
             return
         found = run(options.work)
         found["checks"] = checked
-        RESULTS.mkdir(parents=True, exist_ok=True)
         name = "-".join("".join(c if c.isalnum() else " " for c in found["card"].lower()).split())
         (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
     table()
