@@ -941,7 +941,7 @@ cdef class Capture(Recorder):
             merged = &self.merged[k]
             merged[0] = self.code[i]
             merged.nb, merged.b, merged.nd, merged.ns = len(chain.operands), self.buf_count, 0, 0
-            merged.units, merged.cost, merged.bytes = chain.n, 0, 0
+            merged.units, merged.cost, merged.bytes = chain.n, 0, chain.moved
             for j in chain.calls:
                 merged.cost += self.code[j].cost
             merged.line, merged.name = <int>len(self.lines), <int>len(self.names)
@@ -956,7 +956,6 @@ cdef class Capture(Recorder):
                 else:
                     self.new_patch(0, self.buf_count, NULL, slot, offset, i)
                     self.patches[self.patch_count - 1].form = 2
-                    merged.bytes += self.slots[slot].nbytes - <Py_ssize_t>offset
                 self.buf_count += 1
         return 0
 
