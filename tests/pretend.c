@@ -275,7 +275,7 @@ int cuMemFreeAsync(ptr p, void *s) {
     if (!is_there(p, 1) || !sizes[g] || owners[g] != current->device) return INVALID_VALUE;
     size = (size_t)sizes[g] * GRANULE;
     garbage(p, size);
-    sizes[g] = 0;
+    owners[g] = 255;  // freed; its size stays, for work that is still to be done
     int i = bin_of(current->device, size);
     if (bins[i].n == bins[i].room) bins[i].at = realloc(bins[i].at, sizeof(ptr) * (bins[i].room = 2 * bins[i].room + 8));
     bins[i].at[bins[i].n++] = p;
