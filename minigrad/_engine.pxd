@@ -15,7 +15,16 @@ cdef class Kernel:
     cdef kernel_t *distant     # handles for other devices, 64 each, once they were asked for
     cdef readonly double cost
     cdef kernel_t find(self, int t, int u, Storage on) except NULL
+    cdef kernel_t compiled(self, int t, int u) except NULL
     cdef kernel_t handle(self, int t, int u, int device) except NULL
+
+
+
+cdef inline kernel_t entry_of(Kernel k, int t, int u, int device) except NULL:
+    """``k.find`` where nanoseconds count: it takes no reference."""
+    if device < 0 and k.entry[8 * t + u] != NULL:
+        return k.entry[8 * t + u]
+    return k.compiled(t, u) if device < 0 else k.handle(t, u, device)
 
 
 cdef class Op:

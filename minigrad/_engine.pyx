@@ -76,12 +76,11 @@ cdef class Kernel:
 
     cdef kernel_t find(self, int t, int u, Storage on) except NULL:
         """What to give to ``launch`` for dtypes t and u, where the memory is that of ``on``."""
-        if on.device >= 0:
-            return self.handle(t, u, on.device)
-        cdef kernel_t f = self.entry[8 * t + u]
-        if f == NULL:
-            f = <kernel_t><size_t>contract.address(self.name, DTYPE_NAMES[t], DTYPE_NAMES[u] if u != t else "")
-            self.entry[8 * t + u] = f
+        return entry_of(self, t, u, on.device)
+
+    cdef kernel_t compiled(self, int t, int u) except NULL:
+        cdef kernel_t f = <kernel_t><size_t>contract.address(self.name, DTYPE_NAMES[t], DTYPE_NAMES[u] if u != t else "")
+        self.entry[8 * t + u] = f
         return f
 
     cdef kernel_t handle(self, int t, int u, int device) except NULL:
@@ -158,6 +157,10 @@ cdef void *buffer_of(Kernel k, object item, bint output, Storage on) except? NUL
 
 cdef Tensor new_tensor(int dt, int ndim, Py_ssize_t *shape, Storage on):
     """An uninitialised contiguous tensor, on the device of ``on`` (None: the CPU)."""
+    return new_on(dt, ndim, shape, -1 if on is None else on.device)
+
+
+cdef Tensor new_on(int dt, int ndim, Py_ssize_t *shape, int device):
     cdef Tensor t = <Tensor>Tensor.__new__(Tensor)
     cdef Py_ssize_t n = 1
     cdef int i
@@ -175,13 +178,13 @@ cdef Tensor new_tensor(int dt, int ndim, Py_ssize_t *shape, Storage on):
             n *= shape[i] if shape[i] > 0 else 1
         n = 0
     t.dt, t.nd, t.count, t.contiguous = dt, ndim, n, True
-    t.storage = new_storage(n * ITEMSIZE[dt]) if on is None else new_storage(n * ITEMSIZE[dt], on.device)
+    t.storage = new_storage(n * ITEMSIZE[dt]) if device < 0 else new_storage(n * ITEMSIZE[dt], device)
     t.ptr = t.storage.ptr
     return t
 
 
 cdef Tensor new_like(Tensor x, int dt):
-    return new_tensor(dt, x.nd, x.shape_, x.storage)
+    return new_on(dt, x.nd, x.shape_, x.storage.device)
 
 
 cdef Tensor alias(Tensor x):
@@ -345,9 +348,9 @@ cdef int run_strided(Kernel k, int dt, int to, int nop, PyObject **ops, void **b
     cdef Py_ssize_t units
     cdef Kernel strided = UNARY if nop == 2 else BINARY
     if y.count:
-        bufs[nop], bufs[nop + 1] = <void *>k.find(dt, to, y.storage), <void *>PACK.find(dt, dt, y.storage)
+        bufs[nop], bufs[nop + 1] = <void *>entry_of(k, dt, to, y.storage.device), <void *>entry_of(PACK, dt, dt, y.storage.device)
         units = plan(nop, ops, y.nd, y.shape_, dims)
-        launch(strided.find(dt, to, y.storage), bufs, dims, NULL, units, 2 * y.count * k.cost)
+        launch(entry_of(strided, dt, to, y.storage.device), bufs, dims, NULL, units, 2 * y.count * k.cost)
     return 0
 
 
@@ -409,10 +412,10 @@ cdef int copy_memory(Tensor y, Tensor x) except -1:
             memcpy(y.ptr, x.ptr, y.count * ITEMSIZE[y.dt])
             return 0
         dims[0] = 0
-        launch(COPY.find(x.dt, y.dt, y.storage), bufs, dims, NULL, y.count, y.count * COPY.cost)
+        launch(entry_of(COPY, x.dt, y.dt, y.storage.device), bufs, dims, NULL, y.count, y.count * COPY.cost)
         return 0
     if y.contiguous and y.dt == x.dt and is_one(x):
-        launch(FILL.find(y.dt, y.dt, y.storage), bufs, NULL, NULL, y.count, y.count * FILL.cost)
+        launch(entry_of(FILL, y.dt, y.dt, y.storage.device), bufs, NULL, NULL, y.count, y.count * FILL.cost)
         return 0
     ops[0], ops[1] = <PyObject *>y, <PyObject *>x
     return run_strided(COPY, x.dt, y.dt, 2, ops, bufs, y)
@@ -543,7 +546,7 @@ cdef int fill(Tensor t, object value) except -1:
         bufs[0], bufs[1] = t.ptr, &word
         if recorder is not None and recording():
             recorder.constant(&word, 8)
-        launch(FILL.find(t.dt, t.dt, t.storage), bufs, NULL, NULL, t.count, t.count * FILL.cost)
+        launch(entry_of(FILL, t.dt, t.dt, t.storage.device), bufs, NULL, NULL, t.count, t.count * FILL.cost)
     else:
         one = scalar_tensor(value, t.dt, t.storage)
         copy_memory(t, one)
@@ -868,7 +871,7 @@ cdef Tensor apply_unary(Op op, Tensor x):
     bufs[0], bufs[1] = y.ptr, x.ptr
     if x.contiguous:
         dims[0] = 0
-        launch(k.find(dt, to, y.storage), bufs, dims, NULL, y.count, y.count * k.cost)
+        launch(entry_of(k, dt, to, y.storage.device), bufs, dims, NULL, y.count, y.count * k.cost)
     else:
         operands[0], operands[1] = <PyObject *>y, <PyObject *>x
         run_strided(k, dt, to, 2, operands, bufs, y)
@@ -918,9 +921,9 @@ cdef Tensor apply_binary(Op op, Tensor a, Tensor b):
     if mode >= 0:
         y = new_like(b if mode == 1 else a, to)
         bufs[0], bufs[1], bufs[2], dims[0] = y.ptr, a.ptr, b.ptr, mode
-        launch(k.find(dt, to, y.storage), bufs, dims, NULL, y.count, y.count * k.cost)
+        launch(entry_of(k, dt, to, y.storage.device), bufs, dims, NULL, y.count, y.count * k.cost)
     else:
-        y = new_tensor(to, ndim, shape, a.storage)
+        y = new_on(to, ndim, shape, a.storage.device)
         p, q = in_order(a, y), in_order(b, y)
         operands[0], operands[1], operands[2] = <PyObject *>y, <PyObject *>p, <PyObject *>q
         bufs[0], bufs[1], bufs[2] = y.ptr, p.ptr, q.ptr
@@ -1018,7 +1021,7 @@ def select(Tensor c not None, Tensor a not None, Tensor b not None):
     operands[0], operands[1], operands[2], operands[3] = <PyObject *>y, <PyObject *>c, <PyObject *>a, <PyObject *>b
     bufs[0], bufs[1], bufs[2], bufs[3] = y.ptr, c.ptr, a.ptr, b.ptr
     cdef Py_ssize_t units = plan(4, operands, n, shape, dims)
-    launch(WHERE.find(y.dt, y.dt, y.storage), bufs, dims, NULL, units, y.count * WHERE.cost)
+    launch(entry_of(WHERE, y.dt, y.dt, y.storage.device), bufs, dims, NULL, units, y.count * WHERE.cost)
     return y
 
 
@@ -1430,7 +1433,7 @@ cdef Tensor apply_inplace(Op op, Tensor x, object other):
             x.storage.version += 1
             return x
         dims[0] = 3
-        launch(k.find(dt, dt, x.storage), bufs, dims, NULL, x.count, x.count * k.cost)
+        launch(entry_of(k, dt, dt, x.storage.device), bufs, dims, NULL, x.count, x.count * k.cost)
         x.storage.version += 1
         if op.kind & NOTED and x.base is None:
             note(op, x)
@@ -1441,7 +1444,7 @@ cdef Tensor apply_inplace(Op op, Tensor x, object other):
         check_integers(op, b)
     if x.contiguous and b.contiguous and (same_shape(x, b) or (b.count == 1 and b.nd <= x.nd)):
         dims[0], bufs[2] = 3 if same_shape(x, b) else 4, b.ptr
-        launch(k.find(dt, dt, x.storage), bufs, dims, NULL, x.count, x.count * k.cost)
+        launch(entry_of(k, dt, dt, x.storage.device), bufs, dims, NULL, x.count, x.count * k.cost)
     else:
         check_fits(x, b)
         b = in_order(b, x)

@@ -22,9 +22,9 @@ from libc.string cimport memcpy
 import warnings
 
 from ._engine cimport (
-    ADD, FREED, MUL, SEED, Node, Op, Tensor, alias, anomaly, apply_binary, apply_unary, cast, clone, edge_at, edge_of, full,
-    grad_enabled, hook_sum_to, item_of, kept_at, needs_grad, on_host, origins, retain_gradient, same_shape, set_backward,
-    set_grad_off, shape_tuple, to_contiguous, unpack,
+    ADD, FREED, MUL, SEED, Node, Op, Tensor, alias, anomaly, apply_binary, apply_unary, cast, clone, edge_at, edge_of,
+    entry_of, full, grad_enabled, hook_sum_to, item_of, kept_at, needs_grad, on_host, origins, retain_gradient,
+    same_shape, set_backward, set_grad_off, shape_tuple, to_contiguous, unpack,
 )
 from ._launch cimport kernel_t, launch
 from ._record cimport recorder, recording
@@ -432,7 +432,7 @@ cdef class Walk:
                 x is None or (x.contiguous and x.dt == g.dt and same_shape(x, g) and
                               x.storage.device == g.storage.device)):
             bufs[0], bufs[1], bufs[2], dims[0] = g.ptr, g.ptr, x.ptr if x is not None else NULL, 3
-            launch(op.flat.find(g.dt, g.dt, g.storage), bufs, dims, NULL, g.count, g.count * op.flat.cost)
+            launch(entry_of(op.flat, g.dt, g.dt, g.storage.device), bufs, dims, NULL, g.count, g.count * op.flat.cost)
             g.storage.version += 1
             return g
         return apply_unary(op, g) if x is None else apply_binary(op, g, x)
@@ -485,7 +485,7 @@ cdef int add_inplace(Tensor y, Tensor x, bint shared) except -1:
     """y += x, both contiguous; if ``shared``, without letting other threads run in between."""
     cdef void *bufs[3]
     cdef Py_ssize_t[4] dims
-    cdef kernel_t f = ADD.flat.find(y.dt, y.dt, y.storage)
+    cdef kernel_t f = entry_of(ADD.flat, y.dt, y.dt, y.storage.device)
     bufs[0], bufs[1], bufs[2] = y.ptr, y.ptr, x.ptr
     dims[0] = 3
     if shared and y.storage.device < 0:
@@ -544,7 +544,7 @@ cdef int accumulate(Tensor leaf, Tensor g, bint recorded) except -1:
         leaf.gradient = g if g.base is None else alias(g)
     else:
         new = to_contiguous(g)
-        ADD.flat.find(g.dt, g.dt, g.storage)  # compiled by now
+        entry_of(ADD.flat, g.dt, g.dt, g.storage.device)  # compiled by now
         while True:
             old = <Tensor>leaf.gradient
             if old is not None and not same_shape(old, g):

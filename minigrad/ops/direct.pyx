@@ -9,8 +9,8 @@ b. The gradient of ``sum()`` is a broadcast view of one number; when backward is
 """
 
 from .._engine cimport (
-    Kernel, Node, Op, Tensor, edge_of, grad_enabled, needs_grad, new_like, new_tensor, push, same_shape, scalar_tensor,
-    shape_tuple, strided_view,
+    Kernel, Node, Op, Tensor, edge_of, entry_of, grad_enabled, needs_grad, new_like, new_tensor, push, same_shape,
+    scalar_tensor, shape_tuple, strided_view,
 )
 from .._launch cimport launch
 from .._record cimport describe
@@ -32,7 +32,7 @@ cdef object run(Tensor x, bint mean):
     y = new_tensor(x.dt, 0, NULL, x.storage)
     bufs[0], bufs[1] = y.ptr, x.ptr
     dims[0], dims[1], dims[2], dims[3] = x.count, 1, x.count, 1
-    launch(SUM.find(x.dt, x.dt, x.storage), bufs, dims, NULL, 1, x.count * SUM.cost)
+    launch(entry_of(SUM, x.dt, x.dt, x.storage.device), bufs, dims, NULL, 1, x.count * SUM.cost)
     if mean:
         divide(y, y, x.count)
     if grad_enabled() and needs_grad(x):
@@ -60,7 +60,7 @@ cdef int divide(Tensor y, Tensor x, Py_ssize_t n) except -1:
     if y.storage.device >= 0:
         count = scalar_tensor(n, y.dt, y.storage)
         bufs[2], dims[0] = count.ptr, 0
-        return launch(DIV.find(y.dt, y.dt, y.storage), bufs, dims, NULL, 1, 0)
+        return launch(entry_of(DIV, y.dt, y.dt, y.storage.device), bufs, dims, NULL, 1, 0)
     return launch(divide_kernel, bufs, dims, NULL, 1, 0)
 
 
@@ -140,7 +140,7 @@ def rows(Kernel kernel not None, Py_ssize_t dim, Tensor a not None, Tensor b=Non
     n = a.shape_[a.nd - 1]
     y = new_like(a, a.dt)
     bufs[0], bufs[1], bufs[2] = y.ptr, a.ptr, NULL if b is None else b.ptr
-    launch(kernel.find(a.dt, a.dt, a.storage), bufs, &n, NULL, a.count // n, a.count * kernel.cost)
+    launch(entry_of(kernel, a.dt, a.dt, a.storage.device), bufs, &n, NULL, a.count // n, a.count * kernel.cost)
     return y
 
 

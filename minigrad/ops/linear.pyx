@@ -9,7 +9,7 @@ b. The rules below run natively when backward is not recorded; when it is (creat
 
 from cpython.object cimport PyObject
 
-from .._engine cimport Kernel, Op, Tensor, grad_enabled, needs_grad, new_tensor, record, to_contiguous
+from .._engine cimport Kernel, Op, Tensor, entry_of, grad_enabled, needs_grad, new_tensor, record, to_contiguous
 from .._launch cimport launch
 from .._storage cimport CATEGORY, F64, refuse_mixed
 from ._gemm cimport product, rows_of
@@ -136,7 +136,7 @@ def dbias(Tensor dy, x, w):
     db = new_tensor(dy.dt, 1, width, dy.storage)
     dims[0], dims[1], dims[2], dims[3] = dy.count // width[0], width[0], dy.count // width[0], 1
     bufs[0], bufs[1] = db.ptr, dy.ptr
-    launch(SUM.find(dy.dt, dy.dt, dy.storage), bufs, dims, NULL, 1, dy.count * SUM.cost)
+    launch(entry_of(SUM, dy.dt, dy.dt, dy.storage.device), bufs, dims, NULL, 1, dy.count * SUM.cost)
     return db
 
 
@@ -155,7 +155,7 @@ def dlinear_relu(node, Tensor dy):
         dy = to_contiguous(dy)
         masked = new_tensor(dy.dt, dy.nd, dy.shape_, dy.storage)
         bufs[0], bufs[1], bufs[2], dims[0] = masked.ptr, dy.ptr, (<Tensor>y).ptr, 0
-        launch(DRELU.find(dy.dt, dy.dt, dy.storage), bufs, dims, NULL, dy.count, dy.count * DRELU.cost)
+        launch(entry_of(DRELU, dy.dt, dy.dt, dy.storage.device), bufs, dims, NULL, dy.count, dy.count * DRELU.cost)
     return (dinput(masked, x, w) if needs[0] else None, dweight(masked, x, w) if needs[1] else None,
             dbias(masked, x, w) if needs[2] else None)
 

@@ -257,3 +257,61 @@ def test_memory_comes_back():
     assert mg.cuda.memory_allocated() >= before + 8000
     del x
     assert mg.cuda.memory_allocated() == before
+
+
+@pytest.mark.skipif(mg.cuda.device_count() < 2, reason="needs two GPUs, or MINIGRAD_PRETEND_CUDA=2")
+def test_two_gpus():
+    x = mg.arange(6.0).reshape(2, 3)
+    a, b = x.to("cuda:0").requires_grad_(), x.to("cuda:1")
+    assert repr(b).endswith("device='cuda:1')") and b.get_device() == 1 and a.to(1).device == b.device
+    values(a.to("cuda:1").t().contiguous(), x.t())
+    (a.to(1) * b).sum().backward()
+    assert a.grad.device == a.device
+    values(a.grad, x)
+    for mixed in (
+        lambda: a + b,
+        lambda: b @ a.t(),
+        lambda: mg.cat([a, b]),
+        lambda: a.detach().add_(b),
+        lambda: a * b.sum(),
+    ):
+        with pytest.raises(RuntimeError, match="at least two devices, cuda:[01] and cuda:[01]!"):
+            mixed()
+    with mg.cuda.device(1):
+        assert mg.zeros(1, device="cuda").get_device() == 1 and x.cuda().get_device() == 1
+    net = model().to("cuda:1")
+    values(net(b), model()(x))
+    values(net.to("cuda:0")(a), model()(x))
+    values(mg.zeros(2, 3, device="cuda:1").copy_(a.detach()), x)
+
+
+def test_pinned_memory():
+    x = mg.arange(6.0).reshape(2, 3).t().requires_grad_()
+    y = x.pin_memory()
+    assert y.is_pinned() and not x.is_pinned() and y.pin_memory() is y and not y.cuda().is_pinned()
+    assert y[1:].is_pinned() and not y.is_cuda and y.is_contiguous()
+    values(y, x)
+    values(y.cuda(), x)
+    (y * 2).sum().backward()
+    values(x.grad, mg.full((3, 2), 2.0))
+    y[0].detach().zero_()
+    assert y.tolist()[0] == [0, 0] and mg.zeros(0).pin_memory().shape == (0,)
+    with pytest.raises(RuntimeError, match="cannot pin 'minigrad.cuda.FloatTensor'"):
+        mg.zeros(1, device="cuda").pin_memory()
+    address = y.data_ptr()
+    del y
+    assert mg.ones(3, 2).pin_memory().data_ptr() == address  # locking pages takes long: blocks are kept
+    for batch in (mg.zeros(2), (mg.zeros(2), "a"), {"x": [mg.zeros(2)], "n": 3}):
+        (found,) = DataLoader([batch], None, pin_memory=True, collate_fn=lambda item: item)
+        pinned = found if isinstance(found, mg.Tensor) else found["x"][0] if isinstance(found, dict) else found[0]
+        assert pinned.is_pinned() and type(found) is type(batch)
+
+
+def test_a_move_inside_a_compiled_function():
+    @mg.compile
+    def program(x):
+        return (x.cuda() * 2).cpu()
+
+    with pytest.warns(UserWarning, match="cuda:0"):
+        values(program(mg.ones(3)), mg.full((3,), 2.0))
+    values(program(mg.ones(3)), mg.full((3,), 2.0))
