@@ -126,6 +126,7 @@ cdef class Program:
 
 
 cdef double SHARED, RELEASED
+cdef Py_ssize_t TOGETHER
 cdef tuple SWEEPS
 cdef Tensor layout_of(Tensor t)
 cdef Py_ssize_t extent_of(Tensor t) noexcept
