@@ -142,6 +142,7 @@ cdef class Program:
 
 cdef double SHARED, RELEASED
 cdef void exchange_places(Slot *slots, Place *places, Py_ssize_t n) noexcept
+cdef Py_ssize_t TOGETHER
 cdef tuple SWEEPS
 cdef Tensor layout_of(Tensor t)
 cdef Py_ssize_t extent_of(Tensor t) noexcept
