@@ -5,9 +5,9 @@
     python benchmarks/cuda.py --table     # only the table, from what has been measured
 
 Needs minigrad with its GPU packages and, for the ratios, a PyTorch with CUDA; no network. Inputs are larger than the
-card's second cache. A time is the median over turns in which the contenders alternate, in one process, on one card. Per
-cent of the limit: of the bandwidth of a copy within the card's memory in the same run, by the traffic that the work needs
-at least.
+card's second cache. A time is the median over turns in which the contenders alternate, in one process, on one card.
+Per cent of the limit: of the bandwidth of a copy within the card's memory in the same run, by the traffic that the work
+needs at least.
 """
 
 import argparse
@@ -194,7 +194,7 @@ def checks():
     def of_loss(name, shape):
         def run(m, device, dtype):
             x = made(m, shape, device, dtype)
-            t = np.random.default_rng(1).integers(0, shape[-1], shape[0]) if "cross_entropy" == name else (
+            t = np.random.default_rng(1).integers(0, shape[-1], shape[0]) if name == "cross_entropy" else (
                 np.random.default_rng(1).random(shape))  # fmt: skip
             t = m.tensor(t) if t.dtype.kind == "i" else m.tensor(t, dtype=dtype)
             loss = getattr(m.nn.functional, name)(x, t.to(device))

@@ -162,8 +162,8 @@ class CompiledFunction(_program.Compiled):
         warnings.warn_explicit(message, UserWarning, file or "minigrad", number or 1)
 
     def _prove(self, program, leaves, args, kwargs):
-        """The first call of a program, the first with merged calls, or the first with another learning rate or the like,
-        which the function may set itself: replayed, and run eagerly from the same state. The eager result."""
+        """The first call of a program, the first with merged calls, or the first with another learning rate or the like
+        (which the function may set itself): replayed, and run eagerly from the same state. The eager result."""
         if program.swapped:
             self.hits += 1
         else:
@@ -190,8 +190,8 @@ class CompiledFunction(_program.Compiled):
     def explain(self, html=None):
         """Print each program as a table, a line a kernel call: its dimensions (those of a product first m, n, k), KiB
         that it reads and writes, us (one run in 64 is timed), share of the time, per cent of the machine's limit,
-        GFLOP/s of products, ``mt`` if threads may share it, and the line of the function that made it. A call that stands
-        for several elementwise ones has all their names, with a plus in between, and all their lines.
+        GFLOP/s of products, ``mt`` if threads may share it, and the line of the function that made it. A call that
+        stands for several elementwise ones has all their names, with a plus in between, and all their lines.
 
         The limit is the bandwidth of the memory or cache that holds as many bytes, or the multiply-adds of a large
         product, whichever takes longer; both are measured once, in about half a second (``_limits.py``).
