@@ -41,7 +41,7 @@ def refused(name, error, message, call, *arguments, **options):
 
 
 def arguments(doc, compiles=False):
-    """The command line of a script with docstring ``doc``: --plot, --help; those that train have --compile, --device."""
+    """The command line of a script with docstring ``doc``: --plot, --help; for training --compile and --device too."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plot", metavar="FILE", help="draw it, as a PNG image")
     if compiles:
