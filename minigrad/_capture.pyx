@@ -928,6 +928,11 @@ cdef class Capture(Recorder):
                     operands[self.patches[j].at - call.b] = self.patches[j].slot, self.patches[j].offset
                 else:
                     others.append(self.patches[j].slot)
+            if call.kind == CHAINED:  # what the call before it reads, which is its own now: the factor of clipping
+                for j in range(self.code[call.partner].p, self.patch_count):
+                    if self.patches[j].call != i:
+                        break
+                    others.append(self.patches[j].slot)
             rows.append(_fuse.Row(i, call.kind == CALL and i not in ahead and not others, self.names[call.name], call.units,
                                   tuple([self.dims[call.d + j] for j in range(min(call.nd, 6))]), operands, others))
         self.chains = _fuse.plan(rows, visible)

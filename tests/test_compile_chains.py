@@ -53,6 +53,33 @@ def test_two_hundred_steps_with_a_chain_in_forward_and_backward():
     assert len(merged(run)) >= 4  # of two layers, forward and backward
 
 
+def clips_by_a_norm_of_its_own():
+    net = bent_network()
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+
+    def step(x, y):
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), y).backward()
+        norm = (net[0].bias.grad.square().sum() * 0.5 + 1.0).sqrt() * 2.0
+        nn.utils.clip_grads_with_norm_(net.parameters(), 0.1, norm)
+        optimizer.step()
+        return norm
+
+    return net, [optimizer], step
+
+
+def test_a_chain_ends_with_the_factor_of_clipping():
+    def after(i, run):
+        for program in run.programs:
+            program.poison()
+        if i == 5:
+            merge(run)
+
+    run = compare(clips_by_a_norm_of_its_own, 20, hits=15, after=after)
+    assert "elementwise.mul+add+sqrt+mul+add+div.float32" in merged(run)
+    assert "optimizers.scale + sgd.float32" in merged(run)
+
+
 def several(x, y, s):
     """Results on the way, in-place edits, a number that changes, masks, a product in between."""
     a = x * 2.0
