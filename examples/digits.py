@@ -58,8 +58,7 @@ def train(make, train_set, test_set, compiled=False, device="cpu"):
 def main():
     options = arguments(__doc__, compiles=True)
     train_set, test_set = load()
-    how = options.compile, options.device
-    runs = {name: train(make, train_set, test_set, *how) for name, make in OPTIMIZERS.items()}
+    runs = {name: train(f, train_set, test_set, options.compile, options.device) for name, f in OPTIMIZERS.items()}
     # wide enough for other initial weights: those of the next release, or of another seed
     for name, loss, accuracy, tolerance in (("Adam", 0.4481, 0.9278, 0.1), ("SGD", 0.0710, 0.9778, 0.04)):
         close(f"{name}: test loss", runs[name][-1][0], loss, tolerance)
