@@ -2,6 +2,7 @@
 
 import os
 import re
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -61,8 +62,8 @@ def checks(struct, constants):
 
 
 def test_names_are_those_of_the_struct():
-    for struct, names in (("Driver", "DRIVER"), ("Blas", "BLAS")):
-        fields = re.findall(r"\(\*(\w+)\)", declared(SOURCE, f"cdef struct {struct}:"))
+    for kind, names in (("Driver", "DRIVER"), ("Blas", "BLAS")):
+        fields = re.findall(r"\(\*(\w+)\)", declared(SOURCE, f"cdef struct {kind}:"))
         written = "".join(re.findall(r'"(.*?)"', re.search(rf"^{names} = \(.*?^\)", SOURCE, re.M | re.S).group(), re.S))
         assert written.split() == fields
 
@@ -461,3 +462,52 @@ assert bad.item() == -1
     assert lines[:-1] == ([] if strict else ["later"])
     assert lines[-1].startswith("index 9, element 1, is out of bounds for a dimension of size 5")
     assert ("MINIGRAD_CUDA_STRICT" in lines[-1]) is not strict
+
+
+KERNELS = [
+    ("elementwise.exp", "float32", ""),
+    ("elementwise.add@strided", "float64", ""),
+    ("optimizers.scale", "float32", ""),
+]
+
+
+def compiled(kernel):
+    """(machine code, arguments) of a twin; skips where nothing can compile it."""
+    pytest.importorskip("numba_cuda")
+    contract = pytest.importorskip("minigrad.kernels.cuda.contract")
+    try:
+        return contract.cubin(*kernel, (9, 0))[0], contract.arguments(*kernel)
+    except (ImportError, RuntimeError, OSError) as problem:
+        pytest.skip(f"cannot compile for a GPU: {problem}")
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_machine_code_wants_what_it_is_given(kernel):
+    """Each parameter's place and size, as the cubin says them: record 0x17 of .nv.info, four words."""
+    code, arguments = compiled(kernel)
+    found = {}
+    for match in re.finditer(rb"(?=\x04\x17\x0c\x00(.{12}))", code, re.DOTALL):
+        _, ordinal, offset, flags = struct.unpack("<IHHI", match.group(1))
+        found.setdefault(ordinal, (offset, flags >> 18))
+    sizes = {"float32": 4, "dims": 8 * 40}
+    assert [found.get(i) for i in range(len(arguments))] == [(a.offset, sizes.get(a.kind, 8)) for a in arguments]
+
+
+@pretended
+def test_a_real_kernel_is_loaded_and_launched():
+    """As far as a pretended driver goes: it does nothing with real machine code."""
+    from minigrad._engine import Kernel
+    from minigrad.device import plug
+    from minigrad.kernels.cuda import driver, launch
+
+    compiled(("elementwise.exp", "float32", ""))
+    x = mg.ones(1000, 3, device="cuda")
+    plug(1, launch, driver.handle)
+    try:
+        before = pretend.calls("cuLaunchKernel")
+        Kernel("elementwise.exp")((x,), (x,), (0,))
+        x.t().exp()
+        mg.cuda.synchronize()
+        assert pretend.calls("cuLaunchKernel") == before + 2
+    finally:
+        plug(1, launch, pretend.handle)
