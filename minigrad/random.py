@@ -1,7 +1,7 @@
 """Random numbers from a counter-based generator: they depend on its state alone, not on threads, chunks or device.
 
 A ``Generator`` is a seed and an offset. Each call takes as many counters as its elements need and moves the offset on.
-Other devices than the CPU make the same words of the same state: masks agree to the bit, normal numbers to the last few.
+Other devices make the same words of the same state: masks agree to the bit, normal numbers but for the last bits.
 """
 
 import os

@@ -1,14 +1,17 @@
 """Threads that compute one result together: how many, which, and how they pass values to each other.
 
 DESIGN
-a. x is viewed as (outer, n, inner) as in kernels/reduce.py, and a result is made of n elements that lie ``inner`` apart.
-   Its threads are ``lanes`` (a power of two): neighbours where inner == 1, so that they read along the row; else
+a. x is viewed as (outer, n, inner) as in kernels/reduce.py, and a result is made of n elements that lie ``inner``
+   apart. Its threads are ``lanes`` (a power of two): neighbours where inner == 1, so that they read along the row; else
    ``near`` apart, so that neighbours read neighbouring columns. Both ways a warp reads whole 32-byte sectors.
 b. How many lanes depends on n and inner alone: one for rows of a few elements, 32 up to 1,024, the block beyond; the
    bits of a result depend on nothing else.
 c. ``swap`` and ``peek`` pass values of one type between threads; all threads of a block call them together.
+d. A lane takes ``four`` elements at a time, so that enough loads are under way: along a row neighbours, by one access
+   where they are aligned, else elements ``lanes`` apart. ``walk`` says which; alignment does not change the order.
 """
 
+import functools
 import threading
 
 import numpy as np
@@ -16,6 +19,7 @@ from numba import cuda
 from numba.cuda.core import config
 
 from .contract import THREADS, jit
+from .parts import aligned, load4, split, store4
 
 # --- values -----------------------------------------------------------------------------------------------------------
 
@@ -57,8 +61,9 @@ def by_type(single, double):
 
 
 def peek(v, thread):
-    """The v of a thread of the block."""
+    """The v of a thread of the block, of at most THREADS."""
     me = threading.current_thread()
+    assert me.thread_id < THREADS
     values = me._manager.__dict__.setdefault("peek", {})
     values[me.thread_id] = v
     me.syncthreads()
@@ -170,6 +175,7 @@ def _scan_bits(n, threads):
 row_bits, column_bits, width_bits, scan_bits = jit(_row_bits), jit(_column_bits), jit(_width_bits), jit(_scan_bits)
 
 
+@functools.lru_cache(1024)
 def grid(units, n, inner):
     """How many blocks ``layout`` makes use of."""
     if inner == 1:
@@ -197,16 +203,56 @@ def target(turn, units, inner, tiles, side, slot):
     if inner == 1:
         unit = turn * side + slot
         return unit, 0, unit < units
-    unit = turn // tiles
-    column = (turn - unit * tiles) * side + slot
+    unit, tile = split(turn, tiles)
+    column = tile * side + slot
     return unit, column, column < inner
 
 
+@jit
+def walk(n, step, lane, lanes):
+    """(first, hop, gap, end) of a lane that goes through n elements ``step`` apart.
+
+    Its fours are the elements j + (0, 1, 2, 3) * gap for j = first, first + hop, ... < end; then it takes single ones,
+    ``lanes`` apart from end + lane on.
+    """
+    if step == 1:
+        return 4 * lane, 4 * lanes, 1, n & ~3
+    return lane, 4 * lanes, lanes, n & ~(4 * lanes - 1)
+
+
+@jit
+def four(x, i, gap, whole):
+    """x[i], x[i + gap], x[i + 2 * gap], x[i + 3 * gap]; ``whole``: gap is 1 and i is aligned."""
+    if whole:
+        return load4(x, i)
+    return x[i], x[i + gap], x[i + 2 * gap], x[i + 3 * gap]
+
+
+@jit
+def put_four(y, i, gap, whole, a, b, c, d):
+    """The inverse of ``four``."""
+    if whole:
+        store4(y, i, a, b, c, d)
+    else:
+        y[i] = a
+        y[i + gap] = b
+        y[i + 2 * gap] = c
+        y[i + 3 * gap] = d
+
+
+@jit
+def in_fours(x, at, step):
+    """Whether the fours of the row at x[at] are aligned."""
+    return (step == 1) & (at & 3 == 0) and aligned(x)
+
+
+@functools.lru_cache(1024)
 def rows_grid(units, width):
     """Blocks where each of ``units`` moves ``width`` elements that lie side by side."""
     return -(-units // (THREADS >> _width_bits(width, THREADS)))
 
 
+@functools.lru_cache(1024)
 def scan_grid(rows, n):
     """Blocks of running sums over n."""
     return -(-rows // (THREADS >> _scan_bits(n, THREADS)))

@@ -3,19 +3,21 @@
 DESIGN
 a. The host does not wait to learn whether an index is valid. ``check_index`` reports a bad one in ``errors``, which
    becomes an exception at the next synchronisation, and ``wrap_index`` makes it 0, so that nothing reads wild memory.
-b. Kernels that write to places which repeat do so in the order of j, without atomics: the bits are those of the CPU. Each
-   place has one owner, found from the place's lowest bits. With many columns (or few j) that is a thread for each column,
-   which walks all j. Else columns are cut into parts: a block owns every PARTS-th place and looks for those among all
-   indices, CHUNK at a time; it keeps what it finds in shared memory, in order; and its threads share those places again.
-   A place that most j name is slow, since it has one owner.
+b. Kernels that write to places which repeat do so in the order of j, without atomics: the bits are those of the CPU.
+   Each place has one owner. With many columns (or few j) that is a thread for each column, which walks all j. Else
+   places are cut into parts by their lowest bits: a block owns every PARTS-th place and looks for those among all
+   indices, CHUNK at a time; it keeps what it finds in shared memory, in order; and its threads share the places again.
+   So a place that most j name is slow.
 """
+
+import functools
 
 import numpy as np
 from numba import cuda
 
 from .contract import FLOATS, THREADS, T, dim, errors, i8, jit, kernel, u1
 from .groups import copy, peek, rows_grid, width_bits
-from .parts import block_min
+from .parts import block_min, split
 
 TILE = 64  # columns of a unit of the kernels that write to repeated places
 PARTS = 256  # at most
@@ -24,7 +26,7 @@ FEW = 32  # places that a thread may as well walk alone
 BLOCKS = 1024
 EACH = 8  # indices that a thread looks at in one go
 CHUNK = THREADS * EACH
-WIDE = 1024  # threads of the kernels that have one block
+WIDE = 1024  # threads of a kernel that has one block
 INDEX = 4  # errors[0]: an index is outside its dimension; errors[1:4]: its place in the index, its value, the size
 _MOVED = (*FLOATS, ("int16", ""), ("uint8", ""))
 _ADDED = (*FLOATS, ("int64", ""))
@@ -52,8 +54,8 @@ def take(y: T, x: T, index: i8, n: dim, size: dim, inner: dim, units):
     """y[o, j, :] = x[o, index[j], :]; y (outer, n, inner), x (outer, size, inner), index (n,); unit = o * n + j."""
     lane, lanes, first, stride = _rows(inner)
     for unit in range(first, units, stride):
-        o = unit // n if unit >= n else 0
-        copy(y, unit * inner, x, (o * size + index[unit - o * n]) * inner, inner, lane, lanes)
+        o, j = split(unit, n)
+        copy(y, unit * inner, x, (o * size + index[j]) * inner, inner, lane, lanes)
 
 
 @kernel(blocks=_rows_of(2), types=_MOVED)
@@ -61,9 +63,10 @@ def gather(y: T, x: T, index: i8, m: dim, size: dim, inner: dim, units):
     """y[o, j, c] = x[o, index[o, j, c], c]; y, index (outer, m, inner), x (outer, size, inner); unit = o * m + j."""
     lane, lanes, first, stride = _rows(inner)
     for unit in range(first, units, stride):
-        base, at = unit // m * size * inner, unit * inner
-        for c in range(lane, inner, lanes):
+        base, at, c = split(unit, m)[0] * size * inner, unit * inner, lane
+        while c < inner:
             y[at + c] = x[base + index[at + c] * inner + c]
+            c += lanes
 
 
 # --- writing to places that repeat ------------------------------------------------------------------------------------
@@ -92,6 +95,7 @@ def _part_bits(jobs, n):
 alone, side_bits, part_bits = jit(_alone), jit(_side_bits), jit(_part_bits)
 
 
+@functools.lru_cache(1024)
 def _walk_grid(outer, inner, n, shared):
     if _alone(outer * inner, n):
         return -(-outer * inner // THREADS)
@@ -134,8 +138,7 @@ def _walker(combine):
         me, threads = cuda.threadIdx.x, cuda.blockDim.x
         if alone(outer * inner, n):
             for e in range(cuda.grid(1), outer * inner, cuda.gridsize(1)):
-                o = e // inner
-                c = e - o * inner
+                o, c = split(e, inner)
                 to, at, start, step = o * x_outer + c, o * v_outer + c * v_inner, 0, 1
                 if not shared:
                     start, step = o * n * inner + c, inner
@@ -151,8 +154,8 @@ def _walker(combine):
             slots = threads >> bits
             for job in range(cuda.blockIdx.x, (outer * tiles) << cut, cuda.gridDim.x):
                 part, column = job & ((1 << cut) - 1), job >> cut
-                o = column // tiles
-                c = ((column - o * tiles) << bits) + (me & ((1 << bits) - 1))
+                o, tile = split(column, tiles)
+                c = (tile << bits) + (me & ((1 << bits) - 1))
                 to, at, start, step = o * x_outer + c, o * v_outer + c * v_inner, 0, 1
                 if not shared:
                     start, step = o * n * inner + c, inner
@@ -227,7 +230,7 @@ def scatter(x: T, v: T, index: i8, m: dim, size: dim, inner: dim, units):
 
 @kernel(block=WIDE, blocks=lambda units, dims: 1, types=_WHOLE)
 def check_index(bad: i8, index: i8, n: dim, low: dim, high: dim, errors: errors, units):
-    """bad[0] = first position of index (n,) whose value is outside [low, high), or -1; also in ``errors``. One block."""
+    """bad[0] = first position of index (n,) whose value is outside [low, high), or -1; ``errors`` too. One block."""
     first = n
     for j in range(cuda.threadIdx.x, n, cuda.blockDim.x):
         if (index[j] < low) | (index[j] >= high) and j < first:
@@ -248,7 +251,7 @@ def wrap_index(y: i8, x: i8, size: dim, units):
         y[i] = v if (v >= 0) & (v < size) else 0
 
 
-@kernel(block=WIDE, blocks=lambda units, dims: 1, types=_WHOLE)
+@kernel(blocks=lambda units, dims: 1, types=_WHOLE)
 def mask_to_index(index: i8, count: i8, mask: u1, n: dim, units):
     """index[:count[0]] = positions where mask (n,) is not 0; index has room for n. One block, a run for each thread."""
     me, threads = cuda.threadIdx.x, cuda.blockDim.x
@@ -276,8 +279,10 @@ def one_hot(y: T, index: i8, classes: dim, units):
     """y[i, c] = (c == index[i]); y (N, classes), index (N,); unit = i."""
     lane, lanes, first, stride = _rows(classes)
     for i in range(first, units, stride):
-        for c in range(lane, classes, lanes):
+        c = lane
+        while c < classes:
             y[i * classes + c] = 1 if c == index[i] else 0
+            c += lanes
 
 
 # --- matrices ---------------------------------------------------------------------------------------------------------
@@ -288,7 +293,8 @@ def tri(y: T, x: T, rows: dim, cols: dim, diagonal: dim, upper: dim, units):
     """y = x where c - r >= diagonal (upper, triu) or <= diagonal (tril), else 0; (batch, rows, cols); unit = a row."""
     lane, lanes, first, stride = _rows(cols)
     for unit in range(first, units, stride):
-        edge = unit % rows + diagonal
-        for c in range(lane, cols, lanes):
+        edge, c = split(unit, rows)[1] + diagonal, lane
+        while c < cols:
             kept = c >= edge if upper != 0 else c <= edge
             y[unit * cols + c] = x[unit * cols + c] if kept else T(0)
+            c += lanes

@@ -20,7 +20,8 @@ def bias_relu(y: T, b: T, n: dim, ld: dim, has_bias: dim, relu: dim, units):
     side, lane = cuda.blockDim.x >> bits, cuda.threadIdx.x & ((1 << bits) - 1)
     whole = aligned(y) and ld % 4 == 0 and (has_bias == 0 or aligned(b))
     for r in range(cuda.blockIdx.x * side + (cuda.threadIdx.x >> bits), units, cuda.gridDim.x * side):
-        for i in range(4 * lane, n, 4 << bits):
+        i = 4 * lane
+        while i < n:
             at = r * ld + i
             if whole and i + 4 <= n:
                 p, q, v, w = load4(y, at)
@@ -32,3 +33,4 @@ def bias_relu(y: T, b: T, n: dim, ld: dim, has_bias: dim, relu: dim, units):
             else:
                 for k in range(i, min(i + 4, n)):
                     y[r * ld + k] = _finished(y[r * ld + k], b[k] if has_bias != 0 else T(0), has_bias, relu)
+            i += 4 << bits

@@ -4,7 +4,6 @@ DESIGN
 a. Buffers, dims and units are those of kernels/reduce.py; groups.py says which threads compute a result. The
    ``_columns`` twins have no tiles of their own: they are the other kernel with one block of n rows.
 b. Lanes add up in float64 or int64 whatever T is: memory is slower, even where float64 is a half of float32's speed.
-   Four elements are read at once, so that enough loads are under way.
 c. softmax and its relatives read a row twice, the second time out of the cache: the first pass keeps the maximum so far
    and the sum of exponentials relative to it (Milakov, Gimelshein: Online normalizer calculation for softmax, 2018).
 """
@@ -15,7 +14,24 @@ import numpy as np
 from numba import cuda
 
 from .contract import FLOATS, THREADS, T, U, dim, i8, jit, kernel, u1
-from .groups import fold_by, grid, layout, peek, scan_bits, scan_grid, swap, target, typed, wide, zero
+from .groups import (
+    fold_by,
+    four,
+    grid,
+    in_fours,
+    layout,
+    peek,
+    put_four,
+    scan_bits,
+    scan_grid,
+    swap,
+    target,
+    typed,
+    walk,
+    wide,
+    zero,
+)
+from .parts import load4, split
 
 TILE = 512  # columns of a unit of the _columns kernels
 STRIPE = 64  # of a softmax
@@ -61,18 +77,25 @@ def _fold(name, out, start, prepare, combine, formula):
             unit, column, active = target(turn, units, inner, tiles, side, slot)
             at, count = 0, 0
             if active:
-                o = unit // blocks
-                first = (unit - o * blocks) * block
+                o, part = split(unit, blocks)
+                first = part * block
                 at, count = (o * n + first) * inner + column, min(block, n - first)
             a = start(x, at, count)
             b = c = d = a
-            j, step = lane, lanes * inner
-            while j + 3 * lanes < count:
-                i = at + j * inner
-                v, w, p, q = x[i], x[i + step], x[i + 2 * step], x[i + 3 * step]
+            j, hop, gap, end = walk(count, inner, lane, lanes)
+            whole = in_fours(x, at, inner)
+            while whole and j + hop < end:  # two fours: nothing else hides how long a load takes
+                v, w, p, q = load4(x, at + j)
+                e, f, g, h = load4(x, at + j + hop)
+                a, b = combine(combine(a, prepare(v)), prepare(e)), combine(combine(b, prepare(w)), prepare(f))
+                c, d = combine(combine(c, prepare(p)), prepare(g)), combine(combine(d, prepare(q)), prepare(h))
+                j += 2 * hop
+            while j < end:
+                v, w, p, q = four(x, at + j * inner, gap * inner, whole)
                 a, b = combine(a, prepare(v)), combine(b, prepare(w))
                 c, d = combine(c, prepare(p)), combine(d, prepare(q))
-                j += 4 * lanes
+                j += hop
+            j = end + lane
             while j < count:
                 a = combine(a, prepare(x[at + j * inner]))
                 j += lanes
@@ -134,25 +157,27 @@ def _extreme(name, word, sign):
             unit, column, active = target(turn, units, inner, tiles, side, slot)
             at, count, first = 0, 0, 0
             if active:
-                o = unit // blocks
-                first = (unit - o * blocks) * block
+                o, part = split(unit, blocks)
+                first = part * block
                 at, count = (o * n + first) * inner + column, min(block, n - first)
             best, place = zero(x), 0
             if count > 0:
                 best = wide(x[at])
-            j, step = lane, lanes * inner
-            while j + 3 * lanes < count:
-                i = at + j * inner
-                a, b, c, d = wide(x[i]), wide(x[i + step]), wide(x[i + 2 * step]), wide(x[i + 3 * step])
+            j, hop, gap, end = walk(count, inner, lane, lanes)
+            whole = in_fours(x, at, inner)
+            while j < end:
+                a, b, c, d = four(x, at + j * inner, gap * inner, whole)
+                a, b, c, d = wide(a), wide(b), wide(c), wide(d)
                 if better(a, best):
                     best, place = a, j
                 if better(b, best):
-                    best, place = b, j + lanes
+                    best, place = b, j + gap
                 if better(c, best):
-                    best, place = c, j + 2 * lanes
+                    best, place = c, j + 2 * gap
                 if better(d, best):
-                    best, place = d, j + 3 * lanes
-                j += 4 * lanes
+                    best, place = d, j + 3 * gap
+                j += hop
+            j = end + lane
             while j < count:
                 v = wide(x[at + j * inner])
                 if better(v, best):
@@ -186,8 +211,8 @@ _extreme("mindim", "min", lambda a, b: a < b)
 
 
 # --- softmax, log_softmax, logsumexp --------------------------------------------------------------------------------
-# Infinities are left out of the sums, so that a sum is nan only for a nan: m = -inf is a row of -inf, m = +inf a row with
-# +inf. ``m - m`` is 0 for other rows and nan for these.
+# Infinities are left out of the sums, so that a sum is nan only for a nan: m = -inf is a row of -inf, m = +inf a row
+# with +inf. ``m - m`` is 0 for other rows and nan for these.
 
 _sum = fold_by(jit(_add))
 _max = fold_by(jit(lambda a, b: a if a > b else b))
@@ -202,16 +227,17 @@ def _exp(v, m):
 def _statistics(x, at, n, step, near, lane, lanes):
     """(max, sum(exp(x - max)) in float64) of the n numbers from x[at] on, step apart, to all lanes."""
     m, s = typed(x, -math.inf), np.float64(0)
-    j, far = lane, lanes * step
-    while j + 3 * lanes < n:
-        i = at + j * step
-        a, b, c, d = x[i], x[i + far], x[i + 2 * far], x[i + 3 * far]
+    j, hop, gap, end = walk(n, step, lane, lanes)
+    whole = in_fours(x, at, step)
+    while j < end:
+        a, b, c, d = four(x, at + j * step, gap * step, whole)
         p, q = (a if a > b else b), (c if c > d else d)
         p = p if p > q else q
         if p > m:
             s, m = s * math.exp(m - p), p
         s += (_exp(a, m) + _exp(b, m)) + (_exp(c, m) + _exp(d, m))
-        j += 4 * lanes
+        j += hop
+    j = end + lane
     while j < n:
         v = x[at + j * step]
         if v > m:
@@ -227,14 +253,18 @@ def _statistics(x, at, n, step, near, lane, lanes):
 @jit
 def _total(x, z, at, n, step, near, lane, lanes, both):
     """sum(x * z), or sum(x), in float64, to all lanes."""
-    s, j, far = np.float64(0), lane, lanes * step
-    while j + 3 * lanes < n:
+    s = np.float64(0)
+    j, hop, gap, end = walk(n, step, lane, lanes)
+    whole = in_fours(x, at, step), in_fours(z, at, step)
+    while j < end:
         i = at + j * step
-        a, b, c, d = x[i], x[i + far], x[i + 2 * far], x[i + 3 * far]
+        a, b, c, d = four(x, i, gap * step, whole[0])
         if both:
-            a, b, c, d = a * z[i], b * z[i + far], c * z[i + 2 * far], d * z[i + 3 * far]
+            e, f, g, h = four(z, i, gap * step, whole[1])
+            a, b, c, d = a * e, b * f, c * g, d * h
         s += (wide(a) + wide(b)) + (wide(c) + wide(d))
-        j += 4 * lanes
+        j += hop
+    j = end + lane
     while j < n:
         i = at + j * step
         s += wide(x[i] * z[i] if both else x[i])
@@ -248,16 +278,16 @@ def _each(formula):
 
     @jit
     def each(y, x, z, at, n, step, lane, lanes, p, q):
-        j, far = lane, lanes * step
-        while j + 3 * lanes < n:
+        j, hop, gap, end = walk(n, step, lane, lanes)
+        whole = in_fours(x, at, step) and in_fours(z, at, step) and in_fours(y, at, step)
+        while j < end:
             i = at + j * step
-            a, b, c, d = x[i], x[i + far], x[i + 2 * far], x[i + 3 * far]
-            e, f, g, h = z[i], z[i + far], z[i + 2 * far], z[i + 3 * far]
-            y[i] = formula(a, e, p, q)
-            y[i + far] = formula(b, f, p, q)
-            y[i + 2 * far] = formula(c, g, p, q)
-            y[i + 3 * far] = formula(d, h, p, q)
-            j += 4 * lanes
+            a, b, c, d = four(x, i, gap * step, whole)
+            e, f, g, h = four(z, i, gap * step, whole)
+            a, b, c, d = formula(a, e, p, q), formula(b, f, p, q), formula(c, g, p, q), formula(d, h, p, q)
+            put_four(y, i, gap * step, whole, a, b, c, d)
+            j += hop
+        j = end + lane
         while j < n:
             i = at + j * step
             y[i] = formula(x[i], z[i], p, q)
@@ -387,8 +417,8 @@ def dlog_softmax_columns(dx: T, dy: T, y: T, n: dim, inner: dim, units):
 def _running(name, word, identity, combine):
     """Declare ``name``: the results of all elements up to each one, combined in float64 or int64.
 
-    Where there are many columns each has a thread. Else the lanes of a row, or of the few columns, make a scan (Hillis and
-    Steele) of as many elements at a time as they are. One row has one block, however long it is.
+    Where there are many columns each has a thread. Else the lanes of a row, or of the few columns, make a scan (Hillis
+    and Steele) of as many elements at a time as they are. One row has one block, however long it is.
     """
     identity, combine = jit(identity), jit(combine)
 

@@ -377,7 +377,7 @@ def _select(x, arrays, private):
 
 
 def _unravelled(positions, shape):
-    """For each dimension of ``shape`` where in it ``positions`` are: arrays, or tensors on another device than the CPU."""
+    """For each dimension of ``shape`` where in it ``positions`` are: arrays, or tensors if they are not on the CPU."""
     if positions._device < 0:
         flat = _numpy(positions)
         return np.unravel_index(flat, shape) if flat.size else [flat] * len(shape)
@@ -505,7 +505,7 @@ def _on_device_of(x, value):
 
 
 def _winners(positions, size):
-    """Whether an entry of ``positions`` is the last at its position; None if none repeats, which only the CPU finds out."""
+    """Whether an entry of ``positions`` is the last at its position; None (on the CPU only) if none repeats."""
     if positions._device >= 0:
         order = _from_numpy(np.arange(positions.numel()), like=positions)
         last = empty((size,), int64, positions)
@@ -810,7 +810,9 @@ def gather(input, dim, index, *, sparse_grad=False):
     index_, d, x = _element_index("gather", input, dim, index, input.requires_grad)
     if index_.numel() == 0:
         return (
-            filled(index.shape, 0, input.dtype, input) if not x.requires_grad else reshape(x, (-1,))[:0].reshape(index.shape)
+            filled(index.shape, 0, input.dtype, input)
+            if not x.requires_grad
+            else reshape(x, (-1,))[:0].reshape(index.shape)
         )
     _check_smaller(index_, tuple(x.shape), d, "self")
     y = _gather(_narrowed(x, tuple(index_.shape), d), d, index_)

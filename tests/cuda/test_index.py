@@ -39,12 +39,13 @@ def tiles(inner):
 
 SLICES = [(1, 0, 5, 3), (0, 4, 5, 3), (1, 1, 1, 1), (3, 11, 5, 1), (1, 33, 9, 10), (2, 9, 4, 65), (2, 5, 6, 257)]
 # outer, n, size, inner; with more than FEW places to walk in parts
-LONG = [(1, 700, 7, 1), (2, 600, 300, 1), (1, 150, 9, 10), (1, 40, 20, 70), (1, 500, 1, 1)]
+LONG = [(1, 150, 7, 1), (2, 270, 300, 1), (1, 70, 9, 10), (1, 40, 20, 40), (1, 90, 1, 1)]
 
 
 @pytest.fixture(params=["one part", "many parts"])
 def parts(request, monkeypatch):
     """Places cut into parts, without the many indices that it takes."""
+    cuda_kernels._walk_grid.cache_clear()
     if request.param == "many parts":
         part_bits = lambda jobs, n: 2  # noqa: E731
         monkeypatch.setattr(cuda_kernels, "part_bits", part_bits)
@@ -62,16 +63,16 @@ def test_take(t):
 def test_take_add(parts):
     for outer, n, size, inner in [*SLICES, *LONG]:
         dx, dy = numbers("float32", outer, size, inner), numbers("float32", outer, n, inner)
-        check("take_add", "float32", [dx], [dy, places(size, n)], (n, size, inner), outer * tiles(inner))
+        check("take_add", "float32", [dx], [dy, places(size, n)], (n, size, inner), outer * tiles(inner), threads=32)
 
 
 @pytest.mark.parametrize("name", ["put", "put_add"])
 def test_put(name, parts):
     for outer, n, size, inner in [*SLICES, *LONG]:
         if outer == 1:
-            for stride, step in ((inner, 1), (0, 1), (0, 0), (1, 0)):
+            for stride, step in ((inner, 1), (1, 0)) if n > 33 else ((inner, 1), (0, 1), (0, 0), (1, 0)):
                 x, v = numbers("float32", size, inner), numbers("float32", max(n, 1) * inner)
-                check(name, "float32", [x], [v, places(size, n)], (n, inner, stride, step), tiles(inner))
+                check(name, "float32", [x], [v, places(size, n)], (n, inner, stride, step), tiles(inner), threads=32)
 
 
 def test_gather():
@@ -82,17 +83,17 @@ def test_gather():
 
 @pytest.mark.parametrize("name", ["scatter", "scatter_add"])
 def test_scatter(name, parts):
-    for outer, n, size, inner in [*SLICES, (2, 300, 9, 2), (1, 40, 5, 9)]:
+    for outer, n, size, inner in [*SLICES, (2, 270, 9, 2), (1, 40, 5, 9)]:
         x, v = numbers("float32", outer, size, inner), numbers("float32", outer, n, inner)
         index = places(size, outer, n, inner)
-        check(name, "float32", [x], [v, index], (n, size, inner), outer * tiles(inner))
+        check(name, "float32", [x], [v, index], (n, size, inner), outer * tiles(inner), threads=32)
 
 
 def test_parts_of_many_indices():
-    for n, size in ((1100, 37), (700, 3)):
-        dx, dy = numbers("float64", size), numbers("float64", n)
-        assert contract.geometry("index.take_add", 1, (n, size, 1))[0] > 1
-        check("take_add", "float64", [dx], [dy, places(size, n)], (n, size, 1), 1, threads=128)
+    n, size = 1100, 37
+    dx, dy = numbers("float64", size), numbers("float64", n)
+    assert contract.geometry("index.take_add", 1, (n, size, 1))[0] == 8
+    check("take_add", "float64", [dx], [dy, places(size, n)], (n, size, 1), 1)
 
 
 def test_check_index():

@@ -24,5 +24,7 @@ def test_bias_relu(t):
         b, want = RNG.standard_normal(n).astype(t), y.copy()
         rest = want.reshape(rows, ld)[:, :n]
         cpu._registry["linear.bias_relu"].reference_fn(rest, b, n, ld, bias, relu)
-        contract.simulate("linear.bias_relu", t, "", [y, b if bias else None], (n, ld, bias, relu), (), rows, threads=64)
+        contract.simulate(
+            "linear.bias_relu", t, "", [y, b if bias else None], (n, ld, bias, relu), (), rows, threads=64
+        )
         np.testing.assert_array_equal(y, want)

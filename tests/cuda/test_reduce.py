@@ -10,8 +10,8 @@ from minigrad.kernels.cuda import contract
 pytestmark = pytest.mark.cuda_sim
 INF, NAN = np.inf, np.nan
 SHAPES = [  # outer, n, inner
-    (0, 3, 1), (1, 1, 1), (3, 1, 5), (70, 2, 1), (5, 31, 1), (2, 257, 1), (1, 1100, 1), (2, 9, 3), (1, 33, 40), (2, 4, 70),
-    (1, 150, 2),
+    (0, 3, 1), (1, 1, 1), (3, 1, 5), (70, 2, 1), (5, 31, 1), (2, 257, 1), (1, 1100, 1), (2, 9, 3), (1, 33, 40),
+    (2, 4, 70), (1, 150, 2),
 ]  # fmt: skip
 
 
