@@ -17,8 +17,8 @@ PIP := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip
 # With make -j, ninja would look for a job server that a recipe does not hand on.
 unexport MAKEFLAGS
 
-.PHONY: train test parity bench bench-history bench-quick report dashboard dashboard-serve dashboard-test gallery lint \
-  format types wheel-test build clean
+.PHONY: train test test-cuda-sim parity bench bench-history bench-quick report dashboard dashboard-serve dashboard-test \
+  gallery lint format types wheel-test build clean
 
 train: build
 	$(BIN)/python examples/train_mlp.py $(ARGS)
@@ -26,6 +26,13 @@ train: build
 # In two processes: most of a first run is compiling kernels, which both then find in the cache.
 test: build
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# Kernels for a GPU without one: compiled but never run, and run by Numba's simulator, which is a process of its own.
+# CUDA_TABLE=benchmarks/results/cuda/kernels.md writes what the compiled ones take.
+CUDA_TABLE :=
+test-cuda-sim: build $(VENV)/cuda
+	$(if $(CUDA_TABLE),MINIGRAD_CUDA_TABLE="$(CUDA_TABLE)") $(BIN)/python -m pytest -n 2 tests/cuda -m cuda_compile $(ARGS)
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/cuda -m cuda_sim $(ARGS)
 
 # Against PyTorch, the only thing here that needs it.
 parity: build $(VENV)/torch
@@ -106,6 +113,10 @@ $(INSTALLED): pyproject.toml meson.build
 
 $(VENV)/torch: $(INSTALLED)
 	$(PIP) install -q $(TORCH)
+	touch $@
+
+$(VENV)/cuda: $(INSTALLED) pyproject.toml
+	$(PIP) install -q --group cuda-test
 	touch $@
 
 $(VENV)/dashboard: $(INSTALLED) pyproject.toml

@@ -164,6 +164,7 @@ def test_only_the_device_layer_knows_cuda(path):
     [
         ("kernels/reduce.py", "from .._engine import Tensor"),
         ("kernels/reduce.py", "import scipy"),
+        ("kernels/cuda/reduce.py", "import cupy"),
         ("kernels/blas.pyx", "from .._storage cimport (\n    Storage,\n    dtype,\n)"),
         ("minigrad/_engine.pyx", "def f():\n    from .ops import shape"),
         ("minigrad/_engine.pxd", "from . cimport tensor"),
