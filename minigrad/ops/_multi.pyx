@@ -9,22 +9,27 @@ b. Numbers that depend on a tensor's own step count (bias corrections) come from
 c. Everything that can fail (state creation, shapes, dtypes) happens before the first parameter is written, also where
    parameters of two dtypes need two calls, or several groups: ``all_groups``. No Python code runs while they are
    written, hence no Ctrl-C.
-d. Of two hundred small parameters with their states, the objects fill a first-level cache many times over. So each is
+d. Tensors of two dtypes or on two devices are two batches: tables, and a kernel call, each.
+e. For tensors on a GPU ``stage`` copies the tables there, packed into one block, before anything is written; then the
+   kernel's buffers are addresses of tables of addresses on the GPU. Chunk tables, the long ones (16 bytes a chunk),
+   depend on nothing but the sizes: they are copied when these change and stay there. Step counts remain on the CPU.
+f. Of two hundred small parameters with their states, the objects fill a first-level cache many times over. So each is
    looked at once: what has to stay alive, and to be marked as written later, is a list of storages, not of tensors.
 """
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy
 
 from .._engine cimport Kernel, Tensor, check_expanded, to_contiguous
 from .._launch cimport launch
 from .._record cimport Prepared, Recorder, recorder, recording
-from .._storage cimport CATEGORY, DTYPES, F32, F64, Storage, new_storage
+from .._storage cimport CATEGORY, DTYPES, F32, F64, Storage, device_name, devices, new_storage, refuse_mixed
 
 from .._engine import write_memory
 
@@ -61,6 +66,14 @@ cdef class Tables(Prepared):
     cdef Py_ssize_t columns, counters, places  # places: which of ``address`` are addresses
     cdef void *factor                   # of ``sweep``: where the scalar is computed
     cdef int factor_dt
+    cdef int device                     # where the tensors lie, -1: the CPU
+    cdef Storage on                     # memory of one of them
+    cdef Storage copies                 # on a GPU: addresses, sizes and numbers
+    cdef Storage chunk_copies           # the chunk table of tensors of these sizes, kept
+    cdef bytes chunk_sizes
+    cdef int64_t *packed                # what ``copies`` is a copy of
+    cdef Py_ssize_t packed_room
+    cdef int copied                     # which of ``address`` are in it
 
     def __dealloc__(self):
         for i in range(SLOTS):
@@ -72,6 +85,7 @@ cdef class Tables(Prepared):
         free(self.table)
         free(self.chunk_tensor)
         free(self.chunk_start)
+        free(self.packed)
         self.release()
         free(self.kept)
         free(self.written)
@@ -107,6 +121,56 @@ cdef class Tables(Prepared):
         self.table = <double *>grown(self.table, 4 * n * sizeof(double))
         self.room = n
         return 0
+
+    cdef int stage(self, int used) except -1:
+        """Copy the tables to the device of the tensors, if that is not the CPU; ``used``: which of ``address``."""
+        cdef Py_ssize_t n = self.tensors, room = (SLOTS + 1 + self.columns) * n, column = n * sizeof(int64_t)
+        cdef Py_ssize_t half = self.chunks * sizeof(int64_t)
+        cdef int64_t *to
+        cdef bytes sizes
+        if self.device < 0 or n == 0:
+            return 0
+        if room > self.packed_room:
+            self.packed, self.packed_room = <int64_t *>grown(self.packed, 2 * room * sizeof(int64_t)), 2 * room
+        to, self.copied = self.packed, used
+        for i in range(SLOTS):
+            if used >> i & 1:
+                memcpy(to, self.address[i], column)
+                to += n
+        memcpy(to, self.sizes, column)
+        memcpy(to + n, self.table, self.columns * column)
+        room = ((to - self.packed) + n + self.columns * n) * sizeof(int64_t)
+        self.copies = new_storage(room, self.device)
+        devices.upload(self.device, self.copies.ptr, self.packed, room)
+        sizes = PyBytes_FromStringAndSize(<char *>self.sizes, column)
+        if half and (self.chunk_copies is None or self.chunk_copies.device != self.device or self.chunk_sizes != sizes):
+            self.chunk_copies = None
+            self.chunk_copies, self.chunk_sizes = new_storage(2 * half, self.device), None
+            devices.upload(self.device, self.chunk_copies.ptr, self.chunk_tensor, half)
+            devices.upload(self.device, self.chunk_copies.ptr + half, self.chunk_start, half)
+            self.chunk_sizes = sizes
+        return 0
+
+    cdef void *there(self, void *p) noexcept:
+        """Where the copy of a table is; p itself if it is none."""
+        cdef Py_ssize_t column = self.tensors * sizeof(int64_t)
+        cdef char *at = self.copies.ptr
+        if p == NULL:
+            return p
+        for i in range(SLOTS):
+            if self.copied >> i & 1:
+                if p == self.address[i]:
+                    return at
+                at += column
+        if p == self.sizes:
+            return at
+        if p == self.table:
+            return at + column
+        if p == self.chunk_tensor:
+            return self.chunk_copies.ptr
+        if p == self.chunk_start:
+            return self.chunk_copies.ptr + self.chunks * sizeof(int64_t)
+        return p
 
     cdef bint owns(self, void *p) noexcept:
         cdef int i
@@ -176,8 +240,10 @@ cdef class Tables(Prepared):
         return True
 
     cdef int add(self, Tensor p) except -1:
-        """One more tensor and its chunks; addresses are the caller's."""
+        """One more tensor and its chunks; addresses are the caller's. The first says which dtype and device."""
         cdef Py_ssize_t n = (p.count + CHUNK - 1) // CHUNK, i
+        if self.tensors == 0:
+            self.dt, self.on, self.device = p.dt, p.storage, p.storage.device
         self.reserve(self.tensors + 1)
         if self.chunks + n > self.chunk_room:
             i = 2 * (self.chunks + n) + 16
@@ -203,11 +269,12 @@ cdef Tables take_tables():
     tables.tensors = tables.chunks = tables.elements = tables.columns = tables.counters = tables.places = 0
     tables.row, tables.shape, tables.factor = None, None, NULL
     tables.borrowed = []
+    tables.device, tables.on, tables.copies = -1, None, None
     return tables
 
 
 cdef int give_back(Tables tables) except -1:
-    tables.borrowed = None
+    tables.borrowed = tables.on = tables.copies = None
     tables.release()
     if len(spare) < SPARE and (recorder is None or not recording()):  # else a program's
         tables.row = None
@@ -223,7 +290,13 @@ cdef void *grown(void *p, size_t bytes) except NULL:
 
 
 cdef inline bint fits(Tensor a, Tensor b) noexcept:
-    return a.dt == b.dt and a.nd == b.nd and memcmp(a.shape_, b.shape_, a.nd * sizeof(Py_ssize_t)) == 0
+    return (a.dt == b.dt and a.nd == b.nd and memcmp(a.shape_, b.shape_, a.nd * sizeof(Py_ssize_t)) == 0
+            and a.storage.device == b.storage.device)
+
+
+cdef inline int kind_of(Tensor p) noexcept:
+    """Dtype and device: what a batch has in common."""
+    return p.dt | (p.storage.device + 1) << 4
 
 
 cdef Tensor dense(Tensor p, list borrowed):
@@ -249,13 +322,15 @@ def update(Kernel kernel not None, params, state, tuple names, tuple dims, tuple
     missing. init(p, state): create the state. When anything does not fit, nothing is written and no state is created.
     """
     cdef Tables tables
-    cdef list batches = [], created = []
-    cdef int dt = -1, other = -1
-    cdef Py_ssize_t i
+    cdef list batches = [], created = [], kinds = []
+    cdef Py_ssize_t i, at = 0
+    cdef int used = 3
     if not isinstance(state, dict) or len(names) > SLOTS - 2 or len(dims) > 8 or len(scalars) > 16:
         raise TypeError("update: state must be a dict; at most 4 state buffers, 8 dims and 16 scalars")
     if columns > 4 or len(counters) > COUNTERS:
         raise TypeError(f"update: at most 4 columns and {COUNTERS} counters")
+    for i in range(len(names)):
+        used |= 0 if names[i] is None else 4 << i
     cdef tuple shape = None
     if recorder is not None and recording():
         shape = (kernel, names, dims, columns, counters)
@@ -269,14 +344,15 @@ def update(Kernel kernel not None, params, state, tuple names, tuple dims, tuple
                 tables.dims[i] = dims[i]
             for i in range(len(scalars)):
                 tables.scalars[i] = scalars[i]
-            tables.shape, tables.row, tables.columns = shape, row, columns
-            other = collect(tables, params, state, names, columns, row, init, fresh, counters, dt, created)
+            tables.shape, tables.row, tables.columns, tables.places = shape, row, columns, used
+            collect(tables, params, state, names, columns, row, init, fresh, counters, kinds, at, created)
             if tables.tensors:
-                kernel.find(tables.dt, tables.dt, home(tables))  # compiled now: later it must not fail
+                kernel.find(tables.dt, tables.dt, tables.on)  # compiled now: later it must not fail
+                tables.stage(used)
                 batches.append(tables)
-            if dt >= 0 or other < 0:
+            at += 1
+            if at >= len(kinds):
                 break
-            dt = other  # parameters of the other dtype
     except BaseException:
         undo(state, created, fresh)
         raise
@@ -334,6 +410,8 @@ cdef Tensor gradient_of(Tensor p):
     """The gradient of p, which fits it."""
     cdef Tensor g = <Tensor>p.gradient
     if not fits(g, p) or CATEGORY[p.dt] != 2:
+        if g.storage.device != p.storage.device:
+            refuse_mixed(p.storage.device, g.storage.device)
         raise RuntimeError(f"gradient of shape {tuple(g.shape)} and dtype {g.dtype!r} for a parameter of shape "
                            f"{tuple(p.shape)} and dtype {p.dtype!r}")
     return g
@@ -365,12 +443,15 @@ cdef Tensor held(own, str name, Tensor p):
 cdef Tensor counter_held(own, str name, Tensor p):
     """State ``name`` of p, which is one float32 number."""
     cdef Tensor s = held(own, name, p)
-    if s.count != 1 or s.dt != F32 or s.storage.readonly:
-        raise RuntimeError(f"optimizer state {name!r} must be a writable float32 tensor with one element")
+    if s.count != 1 or s.dt != F32 or s.storage.readonly or s.storage.device >= 0:
+        raise RuntimeError(f"optimizer state {name!r} must be a writable float32 tensor with one element, on the CPU")
     return s
 
 
 cdef int misfit(str name, Tensor s, Tensor p) except -1:
+    if s.storage.device != p.storage.device:
+        raise RuntimeError(f"optimizer state {name!r} is on {device_name(s.storage.device)}, its parameter of shape "
+                           f"{tuple(p.shape)} on {device_name(p.storage.device)}")
     raise RuntimeError(f"optimizer state {name!r} has shape {tuple(s.shape)} and dtype {s.dtype!r} for a parameter of "
                        f"shape {tuple(p.shape)} and dtype {p.dtype!r}")
 
@@ -383,15 +464,15 @@ cdef int undo(state, list created, str fresh) except -1:
 
 
 cdef int collect(Tables tables, params, state, tuple names, Py_ssize_t columns, row, init, str fresh, tuple counters,
-                 int dt, list created) except -2:
-    """Check the parameters of one dtype (that of the first with a gradient if dt < 0) and write them into ``tables``.
+                 list kinds, Py_ssize_t which, list created) except -1:
+    """Check the parameters of one kind, ``kinds[which]``, and write them into ``tables``.
 
-    The dtype of the others, or -1.
+    The first call appends to ``kinds`` what kinds there are.
     """
     cdef Tensor p, g, s
     cdef object own = None
     cdef Py_ssize_t i, k = len(names), at, n = len(counters), known
-    cdef int other = -1
+    cdef int kind = kinds[which] if kinds else -1
     cdef double[COUNTERS] last
     cdef tuple values = None
     cdef bint same
@@ -400,10 +481,12 @@ cdef int collect(Tables tables, params, state, tuple names, Py_ssize_t columns, 
         if p.gradient is None:
             continue
         g = gradient_of(p)
-        if dt < 0:
-            dt = p.dt
-        elif p.dt != dt:
-            other = p.dt
+        if kind < 0:
+            kind = kind_of(p)
+            kinds.append(kind)
+        elif kind_of(p) != kind:
+            if kind_of(p) not in kinds:
+                kinds.append(kind_of(p))
             continue
         known = len(created)
         if init is not None:
@@ -440,13 +523,7 @@ cdef int collect(Tables tables, params, state, tuple names, Py_ssize_t columns, 
                 tables.count[i][at] = <float><double>values[columns + i - 1]
         elif columns:
             tables.table[at] = len(created) > known
-    tables.dt = dt
-    return other
-
-
-cdef inline Storage home(Tables tables):
-    """A storage on the device of the tensors."""
-    return <Storage>tables.kept[0] if tables.n_kept else new_storage(0)
+    return 0
 
 
 cdef int commit(Kernel kernel, Tables tables, tuple names, Py_ssize_t counters) except -1:
@@ -454,21 +531,23 @@ cdef int commit(Kernel kernel, Tables tables, tuple names, Py_ssize_t counters) 
     cdef void *bufs[12]
     cdef Py_ssize_t i, k = len(names)
     bufs[0] = tables.address[0]
-    tables.places = 3
     for i in range(k):
         bufs[1 + i] = NULL if names[i] is None else tables.address[2 + i]
-        tables.places |= 0 if names[i] is None else 4 << i
     bufs[k + 1], bufs[k + 2], bufs[k + 3] = tables.address[1], tables.chunk_tensor, tables.chunk_start
     bufs[k + 4], bufs[k + 5] = tables.sizes, tables.table
-    return finish(kernel, tables, bufs, tables.chunks, counters)
+    return finish(kernel, tables, bufs, k + 6, tables.scalars, tables.chunks, counters)
 
 
-cdef int finish(Kernel kernel, Tables tables, void **bufs, Py_ssize_t units, Py_ssize_t counters) except -1:
-    """Run the kernel, count the steps and the edits, write copies back."""
+cdef int finish(Kernel kernel, Tables tables, void **bufs, Py_ssize_t n, double *scalars, Py_ssize_t units,
+                Py_ssize_t counters) except -1:
+    """Run the kernel on n buffers, count the steps and the edits, write copies back."""
     tables.counters = counters
-    if recorder is not None and recording():
+    if tables.copies is not None:
+        for i in range(n):
+            bufs[i] = tables.there(bufs[i])
+    elif recorder is not None and recording():
         recorder.prepared(tables)
-    launch(kernel.find(tables.dt, tables.dt, home(tables)), bufs, tables.dims, tables.scalars, units, tables.elements * kernel.cost)
+    launch(kernel.find(tables.dt, tables.dt, tables.on), bufs, tables.dims, scalars, units, tables.elements * kernel.cost)
     (<Prepared>tables).finish()  # after it: starting the threads may fail
     for i in range(tables.n_kept):
         if tables.written[i]:
@@ -480,20 +559,28 @@ cdef int finish(Kernel kernel, Tables tables, void **bufs, Py_ssize_t units, Py_
 
 
 def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=None, Tensor factor=None):
-    """Run a kernel of the gradients-only kind (norm_squares, scale, clamp) over ``tensors``, all of one dtype.
+    """Run a kernel of the gradients-only kind (norm_squares, scale, clamp) over ``tensors``, all of one dtype and device.
 
     ``partials``: float64, one number a chunk (see ``chunk_count``), for kernels that reduce. ``factor``: the scalar, if it
-    is less than 1 or nan; otherwise nothing is done, as 1 would change nothing.
+    is less than 1 or nan; otherwise nothing is done, as 1 would change nothing. It lies where the tensors do; on a GPU,
+    where nobody waits for its value, it is float64 and at most 1 or nan.
     """
     cdef Tables tables = take_tables()
     cdef Tensor t
     cdef void *bufs[5]
+    cdef double *numbers = tables.scalars
     cdef int at = 0
     for i in range(len(scalars)):
         tables.scalars[i] = scalars[i]
     if factor is not None:
         if factor.count != 1 or CATEGORY[factor.dt] != 2:
             raise RuntimeError(f"sweep: the factor must be one floating-point number, its shape is {tuple(factor.shape)}")
+    if factor is not None and factor.storage.device >= 0:
+        if factor.dt != F64:
+            raise TypeError("sweep: on a GPU the factor must be float64")
+        numbers = <double *>factor.ptr
+        tables.keep(factor, False)
+    elif factor is not None:
         tables.factor, tables.factor_dt = factor.ptr, factor.dt
         (<Prepared>tables).prepare()
         if tables.scalars[0] == 1 and (recorder is None or not recording()):
@@ -502,11 +589,11 @@ def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=Non
     tables.places = 2
     for item in tensors:
         t = <Tensor?>item
-        if tables.tensors == 0:
-            tables.dt = t.dt
-        if t.dt != tables.dt or CATEGORY[t.dt] != 2:
+        if CATEGORY[t.dt] != 2 or tables.tensors and t.dt != tables.dt:
             raise TypeError("sweep: tensors must be of one floating dtype")
         tables.add(t)
+        if t.storage.device != tables.device:
+            refuse_mixed(tables.device, t.storage.device)
         if partials is not None:
             t = to_contiguous(t)
             tables.keep(t, False)
@@ -516,17 +603,21 @@ def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=Non
         tables.address[1][tables.tensors - 1] = <int64_t>t.ptr
     if tables.tensors == 0:
         return
+    for t in (partials, factor):
+        if t is not None and t.storage.device != tables.device:
+            refuse_mixed(tables.device, t.storage.device)
     if partials is not None:
         if partials.count < tables.chunks or partials.dt != F64:
             raise ValueError(f"sweep: partials needs {tables.chunks} float64 elements")
         bufs[0], at = partials.ptr, 1
     bufs[at], bufs[at + 1], bufs[at + 2] = tables.address[1], tables.chunk_tensor, tables.chunk_start
     bufs[at + 3] = tables.sizes
-    finish(kernel, tables, bufs, tables.chunks, 0)
+    tables.stage(2)
+    finish(kernel, tables, bufs, at + 4, numbers, tables.chunks, 0)
 
 
 def average(Kernel kernel not None, averages, tensors, double weight):
-    """``average += weight (tensor - average)`` for all pairs, of one dtype, by one call of the lerp kernel.
+    """``average += weight (tensor - average)`` for all pairs, of one dtype and device, by one call of the lerp kernel.
 
     RuntimeError names the pair that does not fit; nothing is written then.
     """
@@ -534,14 +625,16 @@ def average(Kernel kernel not None, averages, tensors, double weight):
     cdef Tensor a, t
     cdef void *bufs[5]
     cdef Py_ssize_t k = 0
+    cdef int kind = 0
     for first, second in zip(averages, tensors, strict=True):
         a, t = <Tensor?>first, <Tensor?>second
-        if k == 0:
-            tables.dt = a.dt
-        if not fits(a, t) or a.dt != tables.dt or CATEGORY[a.dt] != 2:
+        if t.storage.device != a.storage.device:
+            refuse_mixed(t.storage.device, a.storage.device)
+        if not fits(a, t) or CATEGORY[a.dt] != 2 or k and kind_of(a) != kind:
             raise RuntimeError(f"average {k} has shape {tuple(a.shape)} and dtype {a.dtype!r}, its new value "
-                               f"{tuple(t.shape)} and {t.dtype!r}; all must have one floating dtype")
+                               f"{tuple(t.shape)} and {t.dtype!r}; all must have one floating dtype, on one device")
         tables.add(a)
+        kind = kind_of(a)
         tables.keep(a, True)
         tables.address[0][k] = <int64_t>dense(a, tables.borrowed).ptr
         t = to_contiguous(t)
@@ -553,7 +646,8 @@ def average(Kernel kernel not None, averages, tensors, double weight):
     tables.scalars[0], tables.places = weight, 3
     bufs[0], bufs[1], bufs[2] = tables.address[0], tables.address[1], tables.chunk_tensor
     bufs[3], bufs[4] = tables.chunk_start, tables.sizes
-    finish(kernel, tables, bufs, tables.chunks, 0)
+    tables.stage(3)
+    finish(kernel, tables, bufs, 5, tables.scalars, tables.chunks, 0)
 
 
 def factored(Kernel kernel not None, params, state, tuple dims, dict scalars, row, init):
@@ -585,15 +679,15 @@ def factored(Kernel kernel not None, params, state, tuple dims, dict scalars, ro
                 continue
             g = gradient_of(p)
             own = state_of(p, state, None, init, created)
-            if p.dtype not in found:
+            if kind_of(p) not in found:
                 kernel.find(p.dt, p.dt, p.storage)  # compiled now: later it must not fail
-                found[p.dtype] = tables = take_tables()
-                tables.dt, tables.shape, tables.row, tables.columns, tables.places = p.dt, shape, row, 2, 15
+                found[kind_of(p)] = tables = take_tables()
+                tables.shape, tables.row, tables.columns, tables.places = shape, row, 2, 15
                 for i in range(len(dims)):
                     tables.dims[i] = dims[i]
                 for i, x in enumerate(scalars[p.dtype]):
                     tables.scalars[i] = x
-            tables = <Tables>found[p.dtype]
+            tables = <Tables>found[kind_of(p)]
             tables.add(p)
             at = tables.tensors - 1
             g = to_contiguous(g)
@@ -623,6 +717,8 @@ def factored(Kernel kernel not None, params, state, tuple dims, dict scalars, ro
             tables.count[0][at] = (<float *>s.ptr)[0] + 1
             values = row(<double>(<float *>s.ptr)[0] + 1)
             tables.table[2 * at], tables.table[2 * at + 1] = values
+        for found_tables in found.values():
+            (<Tables>found_tables).stage(63)
     except BaseException:
         undo(state, created, None)
         raise
@@ -633,13 +729,13 @@ cdef int commit_factored(Kernel kernel, Tables tables) except -1:
     cdef void *bufs[8]
     bufs[0], bufs[1], bufs[2], bufs[3] = tables.address[0], tables.address[2], tables.address[3], tables.address[1]
     bufs[4], bufs[5], bufs[6], bufs[7] = tables.address[4], tables.address[5], tables.sizes, tables.table
-    return finish(kernel, tables, bufs, tables.tensors, 1)
+    return finish(kernel, tables, bufs, 8, tables.scalars, tables.tensors, 1)
 
 
 cdef inline bint factor(Tensor s, Tensor p, Py_ssize_t along) noexcept:
     """Whether s has p's dtype and its shape, but for size 1 in dimension ``along``."""
     cdef Py_ssize_t i
-    if s.dt != p.dt or s.nd != p.nd:
+    if s.dt != p.dt or s.nd != p.nd or s.storage.device != p.storage.device:
         return False
     for i in range(p.nd):
         if s.shape_[i] != (1 if i == along else p.shape_[i]):

@@ -3,7 +3,7 @@
 from .._engine import Kernel, filled
 from .._storage import float32
 from ..ops._multi import update
-from .optimizer import Optimizer, nonnegative, refuse
+from .optimizer import Optimizer, buffer_like, nonnegative, refuse
 
 _KERNEL = Kernel("optimizers.adadelta", 0.6)
 
@@ -69,4 +69,4 @@ class Adadelta(Optimizer):
 
 def _new_state(p, state):
     state["step"] = filled((), 0, float32)
-    state["square_avg"], state["acc_delta"] = filled(p.shape, 0, p.dtype), filled(p.shape, 0, p.dtype)
+    state["square_avg"], state["acc_delta"] = buffer_like(p), buffer_like(p)

@@ -97,7 +97,8 @@ class Adafactor(Optimizer):
 
 
 def _new_state(p, state):
-    state.update({name: filled(s, 0, float32 if name == "step" else p.dtype) for name, s in _shapes(p).items()})
+    for name, shape in _shapes(p).items():
+        state[name] = filled((), 0, float32) if name == "step" else filled(shape, 0, p.dtype, like=p)
 
 
 def _shapes(p):

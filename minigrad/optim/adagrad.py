@@ -3,7 +3,7 @@
 from .._engine import Kernel, filled
 from .._storage import float32
 from ..ops._multi import update
-from .optimizer import Optimizer, check_fused, nonnegative, refuse
+from .optimizer import Optimizer, buffer_like, check_fused, nonnegative, refuse
 
 _KERNEL = Kernel("optimizers.adagrad", 0.4)
 
@@ -60,7 +60,7 @@ class Adagrad(Optimizer):
 
     def _new_state(self, p, state):
         state["step"] = filled((), 0, float32)
-        state["sum"] = filled(p.shape, self.defaults["initial_accumulator_value"], p.dtype)
+        state["sum"] = buffer_like(p, self.defaults["initial_accumulator_value"])
 
     def _update(self, group):
         lr, lr_decay = float(group["lr"]), group["lr_decay"]

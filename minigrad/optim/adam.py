@@ -5,7 +5,7 @@ from math import sqrt
 from .._engine import Kernel, Tensor, filled
 from .._storage import float32
 from ..ops._multi import update
-from .optimizer import Optimizer, check_betas, check_fused, nonnegative, refuse
+from .optimizer import Optimizer, buffer_like, check_betas, check_fused, nonnegative, refuse
 
 _KERNEL = Kernel("optimizers.adam", 0.4)
 
@@ -96,12 +96,12 @@ class Adam(Optimizer):
 
 def _new_state(p, state):
     state["step"] = filled((), 0, float32)
-    state["exp_avg"], state["exp_avg_sq"] = filled(p.shape, 0, p.dtype), filled(p.shape, 0, p.dtype)
+    state["exp_avg"], state["exp_avg_sq"] = buffer_like(p), buffer_like(p)
 
 
 def _new_amsgrad_state(p, state):
     _new_state(p, state)
-    state["max_exp_avg_sq"] = filled(p.shape, 0, p.dtype)
+    state["max_exp_avg_sq"] = buffer_like(p)
 
 
 class AdamW(Adam):

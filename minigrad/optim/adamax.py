@@ -3,7 +3,7 @@
 from .._engine import Kernel, filled
 from .._storage import float32
 from ..ops._multi import update
-from .optimizer import Optimizer, check_betas, nonnegative, refuse
+from .optimizer import Optimizer, buffer_like, check_betas, nonnegative, refuse
 
 _KERNEL = Kernel("optimizers.adamax", 0.4)
 
@@ -70,4 +70,4 @@ class Adamax(Optimizer):
 
 def _new_state(p, state):
     state["step"] = filled((), 0, float32)
-    state["exp_avg"], state["exp_inf"] = filled(p.shape, 0, p.dtype), filled(p.shape, 0, p.dtype)
+    state["exp_avg"], state["exp_inf"] = buffer_like(p), buffer_like(p)

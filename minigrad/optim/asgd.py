@@ -3,7 +3,7 @@
 from .._engine import Kernel, filled
 from .._storage import float32
 from ..ops._multi import update
-from .optimizer import Optimizer, nonnegative, refuse
+from .optimizer import Optimizer, buffer_like, nonnegative, refuse
 
 _KERNEL = Kernel("optimizers.asgd", 0.4)
 
@@ -62,7 +62,7 @@ class ASGD(Optimizer):
 
         def init(p, state):
             state["step"], state["eta"], state["mu"] = (filled((), x, float32) for x in (0, lr, 1))
-            state["ax"] = filled(p.shape, 0, p.dtype)
+            state["ax"] = buffer_like(p)
 
         update(
             _KERNEL,

@@ -2,11 +2,11 @@
 
 from math import sqrt
 
-from .._engine import Kernel, filled, no_grad
+from .._engine import Kernel, no_grad
 from ..ops._gemm import gemm, gemm_into
 from ..ops._multi import update
 from ..ops.arithmetic import lerp
-from .optimizer import Optimizer, one_element
+from .optimizer import Optimizer, buffer_like, one_element
 
 _KERNEL = Kernel("optimizers.muon", 0.3)
 
@@ -101,7 +101,7 @@ class Muon(Optimizer):
 
 
 def _new_state(p, state):
-    state["momentum_buffer"] = filled(p.shape, 0, p.dtype)
+    state["momentum_buffer"] = buffer_like(p)
 
 
 def _orthogonal(x, coefficients, steps, eps):

@@ -5,7 +5,7 @@ from ctypes import c_float
 from .._engine import Kernel, filled
 from .._storage import float32
 from ..ops._multi import update
-from .optimizer import Optimizer, check_betas, nonnegative, refuse
+from .optimizer import Optimizer, buffer_like, check_betas, nonnegative, refuse
 
 _KERNEL = Kernel("optimizers.nadam", 0.5)
 
@@ -87,4 +87,4 @@ class NAdam(Optimizer):
 def _new_state(p, state):
     state["step"] = filled((), 0, float32)
     state["mu_product"] = filled((), 1, float32)
-    state["exp_avg"], state["exp_avg_sq"] = filled(p.shape, 0, p.dtype), filled(p.shape, 0, p.dtype)
+    state["exp_avg"], state["exp_avg_sq"] = buffer_like(p), buffer_like(p)

@@ -4,7 +4,7 @@ import copy
 from collections import OrderedDict, defaultdict
 from functools import wraps
 
-from .._engine import RemovableHandle, Tensor, clear_gradients, enable_grad, operand
+from .._engine import RemovableHandle, Tensor, clear_gradients, enable_grad, filled, operand
 from .._record import current
 from .._storage import float32
 from ..ops._multi import all_groups
@@ -274,7 +274,10 @@ class Optimizer:
             hook(self)
 
     def _restore(self, values, p, group, key):
-        """Saved ``values`` as the state of ``p``: tensors copied, in p's dtype but for numbers such as ``step``."""
+        """Saved ``values`` as the state of ``p``: tensors copied, on p's device and in its dtype.
+
+        Numbers such as ``step`` stay what they are, on the CPU.
+        """
         if not isinstance(values, dict):
             return _snapshot(values)
         if values and not set(self._needed(p, group)) <= set(values):
@@ -285,7 +288,7 @@ class Optimizer:
         restored = {}
         for name, value in values.items():
             if name in self._counters:  # one number, in any shape
-                value, shape, dtype = operand(value, float32).detach().clone(), (), float32
+                value, shape, dtype = operand(value, float32).detach().to("cpu", copy=True), (), float32
                 value = value.reshape(()) if value.numel() == 1 else value
             else:
                 value, (shape, dtype) = _snapshot(value), self._state_like(name, p)
@@ -295,7 +298,8 @@ class Optimizer:
                         f"loaded state {name!r} of parameter {key} has shape {tuple(v.shape)}, not {tuple(shape)}, "
                         f"for the parameter of shape {tuple(p.shape)}"
                     )
-            restored[name] = value if name == "step" else _cast(value, dtype)
+            keep = name == "step" or name in self._counters
+            restored[name] = value if keep else _cast(value, dtype, p.device)
         return restored
 
     def __getstate__(self):
@@ -372,12 +376,19 @@ def _snapshot(value):
     return copy.deepcopy(value)
 
 
-def _cast(value, dtype):
-    """``value`` with its floating tensors, also those in a list, in the floating ``dtype``."""
+def _cast(value, dtype, device):
+    """``value`` with its tensors, also those in a list, on ``device``; floating ones in the floating ``dtype``."""
     if isinstance(value, (list, tuple)):
-        return type(value)(_cast(v, dtype) for v in value)
-    floats = isinstance(value, Tensor) and value.is_floating_point() and dtype.is_floating_point
-    return value.to(dtype) if floats else value
+        return type(value)(_cast(v, dtype, device) for v in value)
+    if not isinstance(value, Tensor):
+        return value
+    floats = value.is_floating_point() and dtype.is_floating_point
+    return value.to(device, dtype if floats else value.dtype)
+
+
+def buffer_like(p, value=0):
+    """A new state of the shape and dtype of parameter ``p``, on its device, filled with ``value``."""
+    return filled(p.shape, value, p.dtype, like=p)
 
 
 def one_element(**values):

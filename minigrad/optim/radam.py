@@ -5,7 +5,7 @@ from math import sqrt
 from .._engine import Kernel, filled
 from .._storage import float32
 from ..ops._multi import update
-from .optimizer import Optimizer, check_betas, nonnegative, refuse
+from .optimizer import Optimizer, buffer_like, check_betas, nonnegative, refuse
 
 _KERNEL = Kernel("optimizers.radam", 0.5)
 
@@ -84,4 +84,4 @@ class RAdam(Optimizer):
 
 def _new_state(p, state):
     state["step"] = filled((), 0, float32)
-    state["exp_avg"], state["exp_avg_sq"] = filled(p.shape, 0, p.dtype), filled(p.shape, 0, p.dtype)
+    state["exp_avg"], state["exp_avg_sq"] = buffer_like(p), buffer_like(p)

@@ -3,7 +3,7 @@
 from .._engine import Kernel, filled
 from .._storage import float32
 from ..ops._multi import update
-from .optimizer import Optimizer, nonnegative, refuse
+from .optimizer import Optimizer, buffer_like, nonnegative, refuse
 
 _KERNEL = Kernel("optimizers.rmsprop", 0.4)
 
@@ -67,7 +67,7 @@ class RMSprop(Optimizer):
             state["step"] = filled((), 0, float32)
             for name in names:
                 if name is not None:
-                    state[name] = filled(p.shape, 0, p.dtype)
+                    state[name] = buffer_like(p)
 
         update(
             _KERNEL,

@@ -3,7 +3,7 @@
 from .._engine import Kernel, filled
 from .._storage import float32
 from ..ops._multi import update
-from .optimizer import Optimizer, nonnegative, refuse
+from .optimizer import Optimizer, buffer_like, nonnegative, refuse
 
 _KERNEL = Kernel("optimizers.rprop", 0.4)
 
@@ -62,7 +62,7 @@ class Rprop(Optimizer):
 
         def init(p, state):
             state["step"] = filled((), 0, float32)
-            state["prev"], state["step_size"] = filled(p.shape, 0, p.dtype), filled(p.shape, lr, p.dtype)
+            state["prev"], state["step_size"] = buffer_like(p), buffer_like(p, lr)
 
         update(
             _KERNEL,

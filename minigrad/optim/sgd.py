@@ -1,8 +1,8 @@
 """Stochastic gradient descent."""
 
-from .._engine import Kernel, filled
+from .._engine import Kernel
 from ..ops._multi import update
-from .optimizer import Optimizer, check_fused, nonnegative, refuse
+from .optimizer import Optimizer, buffer_like, check_fused, nonnegative, refuse
 
 _KERNEL = Kernel("optimizers.sgd", 0.3)
 
@@ -84,4 +84,4 @@ class SGD(Optimizer):
 
 
 def _new_buffer(p, state):
-    state["momentum_buffer"] = filled(p.shape, 0, p.dtype)
+    state["momentum_buffer"] = buffer_like(p)

@@ -79,15 +79,15 @@ def _check_decay(decay):
 
 @no_grad()
 def _blend(averages, currents, weight, n, avg_fn):
-    """averages += weight (currents - averages) in place: one native call a floating dtype, ``avg_fn`` for integers."""
+    """averages += weight (currents - averages) in place: a native call a floating dtype, ``avg_fn`` for integers."""
     batches = {}
     for a, c in zip(averages, currents, strict=True):
         if a.shape != c.shape:
             raise RuntimeError(f"an average has shape {tuple(a.shape)}, its new value {tuple(c.shape)}")
-        ours, theirs = batches.setdefault(a.dtype, ([], []))
+        ours, theirs = batches.setdefault((a.dtype, a._device), ([], []))
         ours.append(a)
         theirs.append(c if c.dtype is a.dtype or not a.is_floating_point() else c.to(a.dtype))
-    for dtype, (ours, theirs) in batches.items():
+    for (dtype, _), (ours, theirs) in batches.items():
         if dtype.is_floating_point:
             average(_LERP, ours, theirs, weight)
         else:
@@ -100,10 +100,11 @@ class AveragedModel(Module):
 
     The first update copies the weights. Later ones average: by default all weights count the same (SWA), or by
     ``avg_fn(average, current, n)`` (a tensor each, returns the new average) or ``multi_avg_fn(averages, currents, n)``
-    (lists of detached tensors of one dtype, changed in place), n being the buffer ``n_averaged``; AssertionError for
-    both. Buffers are copied from the model at each update, or averaged too with ``use_buffers``. Calling it calls the
-    averaged copy, ``module``. The functions are not part of ``state_dict()``. ValueError, before anything is written,
-    names the parameter or buffer of a model that does not fit.
+    (lists of detached tensors of one dtype and device, changed in place), n being the buffer ``n_averaged``;
+    AssertionError for both. Buffers are copied from the model at each update, or averaged too with ``use_buffers``.
+    Averages may be on another device than the model. Calling it calls the averaged copy, ``module``. The functions are
+    not part of ``state_dict()``. ValueError, before anything is written, names the parameter or buffer of a model that
+    does not fit.
     Source: Izmailov et al., Averaging weights leads to wider optima and better generalization, UAI 2018.
 
     >>> import minigrad as mg
@@ -142,20 +143,25 @@ class AveragedModel(Module):
             if a.shape != b.shape:
                 raise ValueError(f"{name} of the model has shape {tuple(b.shape)}, its average {tuple(a.shape)}")
         split = len(ours) if self.use_buffers else params
-        pairs = [(a.detach(), b.detach()) for (_, a), (_, b) in zip(ours, theirs, strict=True)]
+        pairs = [(a.detach(), _beside(a, b.detach())) for (_, a), (_, b) in zip(ours, theirs, strict=True)]
         averaged, synced = pairs[:split], pairs[split:]
         if self.n_averaged == 0:
             synced = pairs
         elif self.avg_fn is not None:  # all before the first is written
-            synced = [(a, self.avg_fn(a, b, self.n_averaged)) for a, b in averaged] + synced
+            synced = [(a, self.avg_fn(a, b, _beside(a, self.n_averaged))) for a, b in averaged] + synced
         elif averaged:
             multi_avg_fn = self.multi_avg_fn or get_swa_multi_avg_fn()
-            for dtype in dict.fromkeys(a.dtype for a, _ in averaged):
-                some = [(a, b) for a, b in averaged if a.dtype is dtype]
+            for kind in dict.fromkeys((a.dtype, a._device) for a, _ in averaged):
+                some = [(a, b) for a, b in averaged if (a.dtype, a._device) == kind]
                 multi_avg_fn([a for a, _ in some], [b for _, b in some], self.n_averaged)
         for a, value in synced:
             a.copy_(value)
         self.n_averaged += 1
+
+
+def _beside(a, b):
+    """b on the device of a."""
+    return b if b._device == a._device else b.to(a.device)
 
 
 def _weights(model):

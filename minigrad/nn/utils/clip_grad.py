@@ -1,4 +1,7 @@
-"""Gradient clipping: one native call for all gradients of a dtype, one for their norm and one to scale or clamp them.
+"""Gradient clipping: a native call for all gradients of a dtype and device gives their norm, one scales or clamps them.
+
+On a GPU nobody waits for the norm or the factor, which stay there; ``error_if_nonfinite`` does. Gradients on several
+devices are several batches, their norm is a tensor on the device of the first.
 
 The norm is accumulated in float64, one partial sum a chunk, added in order: it has the same bits at any thread count,
 and float32 gradients whose squares overflow still have a finite norm.
@@ -43,7 +46,7 @@ def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=Fals
         parameters = list(parameters)
         if generator and not parameters:
             warn_user("`parameters` is an empty generator, no gradient clipping will occur.")
-    batches, max_norm = _by_dtype(_gradients(parameters)), float(max_norm)
+    batches, max_norm = _by_kind(_gradients(parameters)), float(max_norm)
     total_norm = _total(batches, float(norm_type), error_if_nonfinite)
     _scale(batches, max_norm, total_norm)
     return total_norm
@@ -61,7 +64,7 @@ def clip_grads_with_norm_(parameters, max_norm, total_norm, foreach=None):
     >>> w.grad
     tensor([0.3000, 0.4000])
     """
-    _scale(_by_dtype(_gradients(parameters)), float(max_norm), operand(total_norm))
+    _scale(_by_kind(_gradients(parameters)), float(max_norm), operand(total_norm))
 
 
 def clip_grad_value_(parameters, clip_value, foreach=None):
@@ -77,10 +80,11 @@ def clip_grad_value_(parameters, clip_value, foreach=None):
     tensor([-1.0000,  0.5000])
     """
     value = float(clip_value)
-    # the kernel compares, which a nan survives: multiply, so that all becomes nan as in PyTorch
-    kernel, scalars = (_SCALE, (value,)) if math.isnan(value) else (_CLAMP, (-value, value))
-    for batch in _by_dtype(_gradients(parameters)):
-        sweep(kernel, batch, scalars)
+    batches = _by_kind(_gradients(parameters))
+    if math.isnan(value):  # the kernel compares, which a nan survives; as in PyTorch all becomes nan
+        return _multiply(batches, operand(value))
+    for batch in batches:
+        sweep(_CLAMP, batch, (-value, value))
 
 
 def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=None):
@@ -95,16 +99,17 @@ def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=Non
     >>> mg.nn.utils.get_total_norm([mg.tensor([3.0]), mg.tensor([[0.0, 4.0]])])
     tensor(5.)
     """
-    batches = _by_dtype([tensors] if isinstance(tensors, Tensor) else tensors)
+    batches = _by_kind([tensors] if isinstance(tensors, Tensor) else tensors)
     return _total(batches, float(norm_type), error_if_nonfinite)
 
 
 def _total(batches, order, error_if_nonfinite):
-    """``get_total_norm`` of lists of tensors of one dtype each."""
+    """``get_total_norm`` of lists of tensors of one dtype and device each."""
     if not batches:
         return filled((), 0, get_default_dtype())
     with no_grad():
-        total = _norm(batches, order).to(batches[0][0].dtype if len(batches) == 1 else float64)
+        dtypes = {batch[0].dtype for batch in batches}
+        total = _norm(batches, order).to(dtypes.pop() if len(dtypes) == 1 else float64)
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise RuntimeError(
             f"The total norm of order {order} for gradients from `parameters` is non-finite, so it cannot be clipped. "
@@ -115,18 +120,20 @@ def _total(batches, order, error_if_nonfinite):
 
 
 def _norm(batches, order):
-    """The norm, float64 and 0-d, over lists of tensors of one dtype each; empty tensors count for nothing."""
+    """The norm, float64 and 0-d, over lists of tensors of one kind each; empty tensors count for nothing."""
+    first = batches[0][0]
     batches = [full for full in ([t for t in batch if t.numel()] for batch in batches) if full]
     if not batches:
-        return filled((), 0, float64)
+        return filled((), 0, float64, like=first)
     if order in (0, -math.inf):  # no kernel: nobody clips by them
-        return norm(stack([norm(t, order).to(float64) for batch in batches for t in batch]), order)
+        norms = [norm(t, order).to(first.device, float64) for batch in batches for t in batch]
+        return norm(stack(norms), order)
     kernel, scalars = (_SQUARES, ()) if order == 2 else (_MAX, ()) if order == math.inf else (_POWERS, (order,))
     partials = []
     for batch in batches:
-        partials.append(empty((chunk_count(batch),), float64))
+        partials.append(empty((chunk_count(batch),), float64, like=batch[0]))
         sweep(kernel, batch, scalars, partials[-1])
-    part = partials[0] if len(partials) == 1 else cat(partials)
+    part = partials[0] if len(partials) == 1 else cat([part.to(first.device) for part in partials])
     if order == math.inf:
         return amax(part)
     return sqrt(sum(part)) if order == 2 else pow(sum(part), 1 / order)
@@ -136,8 +143,16 @@ def _scale(batches, max_norm, total_norm):
     """g *= min(1, max_norm / (total_norm + 1e-6)), the factor computed in the dtype of the norm as in PyTorch."""
     with no_grad():
         factor = max_norm / (total_norm + 1e-6)
+    _multiply(batches, factor)
+
+
+def _multiply(batches, factor):
+    """g *= factor, a tensor, where it is below 1 or nan."""
     for batch in batches:
-        sweep(_SCALE, batch, factor=factor)
+        near = factor if factor._device == batch[0]._device else factor.to(batch[0].device)
+        if near._device >= 0:  # sweep does not look at it
+            near = near.to(float64).clamp(max=1.0)
+        sweep(_SCALE, batch, factor=near)
 
 
 def _gradients(parameters):
@@ -146,13 +161,13 @@ def _gradients(parameters):
     return list({id(g): g for g in found if g is not None}.values())
 
 
-def _by_dtype(tensors):
-    """Lists of tensors of one dtype each."""
+def _by_kind(tensors):
+    """Lists of tensors of one dtype on one device each."""
     batches = {}
     for i, t in enumerate(tensors):
         if not isinstance(t, Tensor):
             raise TypeError(f"expected tensors, but number {i} is {type(t).__name__}")
         if not t.is_floating_point():
             raise RuntimeError(f"expected floating point tensors, but number {i} has dtype {t.dtype!r}")
-        batches.setdefault(t.dtype, []).append(t)
+        batches.setdefault((t.dtype, t._device), []).append(t)
     return list(batches.values())
