@@ -1,0 +1,440 @@
+"""Losses of classes on a GPU: cross-entropy and negative log-likelihood, a row the work of a warp or of a block.
+
+DESIGN
+a. A row is summed as it passes (online softmax) and read again for the gradient, which so few rows at once find in the
+   caches: memory sees one read and one write. A thread takes four vectors at once, so that enough is under way.
+b. Exponentials are of x less the largest number so far, so that nothing overflows; sums are float32 a thread, float64
+   over threads.
+c. The scalars of cross_entropy and nll depend on labels: they are read from memory, where label_stats has put them. A
+   label out of range is noted in ``errors`` by label_stats; the host never waits for it.
+"""
+
+import numpy as np
+from numba import cuda
+
+from .contract import FLOATS, T, U, device_scalars, dim, errors, f8, f8s, i8, jit, kernel, scalar
+from .losses_parts import (
+    LABEL,
+    THREADS,
+    WARP_ROW,
+    blocks_of_rows,
+    crew,
+    exp,
+    four,
+    inf,
+    label,
+    log,
+    nan,
+    put,
+    row_max,
+    row_sum,
+)
+from .parts import after, aligned, block_min, block_sum
+
+# --- cross-entropy with labels ----------------------------------------------------------------------------------------
+
+
+@jit
+def _largest(v):
+    a, b, c, d = v
+    a, c = (b if b > a else a), (d if d > c else c)  # a nan may lose here: exp(nan - m) is nan all the same
+    return c if c > a else a
+
+
+@jit
+def _larger(a, b):
+    return b if b > a else a
+
+
+@jit
+def _exp(v, j, n, m):
+    """e**(v - m), 0 beyond the row."""
+    a, b, c, d = v
+    if j >= n:
+        zero = type(m)(0)
+        return zero, zero, zero, zero
+    return exp(a - m), exp(b - m), exp(c - m), exp(d - m)
+
+
+@jit
+def _sum(v):
+    return (v[0] + v[1]) + (v[2] + v[3])
+
+
+@jit
+def _single(x):
+    """Whether x is float32: known when this is compiled."""
+    return type(x)(16777217) == type(x)(16777216)
+
+
+@jit
+def _places(j, n, step, low):
+    """Where four vectors ``step`` apart begin, from j on; of float64, whose arithmetic takes more registers, one."""
+    single = _single(low)
+    return j, j + step if single else n, j + 2 * step if single else n, j + 3 * step if single else n
+
+
+@jit
+def _online(x, n, step, full, low):
+    """The largest of what a thread has of a row, every step-th vector of x[:n], and the sum of e**(x - largest)."""
+    m, s, zero = low, type(low)(0), type(low)(0)
+    for j in range(0, n, 4 * step if _single(low) else step):
+        j0, j1, j2, j3 = _places(j, n, step, low)
+        v0, v1 = four(x, 0, j0, n, full, low), four(x, 0, j1, n, full, low)
+        v2, v3 = four(x, 0, j2, n, full, low), four(x, 0, j3, n, full, low)
+        top = _larger(_larger(_largest(v0), _largest(v1)), _larger(_largest(v2), _largest(v3)))
+        if top > m:
+            s, m = s * exp(m - top), top
+        base = m if m > low else zero  # nothing but -inf so far: each e**-inf is 0
+        s += _sum(_exp(v0, j0, n, base)) + _sum(_exp(v1, j1, n, base))
+        s += _sum(_exp(v2, j2, n, base)) + _sum(_exp(v3, j3, n, base))
+    return m, s
+
+
+@jit
+def _smooth_sums(x, o, rank, n, size, m, weight, has_weight):
+    """Sums of w and of w (x - m) over what a thread has of a row, each w 1 without weight."""
+    total, spread = np.float64(0), np.float64(0)
+    for j in range(rank, n, size):
+        w = weight[j] if has_weight else type(m)(1)
+        total += w
+        spread += w * (x[o + j] - m)
+    return total, spread
+
+
+@jit
+def _label_loss(x, n, m, total, w, smoothing, all_weight, spread):
+    """x: the label's; m: the largest, total: the sum of e**(x - m)."""
+    lse = log(total)
+    loss = w * (lse - (x - m))
+    if smoothing == type(m)(0):
+        return loss
+    smooth = type(m)(all_weight * np.float64(lse) - spread)
+    return (type(m)(1) - smoothing) * loss + smoothing / type(m)(n) * smooth
+
+
+@jit
+def _slopes(e, j, before, n, a, t, hit, each, weight, has_weight):
+    """e a, less ``each`` w, less ``hit`` at the label t; j, n and t count from where the thread begins: ``before``."""
+    e0, e1, e2, e3 = e[0] * a, e[1] * a, e[2] * a, e[3] * a
+    if each != type(a)(0):
+        one = type(a)(1)
+        w0, w1, w2, w3 = four(weight, before, j, n, False, one) if has_weight else (one, one, one, one)
+        e0, e1, e2, e3 = e0 - each * w0, e1 - each * w1, e2 - each * w2, e3 - each * w3
+    e0 = e0 - hit if t == j else e0
+    e1 = e1 - hit if t == j + 1 else e1
+    e2 = e2 - hit if t == j + 2 else e2
+    e3 = e3 - hit if t == j + 3 else e3
+    return e0, e1, e2, e3
+
+
+def _row_of(size):
+    """The fused loss of a row that ``size`` threads share: a constant, so that distances are constants."""
+    step, wide = 4 * size, size > 32
+
+    @jit
+    def fused(loss, dx, x, weight, row, t, n, has_weight, smoothing, scale, full, low):
+        o, rank, zero, one = row * n, cuda.threadIdx.x % size, type(low)(0), type(low)(1)
+        before = 4 * rank  # this thread's first number; what follows counts from there
+        own = n - before
+        p, q = after(x, o + min(before, n)), after(dx, o + min(before, n))
+        if t < 0:
+            if rank == 0:
+                loss[row] = zero
+            for j in range(0, own, step):
+                put(q, 0, j, own, full, (zero, zero, zero, zero))
+            return
+        top, s = _online(p, own, step, full, low)
+        m = row_max(top, wide)
+        total = type(low)(row_sum(np.float64(s * exp(top - m) if own > 0 else zero), wide))
+        w, all_weight, spread = weight[t] if has_weight else one, np.float64(0), np.float64(0)
+        if smoothing != zero:
+            all_weight, spread = _smooth_sums(x, o, rank, n, size, m, weight, has_weight)
+            all_weight, spread = row_sum(all_weight, wide), row_sum(spread, wide)
+        if rank == 0:
+            loss[row] = _label_loss(x[o + t], n, m, total, w, smoothing, all_weight, spread)
+        hit = scale * (one - smoothing) * w
+        each = scale * smoothing / type(low)(n) if smoothing != zero else zero
+        a = (hit + each * type(low)(all_weight)) / total
+        t -= before
+        for j in range(0, own, 4 * step if _single(low) else step):
+            j0, j1, j2, j3 = _places(j, own, step, low)
+            v0, v1 = four(p, 0, j0, own, full, low), four(p, 0, j1, own, full, low)
+            v2, v3 = four(p, 0, j2, own, full, low), four(p, 0, j3, own, full, low)
+            e = _exp(v0, j0, own, m)
+            put(q, 0, j0, own, full, _slopes(e, j0, before, own, a, t, hit, each, weight, has_weight))
+            e = _exp(v1, j1, own, m)
+            put(q, 0, j1, own, full, _slopes(e, j1, before, own, a, t, hit, each, weight, has_weight))
+            e = _exp(v2, j2, own, m)
+            put(q, 0, j2, own, full, _slopes(e, j2, before, own, a, t, hit, each, weight, has_weight))
+            e = _exp(v3, j3, own, m)
+            put(q, 0, j3, own, full, _slopes(e, j3, before, own, a, t, hit, each, weight, has_weight))
+
+    return fused
+
+
+_warp_row, _block_row = _row_of(32), _row_of(THREADS)
+
+
+@kernel(block=THREADS, blocks=blocks_of_rows)
+def cross_entropy(
+    loss: T,  # (N,)
+    dx: T,  # (N, C)
+    x: T,  # (N, C) logits
+    target: i8,  # (N,) labels in [0, C), or ignore_index
+    weight: T,  # (C,), or NULL
+    n_classes: dim,
+    has_weight: dim,
+    ignore_index: dim,
+    scalars: device_scalars,  # smoothing, scale
+    units,
+):
+    """loss = w_t (lse(x) - x_t), t the row's label, w_t its weight; dx = scale w_t (softmax(x) - onehot(t)). Unit: row.
+
+    With smoothing s: loss = (1 - s) w_t (lse - x_t) + s/C sum_c w_c (lse - x_c). An ignored row has loss and dx 0.
+    """
+    n, smoothing, scale, low = n_classes, T(scalars[0]), T(scalars[1]), T(-inf)
+    full = n % 4 == 0 and aligned(x) and aligned(dx)
+    if n > WARP_ROW:
+        for row in range(cuda.blockIdx.x, units, cuda.gridDim.x):
+            t = label(target, row, n, ignore_index)
+            _block_row(loss, dx, x, weight, row, t, n, has_weight, smoothing, scale, full, low)
+    else:
+        for row in range(cuda.grid(1) // 32, units, cuda.gridsize(1) // 32):
+            t = label(target, row, n, ignore_index)
+            _warp_row(loss, dx, x, weight, row, t, n, has_weight, smoothing, scale, full, low)
+
+
+@kernel(block=THREADS, blocks=blocks_of_rows)
+def cross_entropy_loss(
+    loss: T,  # (N,)
+    x: T,  # (N, C) logits
+    target: i8,  # (N,) labels in [0, C), or ignore_index
+    weight: T,  # (C,), or NULL
+    n_classes: dim,
+    has_weight: dim,
+    ignore_index: dim,
+    scalars: device_scalars,  # smoothing
+    units,
+):
+    """The loss of cross_entropy. Unit: row."""
+    n, wide, low = n_classes, n_classes > WARP_ROW, T(-inf)
+    rank, size, first, rows = crew(wide)
+    smoothing = T(scalars[0])
+    full = n % 4 == 0 and aligned(x)
+    for row in range(first, units, rows):
+        o, t = row * n, label(target, row, n, ignore_index)
+        if t < 0:
+            if rank == 0:
+                loss[row] = T(0)
+            continue
+        own = n - 4 * rank
+        top, s = _online(after(x, o + min(4 * rank, n)), own, 4 * size, full, low)
+        m = row_max(top, wide)
+        total = T(row_sum(np.float64(s * exp(top - m) if own > 0 else T(0)), wide))
+        all_weight, spread = np.float64(0), np.float64(0)
+        if smoothing != T(0):
+            all_weight, spread = _smooth_sums(x, o, rank, n, size, m, weight, has_weight)
+            all_weight, spread = row_sum(all_weight, wide), row_sum(spread, wide)
+        if rank == 0:
+            w = weight[t] if has_weight else T(1)
+            loss[row] = _label_loss(x[o + t], n, m, total, w, smoothing, all_weight, spread)
+
+
+@kernel(block=1024, per=1)
+def label_stats(
+    out: f8,  # (4,), see the CPU's
+    bad: i8,  # (1,): first row whose label is neither in [0, C) nor ignore_index, or -1
+    target: i8,  # (N,)
+    weight: T,  # (C,), or NULL
+    n: dim,
+    n_classes: dim,
+    has_weight: dim,
+    ignore_index: dim,
+    mean: dim,
+    smooths: dim,
+    zero: dim,
+    smoothing: f8s,
+    errors: errors,
+    units,
+):
+    """What must be known of labels before a loss runs, and a complaint of the first one out of range. One unit."""
+    count, total, wrong = 0, np.float64(0), n
+    for i in range(cuda.threadIdx.x, n, cuda.blockDim.x):
+        t = target[i]
+        if t != ignore_index:
+            count += 1
+            if t < 0 or t >= n_classes:
+                wrong = min(wrong, i)
+            elif has_weight:
+                total += weight[t]
+    count, wrong = block_sum(count), block_min(wrong)
+    total = block_sum(total) if has_weight else np.float64(count)
+    if cuda.threadIdx.x == 0:
+        scale = np.float64(1)
+        if mean:  # all ignored: the gradients are 0
+            scale = (np.float64(1) / total if total != 0 else np.float64(inf)) if count else np.float64(0)
+        out[0] = np.float64(1) if zero and count == 0 else total
+        out[1] = np.float64(count)
+        out[2] = smoothing if smooths else scale
+        out[3] = scale
+        bad[0] = wrong if wrong < n else -1
+        if wrong < n and errors[0] == 0:
+            errors[1], errors[2], errors[3] = wrong, target[wrong], n_classes
+            cuda.threadfence_system()  # the host sees a code only with the rest
+            errors[0] = LABEL
+
+
+@kernel(block=1024, per=1, types=(*FLOATS, ("float32", "float64")))
+def total(
+    y: T,  # (1,)
+    x: U,  # (n,)
+    divisor: f8,  # (1,), or NULL
+    n: dim,
+    has_divisor: dim,
+    by: f8s,  # else this is the divisor
+    units,
+):
+    """y = sum of x / divisor, nan where that is 0; added up in float64. One unit."""
+    s = np.float64(0)
+    for i in range(cuda.threadIdx.x, n, cuda.blockDim.x):
+        s += x[i]
+    s = block_sum(s)
+    if cuda.threadIdx.x == 0:
+        by = divisor[0] if has_divisor else by
+        y[0] = T(s / by) if by != 0 else T(nan)
+
+
+# --- negative log-likelihood of labels --------------------------------------------------------------------------------
+
+
+@kernel(block=256, blocks=lambda units, dims: units if dims[0] > WARP_ROW else -(-units // 8))
+def nll(
+    loss: T,  # (N,)
+    dx: T,  # (N, C)
+    x: T,  # (N, C) log-probabilities
+    target: i8,  # (N,) labels in [0, C), or ignore_index
+    weight: T,  # (C,), or NULL
+    n_classes: dim,
+    has_weight: dim,
+    ignore_index: dim,
+    scalars: device_scalars,  # scale
+    units,
+):
+    """loss = -w_t x_t, t the row's label; dx = -scale w_t at t, 0 elsewhere. Unit: row."""
+    n, wide, scale = n_classes, n_classes > WARP_ROW, T(scalars[0])
+    rank, size, first, rows = crew(wide)
+    for row in range(first, units, rows):
+        o, t = row * n, label(target, row, n, ignore_index)
+        w = T(0) if t < 0 else weight[t] if has_weight else T(1)
+        if rank == 0:
+            loss[row] = -w * x[o + t] if t >= 0 else T(0)
+        for j in range(rank, n, size):
+            dx[o + j] = -w * scale if j == t else T(0)
+
+
+@kernel
+def nll_loss(
+    loss: T,  # (N,)
+    x: T,  # (N, C) log-probabilities
+    target: i8,  # (N,) labels in [0, C), or ignore_index
+    weight: T,  # (C,), or NULL
+    n_classes: dim,
+    has_weight: dim,
+    ignore_index: dim,
+    units,
+):
+    """The loss of nll. Unit: row."""
+    for row in range(cuda.grid(1), units, cuda.gridsize(1)):
+        t = label(target, row, n_classes, ignore_index)
+        w = T(0) if t < 0 else weight[t] if has_weight else T(1)
+        loss[row] = -w * x[row * n_classes + t] if t >= 0 else T(0)
+
+
+# --- cross-entropy with class probabilities ---------------------------------------------------------------------------
+
+
+@jit
+def _wanted(t, weight, j, has_weight, smoothing, each):
+    """The smoothed target times the class's weight; each = smoothing / C. Without smoothing t itself, bit for bit."""
+    q = t * (type(t)(1) - smoothing) + each
+    return weight[j] * q if has_weight else q
+
+
+@jit
+def _target_sums(x, t, weight, o, rank, n, size, m, has_weight, smoothing, each, wide):
+    """Sums of q and of q (x - m) over a row, q as wanted."""
+    total, dot = np.float64(0), np.float64(0)
+    for j in range(rank, n, size):
+        q = _wanted(t[o + j], weight, j, has_weight, smoothing, each)
+        total += q
+        dot += q * (x[o + j] - m)
+    return row_sum(total, wide), row_sum(dot, wide)
+
+
+@kernel(block=THREADS, blocks=blocks_of_rows)
+def cross_entropy_probs(
+    loss: T,  # (N,)
+    dx: T,  # (N, C)
+    dt: T,  # (N, C) gradient with respect to the target, or NULL
+    x: T,  # (N, C) logits
+    target: T,  # (N, C) class probabilities; they need not sum to 1
+    weight: T,  # (C,), or NULL
+    n_classes: dim,
+    has_dt: dim,
+    has_weight: dim,
+    smoothing: scalar,
+    scale: scalar,
+    units,
+):
+    """loss = -sum_c q_c log_softmax(x)_c; dx = scale (sum(q) softmax(x) - q). Unit: row.
+
+    q = w (target (1 - smoothing) + smoothing / C); dt = -scale (1 - smoothing) w log_softmax(x).
+    """
+    n, wide, low = n_classes, n_classes > WARP_ROW, T(-inf)
+    rank, size, first, rows = crew(wide)
+    full, each = n % 4 == 0 and aligned(x), smoothing / T(n)
+    for row in range(first, units, rows):
+        o = row * n
+        own = n - 4 * rank
+        top, s = _online(after(x, o + min(4 * rank, n)), own, 4 * size, full, low)
+        m = row_max(top, wide)
+        s = T(row_sum(np.float64(s * exp(top - m) if own > 0 else T(0)), wide))
+        lse = log(s)
+        total, dot = _target_sums(x, target, weight, o, rank, n, size, m, has_weight, smoothing, each, wide)
+        if rank == 0:
+            loss[row] = T(total * np.float64(lse) - dot)
+        a = scale * T(total) / s
+        for j in range(rank, n, size):
+            d = x[o + j] - m
+            q = _wanted(target[o + j], weight, j, has_weight, smoothing, each)
+            dx[o + j] = exp(d) * a - scale * q
+            if has_dt:
+                g = scale * (T(1) - smoothing) * (lse - d)
+                dt[o + j] = g * weight[j] if has_weight else g
+
+
+@kernel(block=THREADS, blocks=blocks_of_rows)
+def cross_entropy_probs_loss(
+    loss: T,  # (N,)
+    x: T,  # (N, C) logits
+    target: T,  # (N, C) class probabilities
+    weight: T,  # (C,), or NULL
+    n_classes: dim,
+    has_weight: dim,
+    smoothing: scalar,
+    units,
+):
+    """The loss of cross_entropy_probs. Unit: row."""
+    n, wide, low = n_classes, n_classes > WARP_ROW, T(-inf)
+    rank, size, first, rows = crew(wide)
+    full, each = n % 4 == 0 and aligned(x), smoothing / T(n)
+    for row in range(first, units, rows):
+        o = row * n
+        own = n - 4 * rank
+        top, s = _online(after(x, o + min(4 * rank, n)), own, 4 * size, full, low)
+        m = row_max(top, wide)
+        s = T(row_sum(np.float64(s * exp(top - m) if own > 0 else T(0)), wide))
+        total, dot = _target_sums(x, target, weight, o, rank, n, size, m, has_weight, smoothing, each, wide)
+        if rank == 0:
+            loss[row] = T(total * np.float64(log(s)) - dot)
