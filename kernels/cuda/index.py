@@ -16,8 +16,8 @@ import numpy as np
 from numba import cuda
 
 from .contract import FLOATS, THREADS, T, dim, errors, i8, jit, kernel, u1
-from .groups import copy, peek, rows_grid, width_bits
-from .parts import block_min, split
+from .groups import copy, four, peek, rows_grid, walk, width_bits
+from .parts import aligned, block_min, split
 
 TILE = 64  # columns of a unit of the kernels that write to repeated places
 PARTS = 256  # at most
@@ -96,15 +96,15 @@ alone, side_bits, part_bits = jit(_alone), jit(_side_bits), jit(_part_bits)
 
 
 @functools.lru_cache(1024)
-def _walk_grid(outer, inner, n, shared):
+def _write_grid(outer, inner, n, shared):
     if _alone(outer * inner, n):
         return -(-outer * inner // THREADS)
     jobs = outer * -(-inner // (1 << _side_bits(inner) if shared else 1))
     return jobs << _part_bits(jobs, n)
 
 
-def _walker(combine):
-    """``walk``: x[o, index, c] = combine(it, v[o, j, c]) for all o, c and, in order, j < n.
+def _writer(combine):
+    """``write``: x[o, index, c] = combine(it, v[o, j, c]) for all o, c and, in order, j < n.
 
     Strides of x: (x_outer, x_step, 1); of v: (v_outer, v_step, v_inner). ``shared``: all columns have the indices
     index[j]; else they are index (outer, n, inner).
@@ -134,7 +134,7 @@ def _walker(combine):
         return peek(total, cuda.blockDim.x - 1)  # all have written
 
     @jit
-    def walk(x, v, index, outer, n, inner, x_outer, x_step, v_outer, v_step, v_inner, shared):
+    def write(x, v, index, outer, n, inner, x_outer, x_step, v_outer, v_step, v_inner, shared):
         me, threads = cuda.threadIdx.x, cuda.blockDim.x
         if alone(outer * inner, n):
             for e in range(cuda.grid(1), outer * inner, cuda.gridsize(1)):
@@ -167,11 +167,11 @@ def _walker(combine):
                             x[i] = combine(x[i], v[at + (first + numbers[k]) * v_step])
                     cuda.syncthreads()
 
-    return walk
+    return write
 
 
-_put = _walker(lambda old, new: new)
-_add = _walker(lambda old, new: old + new)
+_put = _writer(lambda old, new: new)
+_add = _writer(lambda old, new: old + new)
 
 
 @jit
@@ -184,15 +184,15 @@ def _outer(units, inner):
 
 
 def _take_add_grid(units, dims):
-    return _walk_grid(_outer(units, dims[2]), dims[2], dims[0], True)
+    return _write_grid(_outer(units, dims[2]), dims[2], dims[0], True)
 
 
 def _put_grid(units, dims):
-    return _walk_grid(1, dims[1], dims[0], True)
+    return _write_grid(1, dims[1], dims[0], True)
 
 
 def _scatter_grid(units, dims):
-    return _walk_grid(_outer(units, dims[2]), dims[2], dims[0], False)
+    return _write_grid(_outer(units, dims[2]), dims[2], dims[0], False)
 
 
 @kernel(blocks=_take_add_grid, types=_ADDED)
@@ -231,10 +231,18 @@ def scatter(x: T, v: T, index: i8, m: dim, size: dim, inner: dim, units):
 @kernel(block=WIDE, blocks=lambda units, dims: 1, types=_WHOLE)
 def check_index(bad: i8, index: i8, n: dim, low: dim, high: dim, errors: errors, units):
     """bad[0] = first position of index (n,) whose value is outside [low, high), or -1; ``errors`` too. One block."""
-    first = n
-    for j in range(cuda.threadIdx.x, n, cuda.blockDim.x):
-        if (index[j] < low) | (index[j] >= high) and j < first:
-            first = j
+    first, whole = n, aligned(index)
+    j, hop, gap, end = walk(n, 1, cuda.threadIdx.x, cuda.blockDim.x)
+    while j < end and first == n:
+        a, b, c, d = four(index, j, gap, whole)
+        first = j + 3 if (d < low) | (d >= high) else first
+        first = j + 2 if (c < low) | (c >= high) else first
+        first = j + 1 if (b < low) | (b >= high) else first
+        first = j if (a < low) | (a >= high) else first
+        j += hop
+    j = end + cuda.threadIdx.x
+    if j < n and first == n and (index[j] < low or index[j] >= high):
+        first = j
     first = block_min(first)
     if cuda.grid(1) == 0:
         bad[0] = first if first < n else -1

@@ -45,7 +45,7 @@ LONG = [(1, 150, 7, 1), (2, 270, 300, 1), (1, 70, 9, 10), (1, 40, 20, 40), (1, 9
 @pytest.fixture(params=["one part", "many parts"])
 def parts(request, monkeypatch):
     """Places cut into parts, without the many indices that it takes."""
-    cuda_kernels._walk_grid.cache_clear()
+    cuda_kernels._write_grid.cache_clear()
     if request.param == "many parts":
         part_bits = lambda jobs, n: 2  # noqa: E731
         monkeypatch.setattr(cuda_kernels, "part_bits", part_bits)
