@@ -11,9 +11,9 @@ c. Everything is float64 NumPy outside ``func``; random numbers come from a gene
 
 import warnings
 
-from .._engine import Tensor
+from .._engine import Tensor, write_memory
 from .._storage import float64
-from ..creation import tensor
+from ..creation import from_numpy, tensor
 from ..ops._late import np
 from .differentiate import grad
 
@@ -85,7 +85,7 @@ def gradgradcheck(
     if grad_outputs is None:
         random = np.random.default_rng(0)
         grad_outputs = tuple(
-            _upstream(random.standard_normal(tuple(y.shape)), y.dtype, gen_non_contig_grad_outputs)
+            _upstream(random.standard_normal(tuple(y.shape)), y, gen_non_contig_grad_outputs)
             for _, y in _outputs(func, inputs)
         )
     else:
@@ -112,10 +112,21 @@ def _refuse(batched, batched_forward, forward):
         raise NotImplementedError("gradcheck: minigrad has no forward mode differentiation")
 
 
-def _upstream(values, dtype, strided):
+def _upstream(values, y, strided):
     if strided and values.ndim:
-        return tensor(np.repeat(values, 2, -1), dtype=dtype)[..., ::2].detach().requires_grad_()
-    return tensor(values, dtype=dtype).requires_grad_()
+        return _like(np.repeat(values, 2, -1), y)[..., ::2].detach().requires_grad_()
+    return _like(values, y).requires_grad_()
+
+
+def _like(values, y):
+    """``values`` as a tensor of the dtype and on the device of ``y``."""
+    return tensor(values, dtype=y.dtype, device=y.device)
+
+
+def _show(x, memory):
+    """Give ``x`` the values of ``memory``, unless that is its own; nobody counts it as an edit."""
+    if x._device >= 0:
+        write_memory(x.detach(), from_numpy(memory))
 
 
 def _checked_inputs(inputs):
@@ -155,7 +166,7 @@ def _values(func, inputs, which=None):
     result = (result,) if isinstance(result, Tensor) else tuple(result)
     if which is None:
         which = [k for k, y in enumerate(result) if isinstance(y, Tensor) and y.is_floating_point()]
-    return [np.array(result[k].detach().numpy(), np.float64).reshape(-1) for k in which]
+    return [np.array(result[k].numpy(force=True), np.float64).reshape(-1) for k in which]
 
 
 def _check(func, inputs, checked, eps, atol, rtol, nondet_tol, undefined, dtypes, fast):
@@ -196,7 +207,7 @@ def _mismatch(k, i, numerical, analytical, atol, rtol):
 
 def _numerical(func, inputs, x, eps, which):
     """For each output the Jacobian (elements of x, elements of the output) by central differences."""
-    memory = x.detach().numpy()
+    memory = x.numpy(force=True)
     if not memory.flags.writeable:
         raise RuntimeError("gradcheck perturbs its inputs in place: this one shares read-only memory, clone() it")
     slopes = []
@@ -204,11 +215,14 @@ def _numerical(func, inputs, x, eps, which):
         value = memory[at].item()
         try:
             memory[at] = value + eps
+            _show(x, memory)
             above = _values(func, inputs, which)
             memory[at] = value - eps
+            _show(x, memory)
             below = _values(func, inputs, which)
         finally:
             memory[at] = value
+            _show(x, memory)
         slopes.append([(p - m) / (2 * eps) for p, m in zip(above, below, strict=True)])
     if not slopes:
         return [np.zeros((0, y.size)) for y in _values(func, inputs, which)]
@@ -222,7 +236,7 @@ def _analytical(y, inputs, checked, nondet_tol, dtypes, k):
     for j in range(y.numel()):
         start = np.zeros(y.numel())
         start[j] = 1
-        start = tensor(start.reshape(tuple(y.shape)), dtype=y.dtype)
+        start = _like(start.reshape(tuple(y.shape)), y)
         rows = []
         for _ in range(2):
             found = grad(y, wanted, start, retain_graph=True, allow_unused=True)
@@ -246,7 +260,7 @@ def _flat(g, x, i, dtypes):
         raise GradcheckError(f"grad has shape {tuple(g.shape)} but input {i} has shape {tuple(x.shape)}")
     if dtypes and g.dtype is not x.dtype:
         raise GradcheckError(f"grad has dtype {g.dtype!r} but input {i} has dtype {x.dtype!r}")
-    return np.array(g.detach().numpy(), np.float64).reshape(-1)
+    return np.array(g.numpy(force=True), np.float64).reshape(-1)
 
 
 def _check_together(inputs, checked, outputs, analytical, atol, rtol):
@@ -254,7 +268,7 @@ def _check_together(inputs, checked, outputs, analytical, atol, rtol):
     random = np.random.default_rng(1)
     weights = [random.standard_normal(y.numel()) for _, y in outputs]
     wanted = [inputs[i] for i in checked]
-    starts = [tensor(w.reshape(tuple(y.shape)), dtype=y.dtype) for w, (_, y) in zip(weights, outputs, strict=True)]
+    starts = [_like(w.reshape(tuple(y.shape)), y) for w, (_, y) in zip(weights, outputs, strict=True)]
     found = grad([y for _, y in outputs], wanted, starts, retain_graph=True, allow_unused=True)
     for column, (g, x, i) in enumerate(zip(found, wanted, checked, strict=True)):
         expected = sum(jacobians[column] @ w for jacobians, w in zip(analytical, weights, strict=True))
@@ -271,7 +285,7 @@ def _fast(func, inputs, checked, outputs, eps, atol, rtol):
     which = [k for k, _ in outputs]
     for i in checked:
         x = inputs[i]
-        memory = x.detach().numpy()
+        memory = x.numpy(force=True)
         if not memory.size:
             continue
         u = random.uniform(0.1, 1, memory.shape)
@@ -279,16 +293,19 @@ def _fast(func, inputs, checked, outputs, eps, atol, rtol):
         vs = [random.uniform(0.1, 1, tuple(y.shape)) for _, y in outputs]
         projections = []
         for v, (_, y) in zip(vs, outputs, strict=True):
-            (g,) = grad(y, x, tensor(v, dtype=y.dtype), retain_graph=True, allow_unused=True)
+            (g,) = grad(y, x, _like(v, y), retain_graph=True, allow_unused=True)
             projections.append((_flat(g, x, i, False) * u.reshape(-1)).sum())
         values = memory.copy()
         try:
             memory[...] = values + eps * u
+            _show(x, memory)
             above = _values(func, inputs, which)
             memory[...] = values - eps * u
+            _show(x, memory)
             below = _values(func, inputs, which)
         finally:
             memory[...] = values
+            _show(x, memory)
         for a, v, p, m in zip(projections, vs, above, below, strict=True):
             n = (v.reshape(-1) * (p - m)).sum() / (2 * eps)
             if not abs(a - n) <= atol * u.sum() * v.sum() + rtol * abs(n):

@@ -210,3 +210,17 @@ def test_anomaly_detection():
         pytest.raises(RuntimeError, match="nan"),
     ):
         x.sqrt().sum().backward()
+
+
+def test_gradcheck():
+    a, b = (mg.tensor(v, dtype=mg.float64, device="cuda", requires_grad=True) for v in (X, Y))
+    for fast in (False, True):
+        assert mg.autograd.gradcheck(lambda a, b: (a * b).tanh() @ b.t(), (a, b), fast_mode=fast)
+    values(a, mg.tensor(X, dtype=mg.float64))
+    assert mg.autograd.gradgradcheck(lambda a: a.sigmoid(), a, gen_non_contig_grad_outputs=True)
+    wrong = mg.autograd.Function
+    wrong = type(
+        "Wrong", (wrong,), {"forward": staticmethod(lambda c, x: x * 2), "backward": staticmethod(lambda c, g: g)}
+    )
+    with pytest.raises(mg.autograd.GradcheckError):
+        mg.autograd.gradcheck(wrong.apply, (a,))

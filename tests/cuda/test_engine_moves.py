@@ -283,3 +283,35 @@ def test_two_gpus():
     values(net(b), model()(x))
     values(net.to("cuda:0")(a), model()(x))
     values(mg.zeros(2, 3, device="cuda:1").copy_(a.detach()), x)
+
+
+def test_pinned_memory():
+    x = mg.arange(6.0).reshape(2, 3).t().requires_grad_()
+    y = x.pin_memory()
+    assert y.is_pinned() and not x.is_pinned() and y.pin_memory() is y and not y.cuda().is_pinned()
+    assert y[1:].is_pinned() and not y.is_cuda and y.is_contiguous()
+    values(y, x)
+    values(y.cuda(), x)
+    (y * 2).sum().backward()
+    values(x.grad, mg.full((3, 2), 2.0))
+    y[0].detach().zero_()
+    assert y.tolist()[0] == [0, 0] and mg.zeros(0).pin_memory().shape == (0,)
+    with pytest.raises(RuntimeError, match="cannot pin 'minigrad.cuda.FloatTensor'"):
+        mg.zeros(1, device="cuda").pin_memory()
+    address = y.data_ptr()
+    del y
+    assert mg.ones(3, 2).pin_memory().data_ptr() == address  # locking pages takes long: blocks are kept
+    for batch in (mg.zeros(2), (mg.zeros(2), "a"), {"x": [mg.zeros(2)], "n": 3}):
+        (found,) = DataLoader([batch], None, pin_memory=True, collate_fn=lambda item: item)
+        pinned = found if isinstance(found, mg.Tensor) else found["x"][0] if isinstance(found, dict) else found[0]
+        assert pinned.is_pinned() and type(found) is type(batch)
+
+
+def test_a_move_inside_a_compiled_function():
+    @mg.compile
+    def program(x):
+        return (x.cuda() * 2).cpu()
+
+    with pytest.warns(UserWarning, match="cuda:0"):
+        values(program(mg.ones(3)), mg.full((3,), 2.0))
+    values(program(mg.ones(3)), mg.full((3,), 2.0))
