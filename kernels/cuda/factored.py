@@ -19,7 +19,7 @@ from .contract import T, dim, f8, f8s, i8, jit, kernel
 from .optimizers import _lerp
 from .parts import at, block_sum, warp_sum
 
-BLOCK = 512  # threads a tensor; fewer would do
+BLOCK = 256  # threads a tensor; fewer would do
 WARPS = BLOCK // 32
 SMALL = 64  # elements of a matrix that is one thread's work
 
