@@ -11,12 +11,14 @@ INSTALLED = importlib.util.find_spec("numba_cuda") is not None
 rows = defaultdict(list)
 
 
-def missing(text):
+def missing(text, config):
     """What the tests of a file lack here, if anything."""
     if "mark.cuda_sim" in text and not (SIMULATED and INSTALLED):
         return "needs the dependency group cuda-test and Numba's simulator: NUMBA_ENABLE_CUDASIM=1"
     if "mark.cuda_compile" in text and (SIMULATED or not INSTALLED):
         return "needs the dependency group cuda-test, and no simulator"
+    if "mark.cuda_compile" in text and "cuda_compile" not in config.option.markexpr:
+        return "takes minutes: -m cuda_compile"
     return None
 
 
@@ -28,7 +30,7 @@ class NotHere(pytest.Module):
 
 
 def pytest_pycollect_makemodule(module_path, parent):
-    if reason := missing(module_path.read_text(encoding="utf-8")):
+    if reason := missing(module_path.read_text(encoding="utf-8"), parent.config):
         module = NotHere.from_parent(parent, path=module_path)
         module.reason = reason
         return module
