@@ -12,7 +12,7 @@ c. Only sums are reassociated. No loop assumes finite numbers: nan and inf come 
 import numpy as np
 
 from . import math as km
-from .contract import T, dim, f8, i8, jit, kernel, scalar
+from .contract import T, U, dim, f8, f8s, i8, jit, kernel, scalar
 from .losses_parts import (
     STRIP,
     _call,
@@ -304,7 +304,7 @@ def _(loss, x, target, weight, n_classes, has_weight, ignore_index, smoothing):
 
 @kernel
 def label_stats(
-    out: f8,  # (2,): sum of the weights of the rows that are not ignored (valid rows only), and their number
+    out: f8,  # (4,): what 'mean' divides by, the number of rows that are not ignored, and the loss's scalars
     bad: i8,  # (1,): first row whose label is neither in [0, C) nor ignore_index, or -1
     target: i8,  # (N,)
     weight: T,  # (C,), or NULL
@@ -312,10 +312,18 @@ def label_stats(
     n_classes: dim,
     has_weight: dim,
     ignore_index: dim,
+    mean: dim,  # whether the sum of losses will be divided
+    smooths: dim,  # whether the loss has two scalars, smoothing and scale, and not scale alone
+    zero: dim,  # whether the mean of no rows is to be 0, not nan
+    smoothing: f8s,
     lo,
     hi,
 ):
-    """What must be known of labels before a loss runs. One unit."""
+    """What must be known of labels before a loss runs: what divides, the sum of the weights of the rows that count (of
+    the valid ones), and the scalars of the loss's kernel. One unit.
+
+    If all are ignored the gradients are 0, as in PyTorch.
+    """
     if lo >= hi:
         return
     count, wrong = 0, 0
@@ -331,25 +339,58 @@ def label_stats(
             t = target[i]
             if t != ignore_index and np.uint64(t) >= size:
                 bad[0] = i
-    out[1] = np.float64(count)
-    out[0] = np.float64(count)
+    total = np.float64(count)
     if has_weight:
         total = 0.0
         for i in range(n):
             t = target[i]
             if t != ignore_index and np.uint64(t) < size:
                 total += np.float64(weight[t])
-        out[0] = total
+    scale = 1.0
+    if mean:
+        scale = 1.0 / total if count else 0.0
+    out[0] = 1.0 if zero and count == 0 else total
+    out[1] = np.float64(count)
+    out[2] = smoothing if smooths else scale
+    out[3] = scale
 
 
 @label_stats.reference
-def _(out, bad, target, weight, n, n_classes, has_weight, ignore_index):
+def _(out, bad, target, weight, n, n_classes, has_weight, ignore_index, mean, smooths, zero, smoothing):
     keep = target != ignore_index
     valid = (target >= 0) & (target < n_classes)
     wrong = np.flatnonzero(keep & ~valid)
     bad[0] = wrong[0] if len(wrong) else -1
-    out[1] = keep.sum()
-    out[0] = weight[target[keep & valid]].astype(float).sum() if has_weight else keep.sum()
+    total = weight[target[keep & valid]].astype(float).sum() if has_weight else float(keep.sum())
+    scale = (np.float64(1) / total if keep.any() else 0) if mean else 1
+    out[:] = 1 if zero and not keep.any() else total, keep.sum(), smoothing if smooths else scale, scale
+
+
+@kernel
+def total(y: T, x: U, divisor: f8, n: dim, has_divisor: dim, by: f8s, lo, hi):
+    """y (1,) = the sum of x (n,), added up in float64, divided by divisor (1,), or ``by`` if there is none. One unit.
+
+    nan where that is 0.
+    """
+    if lo >= hi:
+        return
+    a = b = c = d = 0.0
+    whole = n - n % 4
+    for i in range(0, whole, 4):
+        a += np.float64(x[i])
+        b += np.float64(x[i + 1])
+        c += np.float64(x[i + 2])
+        d += np.float64(x[i + 3])
+    for i in range(whole, n):
+        a += np.float64(x[i])
+    q = divisor[0] if has_divisor else by
+    y[0] = T((a + b + (c + d)) / q) if q != 0.0 else T(np.nan)
+
+
+@total.reference
+def _(y, x, divisor, n, has_divisor, by):
+    q = divisor[0] if has_divisor else by
+    y[0] = x.astype(float).sum() / q if q else np.nan
 
 
 # --- negative log-likelihood of labels --------------------------------------------------------------------------------

@@ -127,5 +127,5 @@ cdef int anomaly
 cdef int default_float
 cdef dict origins
 cdef str FREED
-cdef Op ADD, MUL
+cdef Op ADD, MUL, SEED
 cdef object hook_sum_to

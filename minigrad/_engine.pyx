@@ -1572,13 +1572,16 @@ cpdef object expected(Tensor x):
     return value_at(x)
 
 
+cdef Op SEED = Op("Ones")  # what fills the gradient that backward starts from, unless it is given one
+
+
 cpdef bint always_one(Tensor x) except -1:
     """Whether the one element of ``x`` is 1; in a captured function only if it always is, and on a device that computes
-    behind the host's back never: that is not worth waiting for."""
+    behind the host's back only if backward() made it, and nobody has written it since: it is not worth waiting for."""
     cdef double one = 1
     cdef float single = 1
     if x.storage.device >= 0:
-        return False
+        return made_by(x, SEED)
     if recorder is not None and recording():
         return recorder.always(x.ptr, &single if x.dt == F32 else <void *>&one, ITEMSIZE[x.dt])
     return (<float *>x.ptr)[0] == 1 if x.dt == F32 else (<double *>x.ptr)[0] == 1

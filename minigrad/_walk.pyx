@@ -22,7 +22,7 @@ from libc.string cimport memcpy
 import warnings
 
 from ._engine cimport (
-    ADD, FREED, MUL, Node, Op, Tensor, alias, anomaly, apply_binary, apply_unary, cast, clone, edge_at, edge_of,
+    ADD, FREED, MUL, SEED, Node, Op, Tensor, alias, anomaly, apply_binary, apply_unary, cast, clone, edge_at, edge_of,
     entry_of, full, grad_enabled, hook_sum_to, item_of, kept_at, needs_grad, on_host, origins, retain_gradient,
     same_shape, set_backward, set_grad_off, shape_tuple, to_contiguous, unpack,
 )
@@ -575,7 +575,9 @@ cdef Tensor initial_gradient(Tensor y, object gradient, Py_ssize_t i):
                 f"grad can be implicitly created only for scalar outputs, got output {i} of shape {shape_tuple(y)}; "
                 f"pass gradient= or reduce it with sum() or mean()"
             )
-        return full(y.dt, y.nd, y.shape_, 1, y.storage)
+        g = full(y.dt, y.nd, y.shape_, 1, y.storage)
+        g.storage.made_by, g.storage.made_at = <void *>SEED, g.storage.version  # see always_one
+        return g
     if not isinstance(gradient, Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
     g = <Tensor>gradient

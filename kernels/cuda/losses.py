@@ -28,6 +28,7 @@ from .losses_parts import (
     put,
     row_max,
     row_sum,
+    single,
 )
 from .parts import after, aligned, block_min, block_sum
 
@@ -62,23 +63,17 @@ def _sum(v):
 
 
 @jit
-def _single(x):
-    """Whether x is float32: known when this is compiled."""
-    return type(x)(16777217) == type(x)(16777216)
-
-
-@jit
 def _places(j, n, step, low):
     """Where four vectors ``step`` apart begin, from j on; of float64, whose arithmetic takes more registers, one."""
-    single = _single(low)
-    return j, j + step if single else n, j + 2 * step if single else n, j + 3 * step if single else n
+    some = single(low)
+    return j, j + step if some else n, j + 2 * step if some else n, j + 3 * step if some else n
 
 
 @jit
 def _online(x, n, step, full, low):
     """The largest of what a thread has of a row, every step-th vector of x[:n], and the sum of e**(x - largest)."""
     m, s, zero = low, type(low)(0), type(low)(0)
-    for j in range(0, n, 4 * step if _single(low) else step):
+    for j in range(0, n, 4 * step if single(low) else step):
         j0, j1, j2, j3 = _places(j, n, step, low)
         v0, v1 = four(x, 0, j0, n, full, low), four(x, 0, j1, n, full, low)
         v2, v3 = four(x, 0, j2, n, full, low), four(x, 0, j3, n, full, low)
@@ -157,7 +152,7 @@ def _row_of(size):
         each = scale * smoothing / type(low)(n) if smoothing != zero else zero
         a = (hit + each * type(low)(all_weight)) / total
         t -= before
-        for j in range(0, own, 4 * step if _single(low) else step):
+        for j in range(0, own, 4 * step if single(low) else step):
             j0, j1, j2, j3 = _places(j, own, step, low)
             v0, v1 = four(p, 0, j0, own, full, low), four(p, 0, j1, own, full, low)
             v2, v3 = four(p, 0, j2, own, full, low), four(p, 0, j3, own, full, low)

@@ -12,7 +12,7 @@ import numpy as np
 from numba import cuda
 
 from .contract import T, dim, errors, f8, i8, jit, kernel, scalar
-from .losses_parts import INPUT, TARGET, exp, four, log, put, sign
+from .losses_parts import INPUT, TARGET, exp, four, log, log1p_unit, put, sign
 from .parts import aligned, block_sum, counter_swap
 
 BLOCK = 4096  # elements a unit, as on the CPU
@@ -203,7 +203,7 @@ def _soft_margin(x, t, c):
     zero, one, z = type(x)(0), type(x)(1), t * x
     e = exp(-abs(z))
     s = one / (one + e)
-    return (zero if z >= zero else -z) + type(x)(math.log1p(e)), -t * (e * s if z >= zero else s)
+    return (zero if z >= zero else -z) + log1p_unit(e), -t * (e * s if z >= zero else s)
 
 
 def _margin_ranking(x, t, c):
@@ -259,7 +259,7 @@ def _bce_logits(x, t, q):
     wrong, right = (b, a) if negative else (a, b)  # weights of the side that costs |x| more, and of the other
     distance = zero if wrong == zero else wrong * size
     slope = (wrong - right * e) * (one / (one + e))
-    return (a + b) * type(x)(math.log1p(e)) + distance, -slope if negative else slope
+    return (a + b) * log1p_unit(e) + distance, -slope if negative else slope
 
 
 @kernel(per=1)

@@ -13,12 +13,14 @@ import math
 import numpy as np
 from numba import cuda
 
+from ..math import _F32
 from .contract import jit
 from .parts import block_max, block_sum, load4, store4, warp_max, warp_sum
 
 WARP_ROW = 1024  # up to so many numbers a row is a warp's
 THREADS = 512  # a block's: with up to 64 registers a multiprocessor has two, and one works while the other waits
 LABEL, INPUT, TARGET = 1, 2, 3  # codes of complaints: a label, or an element of bce's input or target, is out of range
+LOG1P = _F32.log1p_unit  # (log(1 + f) - f) / f**2 in f - 1/2, f in [0, 1]
 inf, nan = math.inf, math.nan
 
 
@@ -102,3 +104,26 @@ def sign(d):
     """Of nan: 0."""
     zero, one = type(d)(0), type(d)(1)
     return one if d > zero else -one if d < zero else zero
+
+
+@jit
+def single(x):
+    """Whether x is float32: known when this is compiled."""
+    return type(x)(16777217) == type(x)(16777216)
+
+
+@jit
+def log1p_unit(f):
+    """log(1 + f) for f in [0, 1]; for float32 by kernels/math.py's polynomial, half as long as libdevice's."""
+    if not single(f):
+        return type(f)(math.log1p(f))
+    x, y = f - type(f)(0.5), type(f)(LOG1P[0])
+    y = y * x + type(f)(LOG1P[1])
+    y = y * x + type(f)(LOG1P[2])
+    y = y * x + type(f)(LOG1P[3])
+    y = y * x + type(f)(LOG1P[4])
+    y = y * x + type(f)(LOG1P[5])
+    y = y * x + type(f)(LOG1P[6])
+    y = y * x + type(f)(LOG1P[7])
+    y = y * x + type(f)(LOG1P[8])
+    return f * f * y + f

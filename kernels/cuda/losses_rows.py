@@ -12,7 +12,7 @@ import numpy as np
 from numba import cuda
 
 from .contract import T, dim, f8s, i8, jit, kernel, scalar, u1
-from .losses_parts import exp, inf, label, nan, sign
+from .losses_parts import exp, inf, label, log1p_unit, nan, sign
 from .parts import block_max, block_min, block_sum
 
 COSINE_EPS = 1e-12  # PyTorch's, added to each squared length
@@ -178,7 +178,7 @@ def _soft_margin(x, t):
     one, size, negative = type(x)(1), abs(x), x < type(x)(0)
     e = exp(-size)
     wrong, right = (t, one - t) if negative else (one - t, t)  # of the side that costs |x| more, and of the other
-    log = type(x)(math.log1p(e))
+    log = log1p_unit(e)
     slope = (wrong - right * e) * (one / (one + e))
     return wrong * (size + log) + right * log, -slope if negative else slope
 

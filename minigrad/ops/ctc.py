@@ -2,14 +2,15 @@
 
 import math
 
-from .._engine import Kernel, Op, Tensor, empty, filled, is_grad_enabled
+from .._engine import Kernel, Op, Tensor, empty, is_grad_enabled
 from .._engine import _cast as cast
 from .._storage import float64
 from ._late import np
 from .indexing import _from_numpy, _numpy
 from .losses import MEAN, NONE, reduction_of
+from .pointwise import where
 from .reduce import sum as total
-from .row_losses import contiguous, integers, scaled
+from .row_losses import check_labels, contiguous, integers, scaled
 
 _K_CTC, _K_CTC_LOSS = Kernel("ctc.ctc", 1), Kernel("ctc.ctc_loss", 1)
 STEP = 10  # nanoseconds of a state in a frame; a class in a frame takes 1
@@ -59,21 +60,20 @@ def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reducti
     states = 2 * int(lengths.max()) + 1
     weights = np.ones(batch) if code != MEAN else 1 / (batch * np.maximum(lengths, 1.0))
     recording = is_grad_enabled() and x.requires_grad
-    losses, data = empty((batch,), x.dtype), contiguous(x)
-    inputs = (data, targets, *[_from_numpy(a) for a in (starts, lengths, frames)])
+    losses, data = empty((batch,), x.dtype, like=x), contiguous(x)
+    inputs = (data, targets, *[_from_numpy(a, like=x) for a in (starts, lengths, frames)])
     dims = (n_frames, batch, n, states, blank, bool(zero_infinity))
-    work = n_frames * batch * (states * STEP + n)
+    work, weights = n_frames * batch * (states * STEP + n), _from_numpy(weights, "float64", like=x)
     if recording:
-        dx = empty(x.shape, x.dtype)
-        room = [empty(shape, float64) for shape in ((batch, n_frames, states), (batch, states), (batch, n))]
-        _K_CTC((losses, dx, *room), (*inputs, _from_numpy(weights, "float64")), dims, (), batch, 2 * work)
+        dx = empty(x.shape, x.dtype, like=x)
+        room = [empty(shape, float64, like=x) for shape in ((batch, n_frames, states), (batch, states), (batch, n))]
+        _K_CTC((losses, dx, *room), (*inputs, weights), dims, (), batch, 2 * work)
     else:
-        _K_CTC_LOSS((losses, empty((batch, 2, states), float64)), inputs, dims, (), batch, work)
+        _K_CTC_LOSS((losses, empty((batch, 2, states), float64, like=x)), inputs, dims, (), batch, work)
     if code == NONE:
         y = losses if x.ndim == 3 else losses.reshape(())
     else:
-        y = total(cast(losses, float64) * _from_numpy(weights, "float64")).item()
-        y = filled((), y, x.dtype)
+        y = cast(total(cast(losses, float64) * weights), x.dtype)
     return _CTC.record(y, x, saved=(x, dx)) if recording else y
 
 
@@ -90,7 +90,7 @@ def _checked(x, targets, input_lengths, target_lengths, blank):
     n_frames, batch, n = x.shape if x.ndim == 3 else (x.shape[0], 1, x.shape[1])
     if not 0 <= blank < n:
         raise RuntimeError(f"ctc_loss: blank must be in label range [0, {n}), got {blank}")
-    targets = _whole(targets)
+    targets = _whole(targets, x)
     if targets.ndim not in (1, 2):
         raise RuntimeError(f"ctc_loss: targets must have 1 or 2 dimensions, got shape {list(targets.shape)}")
     frames = _lengths(input_lengths, "input_lengths", batch, n_frames, x.ndim == 2)
@@ -113,11 +113,11 @@ def _checked(x, targets, input_lengths, target_lengths, blank):
     return x, targets, frames, lengths
 
 
-def _whole(targets):
-    """Targets as int64; PyTorch takes floats, too."""
+def _whole(targets, x):
+    """Targets as int64, where x is; PyTorch takes floats, too."""
     if isinstance(targets, Tensor) and targets.is_floating_point():
         targets = targets.detach().long()
-    return integers(targets, "ctc_loss", "targets")
+    return integers(targets, "ctc_loss", "targets", like=x)
 
 
 def _lengths(value, name, batch, most, single):
@@ -137,6 +137,14 @@ def _lengths(value, name, batch, most, single):
 
 def _check_labels(targets, starts, lengths, n):
     """IndexError for the first label outside [0, n) within its sequence's length."""
+    if targets._device >= 0:  # 0 is a class, if only the blank
+        if targets.ndim == 2:
+            inside = np.arange(targets.shape[1]) < lengths[:, None]
+            targets = where(_from_numpy(inside, "bool", like=targets), targets, 0)
+        else:
+            targets = targets[: starts[-1] + lengths[-1]] if starts.size else targets
+        check_labels(targets, 0, n, "ctc_loss", "targets")
+        return
     labels = _numpy(targets)
     wrong = (labels < 0) | (labels >= n)
     if labels.ndim == 2:

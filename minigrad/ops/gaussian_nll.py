@@ -3,7 +3,7 @@
 from math import log as log_of
 from math import tau
 
-from .._engine import Kernel, Op, Tensor, always_one, empty, filled, is_grad_enabled, result_type
+from .._engine import Kernel, Op, Tensor, always_one, empty, filled, is_grad_enabled, result_type, together
 from .._engine import _cast as cast
 from .._storage import float64
 from .losses import BLOCK, pair, reduced, reduction_of
@@ -58,17 +58,18 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
     code = reduction_of(reduction, None, None)
     x, t = pair(input, target, "gaussian_nll_loss", False, True)
     dtype = result_type(x, var)
+    x, var = together(x, var)
     x, t, v = cast(x, dtype), cast(t, dtype), cast(var, dtype).expand(x.shape)
     recording = is_grad_enabled() and (x.requires_grad or t.requires_grad or v.requires_grad)
     n = x.numel()
     arrays = [a.detach().contiguous() for a in (x, t, v)]
     each = code == 0
-    part = None if each else empty(((n + BLOCK - 1) // BLOCK,), float64)
-    loss = empty(x.shape, dtype) if each else None
+    part = None if each else empty(((n + BLOCK - 1) // BLOCK,), float64, like=x)
+    loss = empty(x.shape, dtype, like=x) if each else None
     scale, constant = 1 / n if code == 1 and n else 1.0, 0.5 * log_of(tau) if full else 0.0
     blocks = (n + BLOCK - 1) // BLOCK
     if recording:
-        dx, dv = empty(x.shape, dtype), empty(x.shape, dtype) if v.requires_grad else None
+        dx, dv = empty(x.shape, dtype, like=x), empty(x.shape, dtype, like=x) if v.requires_grad else None
         dims, numbers = (n, each, dv is not None), (eps, constant, scale)
         _K_BOTH((part, loss, dx, dv), tuple(arrays), dims, numbers, blocks, n, dtype)
     else:
@@ -83,7 +84,8 @@ def _variances(x, var):
     if isinstance(var, (int, float)):
         if var < 0:
             raise ValueError(f"var has negative entry/entries: {var}")
-        return filled((), var, x.dtype if x.is_floating_point() else result_type(x, 1.0)).expand(x.shape)
+        dtype = x.dtype if x.is_floating_point() else result_type(x, 1.0)
+        return filled((), var, dtype, like=x).expand(x.shape)
     if not isinstance(var, Tensor):
         raise TypeError(f"gaussian_nll_loss: var must be a Tensor or a number, got {type(var).__name__}")
     values = var.detach()

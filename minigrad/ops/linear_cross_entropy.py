@@ -6,7 +6,8 @@ a. A chunk is ordinary work: logits = x w.T + b, the fused cross-entropy kernel 
    (rows, C) serve all chunks. The gradients are ready with the loss; backward multiplies them by its one number.
 b. With reduction='none' backward brings a number for each row, which dw cannot take any more: then the forward pass
    computes losses only, and backward computes the chunks again with those numbers.
-c. How many rows a chunk has follows from the shapes alone, so that results do not depend on the number of threads.
+c. How many rows a chunk has follows from the shapes and the kind of device alone, so that results do not depend on the
+   number of threads. What depends on labels stays on the device: nobody waits for it.
 d. A loss at several positions, w (C, d1, ..., D), is one such loss a position p, of the strided matrix w[:, p].
 e. When backward is recorded (create_graph), or when class weights or probabilities need a gradient or have another
    dtype, the loss is ``composed`` of linear and cross_entropy, whole logits and all.
@@ -23,7 +24,6 @@ from .._engine import (
     always_one,
     empty,
     enable_grad,
-    expected,
     filled,
     is_grad_enabled,
     no_grad,
@@ -36,15 +36,25 @@ from .._walk import run_backward
 from . import pointwise as p
 from ._gemm import gemm_into
 from .linear import linear
-from .losses import as_tensor, cross_entropy, raise_label, reduction_of, zero_of
+from .losses import (
+    SUM,
+    ZERO,
+    as_tensor,
+    cross_entropy,
+    label_losses,
+    label_stats,
+    reduced,
+    reduced_by,
+    reduction_of,
+    zero_of,
+)
 from .reduce import sum as sum_of
 from .shape import narrow, permute, reshape
 
 CHUNK = 1 << 23  # logits a chunk may have (32 MB of float32): small beside a large head, enough for fast products
+DISTANT = 1 << 26  # on a device that needs more work at once
 LEAST = 64  # rows a chunk has at least: with fewer the products become slow
 
-_STATS = Kernel("losses.label_stats", 0.3)
-_LABELS, _LABELS_LOSS = Kernel("losses.cross_entropy", 0.6), Kernel("losses.cross_entropy_loss", 0.6)
 _PROBS, _PROBS_LOSS = Kernel("losses.cross_entropy_probs", 0.8), Kernel("losses.cross_entropy_probs_loss", 0.6)
 
 
@@ -86,11 +96,11 @@ class LinearCrossEntropyOptions:
             raise ValueError(f"acc_dtype must be None, float32 or float64, got {self.acc_dtype!r}")
 
 
-def chunk_rows(n, c, d, options):
-    """How many of ``n`` rows a chunk has, given C classes and D features."""
+def chunk_rows(n, c, d, options, distant=False):
+    """How many of ``n`` rows a chunk has, given C classes and D features; distant: not on the CPU."""
     size, method = (None, "auto") if options is None else (options.batch_chunk_size, options.chunking_method)
     if method == "auto":
-        rows = size or max(LEAST, CHUNK // max(1, c) // 16 * 16)
+        rows = size or max(LEAST, (DISTANT if distant else CHUNK) // max(1, c) // 16 * 16)
     elif method is None:
         rows = size or n
     else:
@@ -149,7 +159,7 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
         )
     probabilities = _check_target(target, lead, c, out, ignore_index)
     ignore_index = -100 if ignore_index is None else ignore_index
-    rows = chunk_rows(math.prod(lead), c, d, options)
+    rows = chunk_rows(math.prod(lead), c, d, options, x._device >= 0)
     call = _Call(reduction, ignore_index, float(label_smoothing), probabilities, rows, zero_of(all_ignored))
     odd = [v for v in (target if probabilities else None, weight) if v is not None]
     if c == 0 or any(v.dtype != x.dtype or (is_grad_enabled() and v.requires_grad) for v in odd):
@@ -159,14 +169,17 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
     needs = [is_grad_enabled() and v is not None and v.requires_grad for v in (x, w, b)]
     later = reduction == "none"
     with no_grad():
-        scale, total, none = _scale(x, target, weight, c, call)
-        losses, *ready = _chunks(x, w, b, target, weight, call, scale, (False,) * 3 if later else needs)
-        y = losses
-        if not later:
-            y = sum_of(losses, dtype=float64)
-            if reduction == "mean":
-                y = y / total if total else filled((), none, float64)
-            y = cast(y, x.dtype)
+        code = reduction_of(reduction)
+        if probabilities:
+            divisor = target.numel() // c
+            stats = 1 / divisor if reduction == "mean" and divisor else 1.0
+        else:
+            stats = _label_stats(target, weight, c, call, x.dtype)
+        y, *ready = _chunks(x, w, b, target, weight, call, stats, (False,) * 3 if later else needs)
+        if probabilities:
+            y = reduced(y, divisor, SUM if call.zero and not divisor and code else code)
+        else:
+            y = reduced_by(y, code, stats)
     return _OP.record(y, x, w, b, saved=(x, w, b, target, weight, call, *ready)) if any(needs) else y
 
 
@@ -201,9 +214,9 @@ def _backward(node, dy):
         found = iter(run_backward((y,), (dy,), True, True, wanted, True))
         return [next(found) if need else None for need in needs]
     if call.reduction == "none":
-        if not call.probabilities:  # once more: they may lie in somebody's array, whose writes nobody counts
-            _label_stats(target, weight, w.shape[0], call.ignore_index, x.dtype)
-        return _chunks(x, w, b, target, weight, call, 1.0, needs, dy)[1:]
+        # labels are looked at once more: they may lie in somebody's array, whose writes nobody counts
+        stats = 1.0 if call.probabilities else _label_stats(target, weight, w.shape[0], call, x.dtype)
+        return _chunks(x, w, b, target, weight, call, stats, needs, dy)[1:]
     one = always_one(dy)
     return [g if g is None or one else p.mul(g, dy) for g in (dx, dw, db)]
 
@@ -214,8 +227,18 @@ _OP = Op("LinearCrossEntropy", backward=_backward)
 # --- the work ---------------------------------------------------------------------------------------------------------
 
 
-def _chunks(x, w, b, target, weight, call, scale, needs, dy=None):
-    """The losses of all rows, and dx, dw, db (None where not needed), times ``scale`` and, row by row, ``dy``."""
+def _label_stats(target, weight, c, call, dtype):
+    """What the kernels of losses must know of labels; IndexError names one outside [0, c)."""
+    code = ZERO if call.zero and call.reduction == "mean" else reduction_of(call.reduction)
+    weight = None if weight is None else weight.detach().contiguous()
+    return label_stats(target.contiguous(), weight, c, call.ignore_index, call.smoothing, code, dtype)
+
+
+def _chunks(x, w, b, target, weight, call, stats, needs, dy=None):
+    """The losses of all rows, and dx, dw, db (None where not needed), scaled and, row by row, times ``dy``.
+
+    stats: what is known of labels; of probabilities it is the scale of gradients, a number.
+    """
     dtype, n, c, d = x.dtype, math.prod(x.shape[:-1]), w.shape[0], w.shape[-1]
     out = w.shape[1:-1]
     positions, rows = math.prod(out), call.rows
@@ -227,15 +250,15 @@ def _chunks(x, w, b, target, weight, call, scale, needs, dy=None):
         ts = permute(reshape(target, (n, positions)), (1, 0)).contiguous()
     ws_of = None if weight is None else weight.detach().contiguous()
     dys = None if dy is None else permute(reshape(dy, (n, positions)), (1, 0)).contiguous()
-    losses = empty((positions, n), dtype)
-    logits, slopes = empty((rows, c), dtype), empty((rows, c), dtype) if any(needs) else None
-    dx, dw, db = (empty(v.shape, dtype) if need else None for v, need in zip((x, w, b), needs))
+    losses = empty((positions, n), dtype, like=x)
+    logits, slopes = empty((rows, c), dtype, like=x), empty((rows, c), dtype, like=x) if any(needs) else None
+    dx, dw, db = (empty(v.shape, dtype, like=x) if need else None for v, need in zip((x, w, b), needs))
     dxs = None if dx is None else view(dx, (n, d), (d, 1))
     dws = None if dw is None else view(dw, (c, positions, d), (positions * d, d, 1))
-    dbs = None if db is None else filled((positions, c), 0, dtype)
+    dbs = None if db is None else filled((positions, c), 0, dtype, like=x)
     for v, terms in ((dx, positions), (dw, n)):  # sums over nothing
         if v is not None and terms == 0:
-            write_memory(v, filled((), 0, dtype))
+            write_memory(v, filled((), 0, dtype, like=x))
     for position in range(positions):
         wp = view(ws, (c, d), (ws.stride(0), ws.stride(2)), position * ws.stride(1))
         bp = None if bs is None else view(bs, (c,), (1,), position * c)
@@ -250,7 +273,7 @@ def _chunks(x, w, b, target, weight, call, scale, needs, dy=None):
                 t = view(t, (size, c), (t.stride(0), t.stride(1)), position * t.stride(2)).contiguous()
             else:
                 t = view(ts, (size,), (1,), position * n + first)
-            _loss(loss, g, y, t, ws_of, call, scale)
+            _loss(loss, g, y, t, ws_of, call, stats)
             if g is None:
                 continue
             if dys is not None:
@@ -261,51 +284,23 @@ def _chunks(x, w, b, target, weight, call, scale, needs, dy=None):
                 gemm_into(view(dws, (c, d), (positions * d, 1), position * d), g, chunk, True, accumulate=first > 0)
             if dbs is not None:
                 p.add.inplace(view(dbs, (c,), (1,), position * c), sum_of(g, 0))
-    y = empty((*x.shape[:-1], *out), dtype)
+    y = empty((*x.shape[:-1], *out), dtype, like=x)
     write_memory(view(y, (positions, n), (1, positions)), losses)
     if db is not None:
         write_memory(view(db, (positions, c), (1, positions)), dbs)
     return y, dx, dw, db
 
 
-def _loss(loss, g, y, t, weight, call, scale):
-    """The losses of one chunk of logits y (rows, C), and g, scale times their gradient, unless None."""
+def _loss(loss, g, y, t, weight, call, stats):
+    """The losses of one chunk of logits y (rows, C), and g, their gradient times the scale, unless None."""
     size, c = y.shape
-    weighted = weight is not None
-    if call.probabilities and g is None:
-        _PROBS_LOSS((loss,), (y, t, weight), (c, weighted), (call.smoothing,), size, size * c)
-    elif call.probabilities:
-        _PROBS((loss, g, None), (y, t, weight), (c, 0, weighted), (call.smoothing, scale), size, size * c)
+    if not call.probabilities:
+        label_losses(loss, g, y, t, weight, call.ignore_index, stats)
     elif g is None:
-        _LABELS_LOSS((loss,), (y, t, weight), (c, weighted, call.ignore_index), (call.smoothing,), size, size * c)
+        _PROBS_LOSS((loss,), (y, t, weight), (c, weight is not None), (call.smoothing,), size, size * c)
     else:
-        dims = c, weighted, call.ignore_index
-        _LABELS((loss, g), (y, t, weight), dims, (call.smoothing, scale), size, size * c)
-
-
-def _scale(x, target, weight, c, call):
-    """By what gradients are multiplied, by what the sum of losses is divided for a mean, and the mean if that is 0."""
-    n = target.numel()
-    if call.probabilities:
-        total = count = n // c
-    else:
-        total, count = _label_stats(target, weight, c, call.ignore_index, x.dtype)
-    none = 0.0 if call.zero and not count else math.nan
-    if call.reduction != "mean":
-        return 1.0, total, none
-    return (1 / total if total else math.inf if count else 0.0), total, none  # all ignored: gradients are 0
-
-
-def _label_stats(target, weight, c, ignore_index, dtype):
-    """The sum of the weights of the rows that count, and their number; IndexError names a label outside [0, c)."""
-    stats, bad, labels = empty((2,), float64), filled((1,), -1, int64), target.contiguous()
-    weighted, n = weight is not None, target.numel()
-    inputs = labels, weight.detach().contiguous() if weighted else None
-    _STATS((stats, bad), inputs, (n, c, weighted, ignore_index), (), 1, n, dtype)
-    at = expected(bad)
-    if at >= 0:
-        raise_label(labels, at, c, target.shape)
-    return [expected(view(stats, (), (), i)) for i in range(2)]
+        dims = c, 0, weight is not None
+        _PROBS((loss, g, None), (y, t, weight), dims, (call.smoothing, stats), size, size * c)
 
 
 # --- what is accepted -------------------------------------------------------------------------------------------------

@@ -1,13 +1,14 @@
 """The losses once more, in differentiable operations: for second derivatives and for gradients of targets and weights.
 
 ``losses.pyx`` runs fused kernels; it comes here only when backward itself is recorded, or when something other than
-the input needs a gradient. Reductions: 0 none, 1 mean, 2 sum, 3 the sum divided by the first size.
+the input needs a gradient. Reductions: 0 none, 1 mean, 2 sum, 3 the sum divided by the first size, 4 the mean, or 0 of
+no rows.
 """
 
 from math import inf, nan, tau
 from math import log as log_of
 
-from .._engine import Op, expected
+from .._engine import Op
 from .._engine import _cast as cast
 from .pointwise import abs, clamp, exp, log, log1p, softplus, where
 
@@ -27,9 +28,10 @@ def _by_label(logp, target, weight, ignore_index):
     return where(kept, -picked * w, 0.0), w, kept
 
 
-def _weighted_mean(loss, w, kept):
-    """The sum divided by the weights; of no rows at all nan, with gradients of 0."""
-    return loss.sum() / w.sum() if expected(kept.any()) else loss.sum() + nan
+def _weighted_mean(loss, w, kept, reduction):
+    """The sum divided by the weights; of no rows at all nan or 0, with gradients of 0."""
+    some = kept.any()
+    return where(some, loss.sum() / where(some, w.sum(), 1.0), 0.0 if reduction == 4 else nan)
 
 
 def cross_entropy(x, target, weight, ignore_index, smoothing, reduction):
@@ -39,13 +41,13 @@ def cross_entropy(x, target, weight, ignore_index, smoothing, reduction):
     if smoothing:
         spread = -(logp if weight is None else logp * weight).sum(1)
         loss = loss * (1 - smoothing) + where(kept, spread, 0.0) * (smoothing / x.shape[1])
-    return _weighted_mean(loss, w, kept) if reduction == 1 else _reduce(loss, reduction)
+    return _weighted_mean(loss, w, kept, reduction) if reduction in (1, 4) else _reduce(loss, reduction)
 
 
 def nll_loss(x, target, weight, ignore_index, smoothing, reduction):
     """-w_t x_t, x (N, C), target (N,)."""
     loss, w, kept = _by_label(x, target, weight, ignore_index)
-    return _weighted_mean(loss, w, kept) if reduction == 1 else _reduce(loss, reduction)
+    return _weighted_mean(loss, w, kept, reduction) if reduction in (1, 4) else _reduce(loss, reduction)
 
 
 def cross_entropy_probs(x, target, weight, smoothing, reduction):

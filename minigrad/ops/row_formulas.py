@@ -11,8 +11,8 @@ from .pointwise import clamp, minimum, softplus, sqrt, where
 from .reduce import sum
 
 
-def _classes(n):
-    return _from_numpy(np.arange(n))
+def _classes(n, like):
+    return _from_numpy(np.arange(n), like=like)
 
 
 def multi_margin(x, target, weight, p, margin, shape, reduction):
@@ -20,7 +20,7 @@ def multi_margin(x, target, weight, p, margin, shape, reduction):
     rows, n = target.numel(), x.shape[-1] if x.ndim else 1
     x, t = x.reshape(rows, n), target.reshape(rows, 1)
     z = margin - gather(x, 1, t) + x
-    h = where((z > 0) & (_classes(n) != t), z, 0.0)
+    h = where((z > 0) & (_classes(n, t) != t), z, 0.0)
     loss = sum(h if p == 1 else h * h, 1) / n
     if weight is not None:
         loss = loss * weight[target.reshape(rows)]
@@ -33,7 +33,7 @@ def multilabel_margin(x, target, shape, reduction):
     x, t = x.reshape(-1, n), target.reshape(-1, n)
     valid = (t < 0).cumsum(1) == 0
     labels = where(valid, t, 0)
-    hit = (_classes(n) == labels.unsqueeze(2)) & valid.unsqueeze(2)  # (N, K, C)
+    hit = (_classes(n, t) == labels.unsqueeze(2)) & valid.unsqueeze(2)  # (N, K, C)
     z = 1 - gather(x, 1, labels).unsqueeze(2) + x.unsqueeze(1)
     counts = valid.unsqueeze(2) & (~hit.any(1)).unsqueeze(1) & (z > 0)
     return _reduce((sum(where(counts, z, 0.0), (1, 2)) / n).reshape(shape), reduction)

@@ -12,10 +12,10 @@ d. Everything is validated here; labels may be of any integer dtype, arrays or l
 import math
 from functools import partial
 
-from .._engine import Kernel, Op, Tensor, always_one, empty, enable_grad, is_grad_enabled, result_type
+from .._engine import Kernel, Op, Tensor, always_one, empty, enable_grad, is_grad_enabled, result_type, together
 from .._engine import _cast as cast
 from .._engine import get_default_dtype as default_dtype
-from .._storage import bool_, int64, uint8
+from .._storage import bool_, float32, float64, int64, uint8
 from .._walk import run_backward
 from . import row_formulas as formulas
 from ._late import np
@@ -43,10 +43,10 @@ class RowLoss:
             return self.formula(*inputs, *others, *constants, code)
         recording = recording and any(t.requires_grad for t in inputs)
         dtype, work = inputs[0].dtype, inputs[0].numel()
-        losses = empty(shape, dtype)
+        losses = empty(shape, dtype, like=inputs[0])
         data = (*[contiguous(t) for t in inputs], *[t if t is None else contiguous(t) for t in others])
         if recording:
-            dxs = tuple([empty(t.shape, dtype) for t in inputs])
+            dxs = tuple([empty(t.shape, dtype, like=t) for t in inputs])
             scale = 1 / rows if code == MEAN and rows else 1
             self.fused((losses, *dxs, *room), data, dims, (*scalars, scale), rows, work)
         else:
@@ -95,7 +95,7 @@ def hand_on(i, dy, plan, dxs, *inputs):
 
 
 def tensors(function, **named):
-    """The named tensors, of one floating dtype."""
+    """The named tensors, of one floating dtype and on one device."""
     for name, x in named.items():
         if not isinstance(x, Tensor):
             raise TypeError(f"{function}: {name} must be a Tensor, got {type(x).__name__}")
@@ -104,19 +104,27 @@ def tensors(function, **named):
         dtype = x.dtype if dtype is None else result_type(empty((1,), dtype), x)
     if not dtype.is_floating_point:
         dtype = default_dtype()
-    return [cast(x, dtype) for x in named.values()]
+    return [cast(x, dtype) for x in together(*named.values())]
 
 
-def integers(value, function, name="target"):
-    """Integers of any dtype as an int64 tensor, contiguous, without history."""
-    t = as_tensor(value, None, name)
+def integers(value, function, name="target", like=None):
+    """Integers of any dtype as an int64 tensor, contiguous, without history, on the device of ``like``."""
+    t = as_tensor(value, like, name)
     if t.is_floating_point():
         raise RuntimeError(f"{function}: {name} must hold integers, got {t.dtype!r}")
     return contiguous(cast(t.detach(), int64))
 
 
 def check_labels(target, low, classes, function, name="target"):
-    """RuntimeError, as in PyTorch, naming the first label outside [low, classes)."""
+    """RuntimeError, as in PyTorch, naming the first label outside [low, classes); low is 0, or -1, which is no label.
+
+    On another device than the CPU a kernel looks, later, and it is an IndexError.
+    """
+    if target._device >= 0:
+        room = empty((4,), float64, like=target), empty((1,), int64, like=target)
+        dims = target.numel(), classes, False, -1 if low < 0 else NO_LABEL, False, False, False
+        _STATS(room, (target, None), dims, (0.0,), 1, target.numel(), float32)
+        return
     labels = _numpy(target)
     wrong = (labels < low) | (labels >= classes)
     if wrong.any():
@@ -133,6 +141,9 @@ def rows_of(x, function):
         )
     return (x.shape[0] if x.ndim == 2 else 1), (x.shape[-1] if x.ndim else 1)
 
+
+_STATS = Kernel("losses.label_stats", 0.3)
+NO_LABEL = -(1 << 63)  # an ignore_index that nobody means
 
 # --- margins over classes ---------------------------------------------------------------------------------------------
 
@@ -161,7 +172,7 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
     if p != 1 and p != 2:
         raise ValueError("only p == 1 and p == 2 supported")
     rows, n = rows_of(x, name)
-    target = integers(target, name)
+    target = integers(target, name, like=x)
     if target.ndim > 1 or target.numel() != rows:
         raise RuntimeError(
             f"{name}: target must hold one label for each row: expected size [{rows}], but got {list(target.shape)} "
@@ -196,12 +207,12 @@ def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduct
     code = reduction_of(reduction, size_average, reduce)
     x = floating(input, name)
     rows, n = rows_of(x, name)
-    target = integers(target, name)
+    target = integers(target, name, like=x)
     if target.shape != x.shape and not (x.ndim <= 1 and target.ndim <= 1 and target.numel() == n):
         raise RuntimeError(f"{name}: inconsistent target size: {list(target.shape)} for input of size: {list(x.shape)}")
     check_labels(target, -1, n, name)
     shape = x.shape[:-1]
-    room = (empty((rows, n), uint8),)
+    room = (empty((rows, n), uint8, like=x),)
     return MULTILABEL_MARGIN((x,), (target,), room, (n,), (), rows, shape, (shape,), code)
 
 
@@ -267,7 +278,7 @@ def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, r
     name = "cosine_embedding_loss"
     code = reduction_of(reduction, size_average, reduce)
     a, b = tensors(name, input1=input1, input2=input2)
-    target = as_tensor(target).detach()
+    target = as_tensor(target, a).detach()
     if target.ndim > 1:
         raise RuntimeError(f"0D or 1D target tensor expected, multi-target not supported, got {list(target.shape)}")
     if a.ndim != target.ndim + 1 or b.ndim != a.ndim:

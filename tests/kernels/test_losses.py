@@ -155,15 +155,16 @@ def test_cross_entropy_extremes(t, pad):
 
 
 def stats(target, c, weight=None, ignore=-100, t="float32"):
-    out, bad = np.empty(2), np.empty(1, np.int64)
+    out, bad = np.empty(4), np.empty(1, np.int64)
     target = np.asarray(target, np.int64)
     weight = None if weight is None else np.asarray(weight, t)
-    dims = (len(target), c, weight is not None, ignore)
-    run("losses.label_stats", [out, bad, target, weight], dims, (), 1, t)
-    want, want_bad = np.empty(2), np.empty(1, np.int64)
-    reference("losses.label_stats", [want, want_bad, target, weight], dims)
-    assert bad == want_bad
-    np.testing.assert_allclose(out, want)
+    for mean, smooths, zero in ((0, 1, 0), (1, 1, 0), (1, 0, 1)):
+        dims = (len(target), c, weight is not None, ignore, mean, smooths, zero)
+        run("losses.label_stats", [out, bad, target, weight], dims, (0.1,), 1, t)
+        want, want_bad = np.empty(4), np.empty(1, np.int64)
+        reference("losses.label_stats", [want, want_bad, target, weight], dims, (0.1,))
+        assert bad == want_bad
+        np.testing.assert_allclose(out, want)
     return bad[0]
 
 
@@ -184,6 +185,20 @@ def test_label_stats(weighted):
             assert stats(target, 10, weight, ignore=-1) == np.flatnonzero(target == -100)[0]
     assert stats([2**40, -(2**63)], 10, weight) == 0
     assert stats([12, 3], 10, weight, ignore=12) == -1
+    assert stats([12, 12], 10, weight, ignore=12) == -1
+    assert stats([3, 3], 10, np.zeros(10) if weighted else None) == -1
+
+
+def test_total():
+    rng = np.random.default_rng(0)
+    for n in (0, 1, 2, 3, 7, 1000):
+        for t, u in (("float32", ""), ("float32", "float64"), ("float64", "")):
+            x = rng.standard_normal(n).astype(u or t)
+            for divisor, by in ((None, 1.0), (None, 0.0), (None, n), (np.array([0.3]), 1.0), (np.zeros(1), 1.0)):
+                y, want, dims = np.empty(1, t), np.empty(1, t), (n, divisor is not None)
+                run("losses.total", [y, x, divisor], dims, (by,), 1, t, u)
+                reference("losses.total", [want, x, divisor], dims, (by,))
+                close(y, want, t, 10)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
