@@ -422,7 +422,7 @@ def test_a_kernel_may_say_how_it_is_launched():
     assert made >> 63 == 1
     plug(1, launch, lambda name, t, u, i: made)
     try:
-        from minigrad._engine import Kernel, Op
+        from minigrad._engine import Kernel
 
         y, x = mg.zeros(100, device="cuda"), mg.ones(100, device="cuda")
         before = pretend.calls("cuFuncSetAttribute")
