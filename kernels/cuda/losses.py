@@ -18,6 +18,7 @@ from .losses_parts import (
     THREADS,
     WARP_ROW,
     blocks_of_rows,
+    counted,
     crew,
     exp,
     four,
@@ -191,12 +192,17 @@ def cross_entropy(
     n, smoothing, scale, low = n_classes, T(scalars[0]), T(scalars[1]), T(-inf)
     full = n % 4 == 0 and aligned(x) and aligned(dx)
     if n > WARP_ROW:
+        following = target[min(cuda.blockIdx.x, units - 1)]  # on its way while another row is computed
         for row in range(cuda.blockIdx.x, units, cuda.gridDim.x):
-            t = label(target, row, n, ignore_index)
+            t = counted(following, n, ignore_index)
+            following = target[min(row + cuda.gridDim.x, units - 1)]
             _block_row(loss, dx, x, weight, row, t, n, has_weight, smoothing, scale, full, low)
     else:
-        for row in range(cuda.grid(1) // 32, units, cuda.gridsize(1) // 32):
-            t = label(target, row, n, ignore_index)
+        first, rows = cuda.grid(1) // 32, cuda.gridsize(1) // 32
+        following = target[min(first, units - 1)]
+        for row in range(first, units, rows):
+            t = counted(following, n, ignore_index)
+            following = target[min(row + rows, units - 1)]
             _warp_row(loss, dx, x, weight, row, t, n, has_weight, smoothing, scale, full, low)
 
 
@@ -236,6 +242,24 @@ def cross_entropy_loss(
             loss[row] = _label_loss(x[o + t], n, m, total, w, smoothing, all_weight, spread)
 
 
+@jit
+def _look(t, i, n, ignore_index, weight, has_weight, count, total, wrong):
+    """Count label i; what the others came to, and this one."""
+    if t == ignore_index:
+        return count, total, wrong
+    if t < 0 or t >= n:
+        return count + 1, total, min(wrong, i)
+    return count + 1, total + weight[t] if has_weight else total, wrong
+
+
+@jit
+def _look_at_four(v, i, n, ignore_index, weight, has_weight, count, total, wrong):
+    count, total, wrong = _look(v[0], i, n, ignore_index, weight, has_weight, count, total, wrong)
+    count, total, wrong = _look(v[1], i + 1, n, ignore_index, weight, has_weight, count, total, wrong)
+    count, total, wrong = _look(v[2], i + 2, n, ignore_index, weight, has_weight, count, total, wrong)
+    return _look(v[3], i + 3, n, ignore_index, weight, has_weight, count, total, wrong)
+
+
 @kernel(block=1024, per=1)
 def label_stats(
     out: f8,  # (4,), see the CPU's
@@ -254,15 +278,13 @@ def label_stats(
     units,
 ):
     """What must be known of labels before a loss runs, and a complaint of the first one out of range. One unit."""
-    count, total, wrong = 0, np.float64(0), n
-    for i in range(cuda.threadIdx.x, n, cuda.blockDim.x):
-        t = target[i]
-        if t != ignore_index:
-            count += 1
-            if t < 0 or t >= n_classes:
-                wrong = min(wrong, i)
-            elif has_weight:
-                total += weight[t]
+    count, total, wrong, whole, step = np.int64(0), np.float64(0), n, aligned(target), 4 * cuda.blockDim.x
+    for i in range(4 * cuda.threadIdx.x, n, 2 * step):  # eight at once: one block must not wait for each
+        j = i + step
+        v = four(target, 0, i, n, whole and i + 3 < n, ignore_index)
+        w = four(target, 0, j, n, whole and j + 3 < n, ignore_index)
+        count, total, wrong = _look_at_four(v, i, n_classes, ignore_index, weight, has_weight, count, total, wrong)
+        count, total, wrong = _look_at_four(w, j, n_classes, ignore_index, weight, has_weight, count, total, wrong)
     count, wrong = block_sum(count), block_min(wrong)
     total = block_sum(total) if has_weight else np.float64(count)
     if cuda.threadIdx.x == 0:
@@ -291,9 +313,13 @@ def total(
     units,
 ):
     """y = sum of x / divisor, nan where that is 0; added up in float64. One unit."""
-    s = np.float64(0)
-    for i in range(cuda.threadIdx.x, n, cuda.blockDim.x):
-        s += x[i]
+    s, whole, step, zero = np.float64(0), aligned(x), 4 * cuda.blockDim.x, U(0)
+    for i in range(4 * cuda.threadIdx.x, n, 2 * step):
+        j = i + step
+        a, b, c, d = four(x, 0, i, n, whole and i + 3 < n, zero)
+        e, f, g, h = four(x, 0, j, n, whole and j + 3 < n, zero)
+        s += (np.float64(a) + b) + (np.float64(c) + d)
+        s += (np.float64(e) + f) + (np.float64(g) + h)
     s = block_sum(s)
     if cuda.threadIdx.x == 0:
         by = divisor[0] if has_divisor else by

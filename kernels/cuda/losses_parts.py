@@ -83,10 +83,15 @@ def put(y, o, j, n, full, v):
 
 
 @jit
+def counted(t, n, ignore_index):
+    """The label t, or -1 if it does not count."""
+    return t if t != ignore_index and t >= 0 and t < n else -1
+
+
+@jit
 def label(target, row, n, ignore_index):
     """The label of a row, or -1 if it does not count."""
-    t = target[row]
-    return t if t != ignore_index and t >= 0 and t < n else -1
+    return counted(target[row], n, ignore_index)
 
 
 @jit
