@@ -743,6 +743,25 @@ cdef inline bint factor(Tensor s, Tensor p, Py_ssize_t along) noexcept:
     return True
 
 
+def by_kind(tensors):
+    """Lists of tensors of one floating dtype on one device each."""
+    cdef dict batches = {}
+    cdef list batch = None
+    cdef Tensor t
+    cdef int last = -1
+    for i, item in enumerate(tensors):
+        if not isinstance(item, Tensor):
+            raise TypeError(f"expected tensors, but number {i} is {type(item).__name__}")
+        t = <Tensor>item
+        if CATEGORY[t.dt] != 2:
+            raise RuntimeError(f"expected floating point tensors, but number {i} has dtype {t.dtype!r}")
+        if kind_of(t) != last:
+            last = kind_of(t)
+            batch = batches.setdefault(last, [])
+        batch.append(t)
+    return list(batches.values())
+
+
 def chunk_count(tensors):
     """How many chunks ``sweep`` cuts ``tensors`` into."""
     return sum([((<Tensor?>t).count + CHUNK - 1) // CHUNK for t in tensors])

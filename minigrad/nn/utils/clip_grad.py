@@ -12,7 +12,7 @@ import types
 
 from ..._engine import Kernel, Tensor, empty, filled, get_default_dtype, no_grad, operand
 from ..._storage import float64
-from ...ops._multi import chunk_count, sweep
+from ...ops._multi import by_kind, chunk_count, sweep
 from ...ops._warn import warn_user
 from ...ops.pointwise import pow, sqrt
 from ...ops.reduce import amax, norm, sum
@@ -46,7 +46,7 @@ def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=Fals
         parameters = list(parameters)
         if generator and not parameters:
             warn_user("`parameters` is an empty generator, no gradient clipping will occur.")
-    batches, max_norm = _by_kind(_gradients(parameters)), float(max_norm)
+    batches, max_norm = by_kind(_gradients(parameters)), float(max_norm)
     total_norm = _total(batches, float(norm_type), error_if_nonfinite)
     _scale(batches, max_norm, total_norm)
     return total_norm
@@ -64,7 +64,7 @@ def clip_grads_with_norm_(parameters, max_norm, total_norm, foreach=None):
     >>> w.grad
     tensor([0.3000, 0.4000])
     """
-    _scale(_by_kind(_gradients(parameters)), float(max_norm), operand(total_norm))
+    _scale(by_kind(_gradients(parameters)), float(max_norm), operand(total_norm))
 
 
 def clip_grad_value_(parameters, clip_value, foreach=None):
@@ -80,7 +80,7 @@ def clip_grad_value_(parameters, clip_value, foreach=None):
     tensor([-1.0000,  0.5000])
     """
     value = float(clip_value)
-    batches = _by_kind(_gradients(parameters))
+    batches = by_kind(_gradients(parameters))
     if math.isnan(value):  # the kernel compares, which a nan survives; as in PyTorch all becomes nan
         return _multiply(batches, operand(value))
     for batch in batches:
@@ -99,7 +99,7 @@ def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=Non
     >>> mg.nn.utils.get_total_norm([mg.tensor([3.0]), mg.tensor([[0.0, 4.0]])])
     tensor(5.)
     """
-    batches = _by_kind([tensors] if isinstance(tensors, Tensor) else tensors)
+    batches = by_kind([tensors] if isinstance(tensors, Tensor) else tensors)
     return _total(batches, float(norm_type), error_if_nonfinite)
 
 
@@ -159,15 +159,3 @@ def _gradients(parameters):
     """The gradients that are there, each once."""
     found = [p.grad for p in ([parameters] if isinstance(parameters, Tensor) else parameters)]
     return list({id(g): g for g in found if g is not None}.values())
-
-
-def _by_kind(tensors):
-    """Lists of tensors of one dtype on one device each."""
-    batches = {}
-    for i, t in enumerate(tensors):
-        if not isinstance(t, Tensor):
-            raise TypeError(f"expected tensors, but number {i} is {type(t).__name__}")
-        if not t.is_floating_point():
-            raise RuntimeError(f"expected floating point tensors, but number {i} has dtype {t.dtype!r}")
-        batches.setdefault((t.dtype, t._device), []).append(t)
-    return list(batches.values())
