@@ -7,13 +7,13 @@ from .tensor import is_tensor as is_tensor
 from .tensor import numel as numel
 
 # isort: split
-import typing as _typing
 from math import e as e
 from math import inf as inf
 from math import nan as nan
 from math import pi as pi
 
 from . import autograd as autograd
+from . import cuda as cuda  # at once: a module with __getattr__ would make each access to a name in it slower
 from . import data as data
 from . import memory as memory
 from . import nn as nn
@@ -233,14 +233,3 @@ negative = neg
 subtract = sub
 swapaxes = transpose
 swapdims = transpose
-
-if _typing.TYPE_CHECKING:
-    from . import cuda as cuda
-
-
-def __getattr__(name):
-    if name == "cuda":  # most programs never ask for it
-        import importlib
-
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -38,7 +38,7 @@ _NUMBERS = {float, int, bool}
 _K_ARANGE = Kernel("elementwise.arange", 0.3)
 
 
-_default: tuple = cpu, None  # the default device, and what ``like=`` takes for it
+_default_device, _default_like = cpu, None  # and what ``like=`` takes for it
 
 
 # --- where ------------------------------------------------------------------------------------------------------------
@@ -46,7 +46,9 @@ _default: tuple = cpu, None  # the default device, and what ``like=`` takes for 
 
 def like_of(device):
     """What ``like=`` takes for a device, a name or a number; None is the default device."""
-    return _default[1] if device is None else place(number(device))
+    if device is None:
+        return _default_like
+    return None if device is cpu or (type(device) is str and device == "cpu") else place(number(device))
 
 
 def set_default_device(device):
@@ -57,14 +59,14 @@ def set_default_device(device):
     >>> mg.get_default_device()
     device(type='cpu')
     """
-    global _default
-    like = place(number(cpu if device is None else device))
-    _default = cpu if like is None else like.device, like
+    global _default_device, _default_like
+    _default_like = place(number(device))
+    _default_device = cpu if _default_like is None else _default_like.device
 
 
 def get_default_device():
     """Where tensors are made unless ``device=`` says it."""
-    return _default[0]
+    return _default_device
 
 
 # --- from data --------------------------------------------------------------------------------------------------------
@@ -348,7 +350,7 @@ def sizes(name, size):
 
 
 def _finish(made, device, requires_grad):
-    if device is not cpu and (device is not None or _default[1] is not None):
+    if device is not None or _default_like is not None:
         made = move(made, like_of(device))
     if requires_grad:
         made.requires_grad = True
@@ -362,7 +364,10 @@ def empty(*size, dtype=None, device=None, requires_grad=False):
     >>> mg.empty(2, 3).shape
     minigrad.Size([2, 3])
     """
-    return _finish(_empty(sizes("empty", size), dtype, like_of(device)), device, requires_grad)
+    made = _empty(sizes("empty", size), dtype, _default_like if device is None else like_of(device))
+    if requires_grad:
+        made.requires_grad = True
+    return made
 
 
 def zeros(*size, dtype=None, device=None, requires_grad=False):
@@ -373,7 +378,10 @@ def zeros(*size, dtype=None, device=None, requires_grad=False):
     tensor([[0., 0.],
             [0., 0.]])
     """
-    return _finish(filled(sizes("zeros", size), 0.0, dtype, like_of(device)), device, requires_grad)
+    made = filled(sizes("zeros", size), 0.0, dtype, _default_like if device is None else like_of(device))
+    if requires_grad:
+        made.requires_grad = True
+    return made
 
 
 def ones(*size, dtype=None, device=None, requires_grad=False):
@@ -383,7 +391,10 @@ def ones(*size, dtype=None, device=None, requires_grad=False):
     >>> mg.ones((3,))
     tensor([1., 1., 1.])
     """
-    return _finish(filled(sizes("ones", size), 1.0, dtype, like_of(device)), device, requires_grad)
+    made = filled(sizes("ones", size), 1.0, dtype, _default_like if device is None else like_of(device))
+    if requires_grad:
+        made.requires_grad = True
+    return made
 
 
 def full(size, fill_value, *, dtype=None, device=None, requires_grad=False):
@@ -394,7 +405,10 @@ def full(size, fill_value, *, dtype=None, device=None, requires_grad=False):
     tensor([7, 7])
     """
     fill_value = _number("full", fill_value)
-    return _finish(filled(sizes("full", (size,)), fill_value, dtype, like_of(device)), device, requires_grad)
+    made = filled(sizes("full", (size,)), fill_value, dtype, _default_like if device is None else like_of(device))
+    if requires_grad:
+        made.requires_grad = True
+    return made
 
 
 def _number(name, value):
@@ -412,16 +426,13 @@ def model(name, input, dtype):
     return input.shape, input.dtype if dtype is None else dtype
 
 
-def _beside(input, device):
-    """What ``like=`` takes for ``device``, and the device; None is that of ``input``."""
-    return (input, input.device) if device is None else (like_of(device), device)
-
-
 def empty_like(input, *, dtype=None, device=None, requires_grad=False):
     """An uninitialised tensor of the shape and dtype of ``input``."""
     shape, dtype = model("empty_like", input, dtype)
-    like, device = _beside(input, device)
-    return _finish(_empty(shape, dtype, like), device, requires_grad)
+    made = _empty(shape, dtype, input if device is None else like_of(device))
+    if requires_grad:
+        made.requires_grad = True
+    return made
 
 
 def zeros_like(input, *, dtype=None, device=None, requires_grad=False):
@@ -432,23 +443,29 @@ def zeros_like(input, *, dtype=None, device=None, requires_grad=False):
     tensor([0, 0])
     """
     shape, dtype = model("zeros_like", input, dtype)
-    like, device = _beside(input, device)
-    return _finish(filled(shape, 0, dtype, like), device, requires_grad)
+    made = filled(shape, 0, dtype, input if device is None else like_of(device))
+    if requires_grad:
+        made.requires_grad = True
+    return made
 
 
 def ones_like(input, *, dtype=None, device=None, requires_grad=False):
     """Ones of the shape and dtype of ``input``."""
     shape, dtype = model("ones_like", input, dtype)
-    like, device = _beside(input, device)
-    return _finish(filled(shape, 1, dtype, like), device, requires_grad)
+    made = filled(shape, 1, dtype, input if device is None else like_of(device))
+    if requires_grad:
+        made.requires_grad = True
+    return made
 
 
 def full_like(input, fill_value, *, dtype=None, device=None, requires_grad=False):
     """A tensor of the shape and dtype of ``input`` with every element ``fill_value``."""
     fill_value = _number("full_like", fill_value)
     shape, dtype = model("full_like", input, dtype)
-    like, device = _beside(input, device)
-    return _finish(filled(shape, fill_value, dtype, like), device, requires_grad)
+    made = filled(shape, fill_value, dtype, input if device is None else like_of(device))
+    if requires_grad:
+        made.requires_grad = True
+    return made
 
 
 # --- sequences --------------------------------------------------------------------------------------------------------
@@ -472,7 +489,11 @@ def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad=Fa
     if (end - start) * step < 0:
         raise RuntimeError(f"upper bound and lower bound inconsistent with step sign: {start} -> {end} by {step}")
     n = -((start - end) // step) if whole else math.ceil((end - start) / step)
-    made = _empty((n,), dtype if dtype is not None else int64 if whole else None, like_of(device))
+    made = _empty(
+        (n,),
+        dtype if dtype is not None else int64 if whole else None,
+        _default_like if device is None else like_of(device),
+    )
     if whole and max(abs(start), abs(end)) >= 2**53:  # beyond what the kernel's float64 holds
         made = tensor(list(range(start, end, step)), dtype=made.dtype, device=device)
     else:
@@ -491,7 +512,7 @@ def linspace(start, end, steps, *, dtype=None, device=None, requires_grad=False)
     n = index(steps)
     if n < 0:
         raise RuntimeError("number of steps must be non-negative")
-    made = _empty((n,), dtype, like_of(device))
+    made = _empty((n,), dtype, _default_like if device is None else like_of(device))
     _K_ARANGE((made,), (), (), (start, (end - start) / max(n - 1, 1)))
     if n > 1:
         write_memory(view(made, (), (), n - 1), filled((), end, made.dtype, made))
@@ -507,7 +528,7 @@ def eye(n, m=None, *, dtype=None, device=None, requires_grad=False):
             [0., 1.]])
     """
     n, m = sizes("eye", (n, n if m is None else m))
-    made = filled((n, m), 0.0, dtype, like_of(device))
+    made = filled((n, m), 0.0, dtype, _default_like if device is None else like_of(device))
     k = min(n, m)
     if k:
         write_memory(view(made, (k,), (m + 1,)), filled((), 1, made.dtype, made))

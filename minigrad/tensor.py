@@ -96,19 +96,23 @@ def _power(a, b):
 
 def destination(args, dtype=None, device=None, copy=False):
     """(dtype, device, copy) that the arguments of ``to`` ask for; None for what stays."""
-    flags = []
+    flags = 0
     for given in args:
         if isinstance(given, Tensor):
             dtype, device = given.dtype, given.device
-        elif isinstance(given, bool):
-            flags.append(given)
-        elif isinstance(given, (str, device_type, int)):
+        elif isinstance(given, (str, device_type)):
             device = given
+        elif isinstance(given, int):
+            if isinstance(given, bool):
+                flags += 1
+                copy = copy or (given and flags == 2)  # the first is non_blocking
+            else:
+                device = given
         elif given is not None:
             if not creation.is_dtype(given):
                 raise TypeError(f"to(): expected a dtype, a device or a tensor, got {given!r}")
             dtype = given
-    return dtype, device, copy or flags[1:2] == [True]  # the first flag is non_blocking
+    return dtype, device, copy
 
 
 def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False):
@@ -122,7 +126,8 @@ def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False):
     >>> mg.tensor([1, 2]).to(mg.float64)
     tensor([1., 2.], dtype=minigrad.float64)
     """
-    dtype, device, copy = destination(args, dtype, device, copy)
+    if args:
+        dtype, device, copy = destination(args, dtype, device, copy)
     made = self if device is None else move(self, creation.like_of(device))
     made = made if dtype is None else cast(made, dtype)
     return made.clone() if copy and made is self else made
