@@ -46,6 +46,8 @@ def load(framework, ways=FRAMEWORKS):
         raise NotImplementedError(f"{framework} is not installed") from None
     if name != "jax":
         module.set_num_threads(2)
+    if name == "minigrad":  # at once, as the others do; of its own accord after a second of work
+        module.start_threads()
     return module
 
 
