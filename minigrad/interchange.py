@@ -29,9 +29,9 @@ class _Lent:
 
     def __del__(self):
         i = self.tensor._device
-        if self.stream in (_LEGACY, _PER_THREAD):
+        if self.stream == _LEGACY:
             runtime().order(i, self.stream, False)
-        else:  # which need not exist any more
+        else:  # which need not exist any more, or is another one in this thread
             runtime().wait(i)
 
 

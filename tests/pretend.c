@@ -180,7 +180,7 @@ int cuCtxSynchronize(void) { ENTER; return current ? finish() : INVALID_CONTEXT;
 
 int cuStreamCreate(void **s, unsigned int flags) {
     ENTER;
-    if (!current || flags != 1) return INVALID_VALUE;
+    if (!current || flags) return INVALID_VALUE;
     *s = &streams[current->device];
     return OK;
 }

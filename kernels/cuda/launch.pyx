@@ -6,8 +6,8 @@ a. The driver's C functions are looked up in libcuda itself. cuda.bindings has t
    tenth of a second, a build dependency and a Python call each; the prototypes below are the stable ABI that it wraps, by
    the names that it exports (``_v2`` where the header says so), and a test compares them with NVIDIA's cuda.h.
    cuBLAS likewise: of nvmath-python, 22 MB, five functions would be used.
-b. Each GPU is used through its primary context, which other libraries share, and one stream, which is non-blocking: it
-   waits for nobody's default stream. So memory that is freed may be handed out again at once, and everything runs in the
+b. Each GPU is used through its primary context, which other libraries share, and one stream, which is ordered with the
+   legacy default stream, both ways: PyTorch and CuPy work there, on memory that they share with us. So memory that is freed may be handed out again at once, and everything runs in the
    order of the calls. Where somebody else's stream is to see our work or the other way round (DLPack), an event says so.
 c. Memory comes from a pool of our own by stream order; nothing is given back until ``trim``, or until memory is out,
    which is then tried once more. Its own, because the default pool's settings and figures are other libraries' too.
@@ -89,7 +89,7 @@ cdef enum:
     CUDA_SUCCESS = 0
     CUDA_ERROR_OUT_OF_MEMORY = 2
     CUDA_ERROR_NOT_READY = 600
-    CU_STREAM_NON_BLOCKING = 1
+    CU_STREAM_DEFAULT = 0
     CU_EVENT_DEFAULT = 0
     CU_EVENT_DISABLE_TIMING = 2
     CU_MEM_ALLOCATION_TYPE_PINNED = 1
@@ -335,7 +335,7 @@ cdef int set_up(Gpu *g, int device) except -1:
     check(cu.cuDeviceGet(&g.device, device))
     check(cu.cuDevicePrimaryCtxRetain(&context, g.device))
     check(cu.cuCtxSetCurrent(context))
-    check(cu.cuStreamCreate(&g.stream, CU_STREAM_NON_BLOCKING))
+    check(cu.cuStreamCreate(&g.stream, CU_STREAM_DEFAULT))
     memset(&props, 0, sizeof(props))
     props.allocType, props.handleTypes = CU_MEM_ALLOCATION_TYPE_PINNED, CU_MEM_HANDLE_TYPE_NONE
     props.location.type, props.location.id = CU_MEM_LOCATION_TYPE_DEVICE, g.device
@@ -364,9 +364,10 @@ cdef void *allocate(int device, Py_ssize_t nbytes) except NULL:
     cdef size_t free = 0, total = 0
     cdef CUresult r = cu.cuMemAllocFromPoolAsync(&p, nbytes, g.pool, g.stream)
     if r == CUDA_ERROR_OUT_OF_MEMORY:  # perhaps what is kept for reuse would do
-        r = cu.cuStreamSynchronize(g.stream)
-        if r == CUDA_SUCCESS:
-            r = cu.cuMemPoolTrimTo(g.pool, 0)
+        with nogil:
+            r = cu.cuStreamSynchronize(g.stream)
+            if r == CUDA_SUCCESS:
+                r = cu.cuMemPoolTrimTo(g.pool, 0)
         if r == CUDA_SUCCESS:
             r = cu.cuMemAllocFromPoolAsync(&p, nbytes, g.pool, g.stream)
     if r == CUDA_ERROR_OUT_OF_MEMORY:
@@ -397,11 +398,21 @@ cdef void release(int device, void *p) noexcept:
 cdef CUresult stage(Gpu *g, Py_ssize_t n, char **place) noexcept:
     """Room for n <= PART bytes in the pinned ring, for one copy that follows."""
     cdef CUresult r = CUDA_SUCCESS
-    if g.used + n > PART:
-        r = cu.cuEventRecord(g.passed[g.part], g.stream)
-        g.part, g.used = (g.part + 1) % PARTS, 0
+    cdef int following
+    while g.used + n > PART:
+        following = (g.part + 1) % PARTS
+        r = cu.cuEventQuery(g.passed[following])
+        if r == CUDA_ERROR_NOT_READY:
+            with nogil:
+                r = cu.cuEventSynchronize(g.passed[following])
+            if r != CUDA_SUCCESS:
+                return r
+            continue  # another thread may have moved on meanwhile
         if r == CUDA_SUCCESS:
-            r = cu.cuEventSynchronize(g.passed[g.part])
+            r = cu.cuEventRecord(g.passed[g.part], g.stream)
+        if r != CUDA_SUCCESS:
+            return r
+        g.part, g.used = following, 0
     place[0] = g.ring + g.part * PART + g.used
     g.used += (n + 63) & -64
     return r
@@ -538,7 +549,7 @@ def handle(int device, bytes image, str entry, arguments, int block, Py_ssize_t 
     for i, (kind, index, *_) in enumerate(arguments):
         h.kind[i], h.index[i] = ord(KINDS[kind]), index
         if kind in ("int64", "dims"):
-            h.dims = max(h.dims, index + (DIMS if kind == "dims" else 1))
+            h.dims = max(h.dims, index + (0 if kind == "dims" else 1))
     if blocks is not None:
         Py_INCREF(blocks)
         h.blocks = <PyObject *>blocks
@@ -636,7 +647,7 @@ cdef void *errors(int device) except NULL:
 cdef int raise_errors(int device) except -1:
     cdef Gpu *g = &gpus[device]
     cdef int64_t[4] found
-    if g.errors == NULL or g.errors[0] == 0 or forked:
+    if forked or g.errors == NULL or g.errors[0] == 0:
         return 0
     wait(device)  # until it is written wholly, and nobody writes it any more
     memcpy(found, g.errors, sizeof(found))
@@ -647,17 +658,20 @@ cdef int raise_errors(int device) except -1:
 # --- products ---------------------------------------------------------------------------------------------------------
 
 
-cdef int set_up_blas(Gpu *g) except -1:
-    cdef CUdeviceptr workspace = 0
+cdef int set_up_blas(Gpu *g, int device) except -1:
     cdef cublasHandle_t handle = NULL
-    if blas.cublasCreate_v2 == NULL:
+    cdef void *workspace
+    if blas.cublasGemmStridedBatchedEx_64 == NULL:  # the last one that is looked up
         library = open_blas()
-        look_up(library, BLAS, <void **>&blas)
+        try:
+            look_up(library, BLAS, <void **>&blas)
+        except AttributeError as error:
+            raise RuntimeError(f"cuBLAS is too old; CUDA 12 or later is needed ({error})") from error
         libraries.append(library)
+    workspace = allocate(device, WORKSPACE)  # first: it makes room where our pool has taken all
     check_blas(blas.cublasCreate_v2(&handle))
     check_blas(blas.cublasSetStream_v2(handle, g.stream))  # which forgets a workspace
-    check(cu.cuMemAlloc_v2(&workspace, WORKSPACE))
-    check_blas(blas.cublasSetWorkspace_v2(handle, <void *><size_t>workspace, WORKSPACE))
+    check_blas(blas.cublasSetWorkspace_v2(handle, workspace, WORKSPACE))
     check_blas(blas.cublasSetMathMode(handle, CUBLAS_DEFAULT_MATH))
     g.blas = handle
     return 0
@@ -686,7 +700,7 @@ cdef int product(int device, int dt, bint ta, bint tb, Py_ssize_t m, Py_ssize_t 
         scale, keep, kind, compute = &alpha, &beta, CUDA_R_64F, CUBLAS_COMPUTE_64F
     try:
         if g.blas == NULL:
-            set_up_blas(g)
+            set_up_blas(g, device)
         if batch == 1:
             status = blas.cublasGemmEx_64(g.blas, opb, opa, n, m, k, scale, b, kind, ldb, a, kind, lda, keep, y, kind, ldy,
                                           compute, CUBLAS_GEMM_DEFAULT)

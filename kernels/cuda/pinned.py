@@ -4,6 +4,7 @@ Locking pages takes the driver longer than copying them, so blocks are kept for 
 """
 
 import ctypes
+import os
 import weakref
 
 from . import launch
@@ -12,6 +13,9 @@ _PORTABLE = 1  # locked for all GPUs
 _LIMIT = 1 << 28  # bytes that are kept for reuse
 _free: dict[int, list[int]] = {}
 _used: dict[int, int] = {}  # address -> size
+
+if hasattr(os, "register_at_fork"):  # the driver need not have mapped it into the child
+    os.register_at_fork(after_in_child=lambda: (_free.clear(), _used.clear()))
 
 
 def block(nbytes: int, device: int):
@@ -39,7 +43,9 @@ def _allocate(size, device):
 
 
 def _give_back(address):
-    size = _used.pop(address)
+    size = _used.pop(address, None)
+    if size is None:  # of a parent process
+        return
     if size + sum(size * len(kept) for size, kept in _free.items()) > _LIMIT:
         launch.libraries[0].cuMemFreeHost(ctypes.c_void_p(address))
     else:

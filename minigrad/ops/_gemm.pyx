@@ -205,9 +205,8 @@ cdef int multiply_distant(Tensor y, Tensor a, Tensor b, Layout la, Layout lb, La
     cdef Py_ssize_t[4] dims
     cdef void *bufs[2]
     refuse_recording(y)
-    if k == 0:
-        if beta == 0:
-            fill(y, 0)
+    if k == 0 and beta == 0:
+        fill(y, 0)
     else:
         devices.product(y.storage.device, y.dt, ta, tb, m, n, k, alpha, a.ptr, la.ld, b.ptr, lb.ld, beta, y.ptr, ly.ld,
                         1, 0, 0, 0)

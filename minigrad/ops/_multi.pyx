@@ -69,8 +69,7 @@ cdef class Tables(Prepared):
     cdef int device                     # where the tensors lie, -1: the CPU
     cdef Storage on                     # memory of one of them
     cdef Storage copies                 # on a GPU: addresses, sizes and numbers
-    cdef Storage chunk_copies           # the chunk table of tensors of these sizes, kept
-    cdef bytes chunk_sizes
+    cdef Storage chunk_copies           # and the chunk table, from ``chunk_tables``
     cdef int64_t *packed                # what ``copies`` is a copy of
     cdef Py_ssize_t packed_room
     cdef int copied                     # which of ``address`` are in it
@@ -144,12 +143,14 @@ cdef class Tables(Prepared):
         self.copies = new_storage(room, self.device)
         devices.upload(self.device, self.copies.ptr, self.packed, room)
         sizes = PyBytes_FromStringAndSize(<char *>self.sizes, column)
-        if half and (self.chunk_copies is None or self.chunk_copies.device != self.device or self.chunk_sizes != sizes):
-            self.chunk_copies = None
-            self.chunk_copies, self.chunk_sizes = new_storage(2 * half, self.device), None
+        self.chunk_copies = <Storage>chunk_tables.get((self.device, sizes))
+        if half and self.chunk_copies is None:
+            self.chunk_copies = new_storage(2 * half, self.device)
             devices.upload(self.device, self.chunk_copies.ptr, self.chunk_tensor, half)
             devices.upload(self.device, self.chunk_copies.ptr + half, self.chunk_start, half)
-            self.chunk_sizes = sizes
+            if len(chunk_tables) >= SPARE:
+                del chunk_tables[next(iter(chunk_tables))]
+            chunk_tables[self.device, sizes] = self.chunk_copies
         return 0
 
     cdef void *there(self, void *p) noexcept:
@@ -290,6 +291,7 @@ cdef class Tables(Prepared):
 
 
 cdef list spare = []  # tables of former calls: a step allocates nothing
+cdef dict chunk_tables = {}  # (device, sizes of tensors) -> memory there: steps of the same groups upload none again
 
 
 cdef Tables take_tables():
