@@ -52,9 +52,10 @@ def main(arguments=None):
     parser.add_argument("--device", metavar="NAME", default="cpu", help="cpu or cuda (default: cpu)")
     options = parser.parse_args(arguments)
     try:
+        device = chosen_device(options.device)
         model = saved_model(options.weights)
         test = load_mnist(options.data)[1] if options.data else load_digits()[1]
-        y, predicted, loss = predict(model, test, chosen_device(options.device))
+        y, predicted, loss = predict(model, test, device)
     except Problem as problem:
         parser.error(problem)
     print(f"{len(y)} test images, mean loss {loss:.4f}, accuracy {np.mean(y == predicted):.4f}\n")

@@ -120,11 +120,11 @@ def get_num_threads():
 def set_num_threads(n):
     """Use at most ``n`` threads, and no more than there are cores; results do not depend on it, not in one bit."""
     global threads
-    if not isinstance(n, int) or isinstance(n, bool):
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
         raise TypeError(f"set_num_threads expects an int, but got {type(n).__name__}")
     if n < 1:
         raise ValueError(f"set_num_threads: n must be at least 1, got {n}")
-    threads = n
+    threads = n.__index__()
     settle()
 
 

@@ -3,7 +3,7 @@
 DESIGN
 a. The engine numbers devices: -1 is the CPU, 0 the first GPU. ``number`` makes such a number of what users write, and
    ``described`` what users see of a number.
-b. Nothing about GPUs is loaded before somebody names one. Then ``plug`` gives the engine their table of functions;
+b. No driver and no package for GPUs is loaded before somebody names one. Then ``plug`` gives the engine their table of functions;
    tests plug in a pretended one.
 c. As in PyTorch, "cuda" is the GPU that is current in the calling thread, and the devices of tensors have an index.
 """
@@ -95,11 +95,6 @@ def number(where) -> int:
 def described(i: int) -> device:
     """The device of an engine's number."""
     return cpu if i < 0 else _gpus[i]
-
-
-def check(where) -> None:
-    """Refuse a ``device=`` argument that names no device that is there."""
-    number(where)
 
 
 def current() -> int:

@@ -184,8 +184,8 @@ _TYPES = {
 
 
 def type_as(self, other):
-    """The tensor converted to the dtype of ``other``."""
-    return cast(self, other.dtype)
+    """The tensor converted to the dtype of ``other``, on its device."""
+    return cast(self, other.dtype) if self._device == other._device else self.to(other.device, other.dtype)
 
 
 def numpy(self, *, force=False):

@@ -163,6 +163,7 @@ int cuGetErrorString(int error, const char **text) {
     return *text ? OK : INVALID_VALUE;
 }
 int cuInit(unsigned int flags) { ENTER; return flags ? INVALID_VALUE : OK; }
+int cuDriverGetVersion(int *version) { *version = 13000; return OK; }
 int cuDeviceGetCount(int *n) { ENTER; *n = devices; return OK; }
 int cuDeviceGet(int *d, int i) { ENTER; if (i >= devices) return INVALID_DEVICE; *d = i; return OK; }
 int cuDeviceGetName(char *name, int n, int d) { ENTER; snprintf(name, n, "Pretended GPU %d", d); return OK; }

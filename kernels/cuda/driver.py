@@ -7,6 +7,7 @@ import sys
 from .failures import OutOfMemoryError as OutOfMemoryError
 
 INSTALL = 'pip install "minigrad-engine[cuda]"'
+CUDA, LEAST = 13000, (7, 5)  # of the driver, whose machine code older ones cannot load; of a GPU
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 # Kernels that call another by address, on the CPU: in which buffer that stands. (That of ``pack`` is never launched.)
 _THROUGH = {"elementwise.strided_unary": 2, "elementwise.strided_binary": 3, "elementwise.pack": 0}
@@ -37,12 +38,16 @@ def _start() -> int:
         from . import launch
     except ImportError as error:
         raise RuntimeError(f"this build of minigrad has no support for it ({error})") from error
-    try:
-        count = launch.start(library, _blas)
-    except AttributeError as error:
-        raise RuntimeError(f"the NVIDIA driver is too old; CUDA 12 or later is needed ({error})") from error
+    version = ctypes.c_int()
+    library.cuDriverGetVersion(ctypes.byref(version))
+    if version.value < CUDA:
+        old = f"{version.value // 1000}.{version.value % 1000 // 10}"
+        raise RuntimeError(f"the NVIDIA driver is too old: it supports CUDA {old}, CUDA 13.0 is needed (driver 580)")
+    count = launch.start(library, _blas)
     if not count:
         raise RuntimeError("the NVIDIA driver finds no GPU")
+    if launch.properties(0)[1] < LEAST:
+        raise RuntimeError("this GPU is too old: compute capability {}.{} is needed at least".format(*LEAST))
     return count
 
 

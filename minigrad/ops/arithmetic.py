@@ -75,7 +75,12 @@ def _together(*tensors):
 def _product(input, a, b, value):
     """``input`` and value * a * b, in the dtype that all three have together; integers take an integer value."""
     input, a, b = _together(input, a, b)
-    return input, a * b * (value if a.is_floating_point() else int(value))
+    if a.is_floating_point():
+        return input, a * b * value
+    try:
+        return input, a * b * int(value)
+    except (OverflowError, ValueError):
+        raise RuntimeError(f"value {value!r} cannot be converted to {a.dtype!r} without overflow") from None
 
 
 def _quotient(input, a, b, value):

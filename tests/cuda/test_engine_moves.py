@@ -313,6 +313,7 @@ def test_a_move_inside_a_compiled_function():
     def program(x):
         return (x.cuda() * 2).cpu()
 
+    values(program(mg.ones(3)), mg.full((3,), 2.0))
     with pytest.warns(UserWarning, match="cuda:0"):
         values(program(mg.ones(3)), mg.full((3,), 2.0))
     values(program(mg.ones(3)), mg.full((3,), 2.0))

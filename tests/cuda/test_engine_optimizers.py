@@ -280,14 +280,15 @@ def test_a_step_is_one_launch_and_one_upload_and_waits_for_nothing():
         return [*map(pretend.calls, ("cuLaunchKernel", "cuMemcpyHtoDAsync_v2")), sum(map(pretend.calls, waits))]
 
     ps = parameters("cuda", shapes=[(k % 7 + 1, 300) for k in range(100)])
-    optimizer = mg.optim.Adam(ps)
-    for step in range(3):
-        gradients(ps, step)
-        mg.cuda.synchronize()
-        before = count()
-        optimizer.step()
-        made = [b - a for a, b in zip(before, count(), strict=True)]
-        assert step == 0 or made == [1, 1, 0]
+    groups = [{"params": ps[:30]}, {"params": ps[30:], "weight_decay": 0.1}]
+    for optimizer, calls in ((mg.optim.Adam(ps), 1), (mg.optim.AdamW(groups), 2)):
+        for step in range(4):
+            gradients(ps, step)
+            mg.cuda.synchronize()
+            before = count()
+            optimizer.step()
+            made = [b - a for a, b in zip(before, count(), strict=True)]
+            assert step == 0 or made == [calls, calls, 0]
     before = count()
     clip_grad_norm_(ps, 1.0)
     assert count()[2] == before[2]
