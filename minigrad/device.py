@@ -3,8 +3,8 @@
 DESIGN
 a. The engine numbers devices: -1 is the CPU, 0 the first GPU. ``number`` makes such a number of what users write, and
    ``described`` what users see of a number.
-b. No driver and no package for GPUs is loaded before somebody names one. Then ``plug`` gives the engine their table of functions;
-   tests plug in a pretended one.
+b. No driver and no package for GPUs is loaded before somebody names one. Then ``plug`` gives the engine their table of
+   functions; tests plug in a pretended one.
 c. As in PyTorch, "cuda" is the GPU that is current in the calling thread, and the devices of tensors have an index.
 """
 
