@@ -221,7 +221,7 @@ def graph(index, family, case=None):
     if not names:
         return None
     chosen = f"&p-case={quote(repr(case))}" if case else ""
-    return f"graphs.html#{quote(names[0])}?y-axis-scale=log&x-axis-scale=even{chosen}"
+    return f"graphs.html#{quote(names[0])}?y-axis-scale=log{chosen}"
 
 
 def linked(index, family, case, drawn):
