@@ -94,7 +94,7 @@ def full(tmp_path_factory):
         found = {}
         for name, benchmark in benchmarks.items():
             count = len(list(itertools.product(*benchmark["params"])))
-            values = [1e-5 * (1 + 10 * k + i) for k in range(count)]
+            values = [1e-5 * (1.4 ** (k % 37) + i / 10) for k in range(count)]  # far apart on the logarithmic axis
             found[name] = [values, benchmark["params"], benchmark["version"]]
         text = {
             "commit_hash": commit, "env_name": "test", "date": 1767222000000 + 86400000 * i, "python": "3.11",
@@ -133,8 +133,7 @@ def check_graph(browser, site, name, benchmark, seconds=20):
     browser.get("about:blank")
     browser.get(f"{site.as_uri()}/graphs.html#{name}?y-axis-scale=log")
     series = wait_for(browser, SERIES, seconds)
-    seen = [s["drawn"] for s in series if s["points"]]
-    assert all(seen) if len(seen) < 100 else sum(seen) > 20, name  # hundreds of lines hide one another
+    assert all(s["drawn"] for s in series if s["points"]), name
     assert any(s["points"] for s in series), name
     if "framework" in benchmark["param_names"]:
         frameworks = [v.strip("'") for v in benchmark["params"][benchmark["param_names"].index("framework")]]
