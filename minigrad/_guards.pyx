@@ -32,11 +32,15 @@ cdef extern from *:
         PyObject *part = kind == 3 ? f->func_code : kind == 4 ? f->func_defaults : f->func_kwdefaults;
         return part == NULL ? Py_None : part;
     }
+    static PyObject *mg_slot(PyObject *slot, PyObject *o) {
+        return Py_TYPE(slot)->tp_descr_get(slot, o, (PyObject *)Py_TYPE(o));
+    }
     """
     uint64_t mg_dict_tag(PyObject *d)
     PyObject *mg_cell(PyObject *c)
     PyObject *mg_part(PyObject *f, int kind)
     object mg_type_dict(object t)
+    object mg_slot(object slot, object o)
 
 SIMPLE = frozenset((int, float, bool, str, bytes, complex, type(None), type(Ellipsis), slice))
 
@@ -56,6 +60,14 @@ cdef bint same(object a, object b) except -1:
 def class_dict(kind):
     """The dict behind ``vars(kind)`` of a class."""
     return mg_type_dict(kind)
+
+
+def slot_of(slot, item):
+    """What an object has in a slot; ``SIMPLE`` if nothing."""
+    try:
+        return mg_slot(slot, item)
+    except AttributeError:
+        return SIMPLE
 
 
 cdef list rates_in(dict group):
@@ -114,7 +126,7 @@ cdef class Guards:
 
     def __init__(self, tensors, dicts, names, lists):
         """dicts: (dict, keys that matter or None for all). names: (dict, name, value) of globals, (cell, None, value) of
-        closures, (object, name, value) of slots, (function, ``__code__`` or the like, value)."""
+        closures, (object, descriptor, value) of slots, (function, ``__code__`` or the like, value)."""
         cdef Py_ssize_t i
         cdef int d
         cdef Tensor t
@@ -146,8 +158,8 @@ cdef class Guards:
             a, b = self.name_list[i]
             self.names[i].dict = <PyObject *>a
             self.names[i].name = <PyObject *>b
-            self.names[i].kind = 0 if b is None else 1 if isinstance(a, dict) else 2
-            if isinstance(a, types.FunctionType):
+            self.names[i].kind = 0 if b is None else 1 if type(b) is str else 2
+            if type(a) is types.FunctionType:
                 self.names[i].kind = {"__code__": 3, "__defaults__": 4, "__kwdefaults__": 5}[b]
             self.names[i].value = <PyObject *>self.value_list[i]
 
@@ -199,13 +211,14 @@ cdef class Guards:
             elif self.names[i].kind == 1:
                 found = PyDict_GetItem(<object>self.names[i].dict, <object>self.names[i].name)
             elif self.names[i].kind == 2:
-                value = getattr(<object>self.names[i].dict, <object>self.names[i].name, SIMPLE)
+                value = slot_of(<object>self.names[i].name, <object>self.names[i].dict)
                 found = <PyObject *>value
             else:
                 found = mg_part(self.names[i].dict, self.names[i].kind)
             if found != self.names[i].value:
                 if found == NULL or not same(self.value_list[i], <object>found):
-                    return self.fails(f"the variable {self.name_list[i][1] or 'of a closure'}")
+                    name = self.name_list[i][1] or "of a closure"
+                    return self.fails(f"the variable {getattr(name, '__name__', name)}")
                 self.value_list[i] = <object>found
                 self.names[i].value = found
         for i in range(self.dict_count):

@@ -15,7 +15,7 @@ import types
 import weakref
 
 from ._engine import Tensor
-from ._guards import Guards, class_dict
+from ._guards import Guards, class_dict, slot_of
 from ._program import Compiled
 
 cdef enum:
@@ -42,7 +42,7 @@ cdef class Kind:
     cdef bint users       # a plain class of the user's: attributes count if code mentions them
     cdef bint library     # a class of a library's
     cdef bint wraps       # has what it wraps in __wrapped__
-    cdef tuple slots
+    cdef tuple slots      # their descriptors
 
 
 cdef Kind kind_of(kind):
@@ -70,8 +70,8 @@ cdef Kind kind_of(kind):
             made.users = all([not library(base.__module__) for base in kind.__mro__[:-1]])
             made.wraps = kind.__module__ == "minigrad._engine"  # @no_grad
             for base in kind.__mro__:
-                own = () if library(base.__module__) else base.__dict__.get("__slots__", ())
-                slots += [name for name in ((own,) if isinstance(own, str) else own) if name != "__dict__"]
+                if not library(base.__module__):
+                    slots += [own for own in vars(base).values() if type(own) is types.MemberDescriptorType]
             made.slots = tuple(slots)
     if len(kinds) > 4096:
         kinds.clear()
@@ -148,13 +148,13 @@ cdef class Reach:
         elif kind.code == OBJECT:
             if kind.wraps:
                 self.waiting.append(getattr(item, "__wrapped__", None))
-            own = getattr(item, "__dict__", None)
-            if isinstance(own, dict) and id(own) not in self.seen:
+            own = dict_of(item)
+            if own is not None and id(own) not in self.seen:
                 (self.objects if kind.users else self.waiting).append(own)
-            for name in kind.slots:
-                if hasattr(item, name):
-                    self.names.append((item, name, getattr(item, name)))
-                    self.waiting.append(getattr(item, name))
+            for slot in kind.slots:
+                value = slot_of(slot, item)
+                self.names.append((item, slot, value))
+                self.wait(value)
             if not kind.library:
                 self.waiting.append(type(item))
         return 0
@@ -169,7 +169,7 @@ cdef class Reach:
         for own in self.objects:
             for name in self.keys_of(own):
                 value = (<dict>own).get(name)
-                if value is not None and id(value) not in self.seen and not isinstance(value, SIMPLE):
+                if value is not None and id(value) not in self.seen and not issubclass(type(value), SIMPLE):
                     self.waiting.append(value)
         return len(self.waiting) > 0
 
@@ -223,6 +223,15 @@ cdef class Reach:
                     self.names += [(vars(value), n, vars(value)[n]) for n in inner]
                     self.waiting += [vars(value)[n] for n in inner]
         return 0
+
+
+cdef dict dict_of(item):
+    """``vars(item)`` or None; runs no code of the user's, as ``__getattr__`` would be."""
+    try:
+        found = object.__getattribute__(item, "__dict__")
+    except Exception:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 cdef bint library(name) except -1:

@@ -730,6 +730,30 @@ def test_attributes_of_classes_slots_and_methods_are_guarded():
     assert run.cache_info().hits == 8
 
 
+def test_getattr_of_the_users_is_not_called():
+    class Settings:
+        __slots__ = ("__late", "_values", "rate")
+
+        def __init__(self, **values):
+            self._values = values
+
+        def __getattr__(self, name):
+            return self._values[name]
+
+        def late(self, x):
+            return x * self.__late
+
+    settings = Settings(factor=2.0, _Settings__late=3.0, rate=5.0)
+    run = mg.compile(lambda x: settings.late(x) * settings.factor * settings.rate)
+    for i in range(15):
+        if i == 5:
+            settings.rate = 7.0
+        if i == 10:
+            settings._Settings__late = 11.0
+        assert run(mg.ones(1)).item() == 2.0 * (5.0 if i < 5 else 7.0) * (3.0 if i < 10 else 11.0)
+    assert run.cache_info().hits == 8
+
+
 def test_what_no_guard_can_see_runs_eagerly(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "rates_of_mine.py").write_text("rate = 1.0")
