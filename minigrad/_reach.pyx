@@ -5,7 +5,7 @@ DESIGN
 a. Breadth matters, not depth: a list of what is still to be looked at, and the ids of what was. What to do with an object
    follows from its type, and is found out once a type (``Kind``): a step of a small net reaches some 200 objects, and
    capturing it should not take many times as long as running it.
-b. Of users' plain classes and functions only attributes that reachable code mentions count; of others all do.
+b. Of users' plain classes, functions and modules only attributes that reachable code mentions count; of others all do.
 """
 
 import dis
@@ -19,7 +19,7 @@ from ._guards import Guards, class_dict, slot_of
 from ._program import Compiled
 
 cdef enum:
-    PLAIN, TENSOR, FUNCTION, METHOD, PARTIAL, WRAPPED, PROPERTY, DICT, LIST, SEQUENCE, CHANGING, CLASS, NOTHING, COMPILED
+    PLAIN, TENSOR, MODULE, FUNCTION, METHOD, PARTIAL, WRAPPED, PROPERTY, DICT, LIST, SEQUENCE, CHANGING, CLASS, NOTHING, COMPILED
     OBJECT
 
 LIBRARIES = {*sys.stdlib_module_names, "minigrad", "numpy", "numba", "llvmlite", "torch", "jax", "scipy", "pytest"} - {
@@ -62,8 +62,10 @@ cdef Kind kind_of(kind):
             made.code = CHANGING
         elif issubclass(kind, type):
             made.code = CLASS
-        elif issubclass(kind, (types.ModuleType, weakref.ref)) or kind.__module__ == "minigrad.random":
-            made.code = NOTHING  # attributes of modules: see ``function``; generators are recorded
+        elif issubclass(kind, types.ModuleType):
+            made.code = MODULE
+        elif issubclass(kind, weakref.ref) or kind.__module__ == "minigrad.random":
+            made.code = NOTHING  # generators are recorded
         elif issubclass(kind, Compiled):
             made.code = COMPILED
         else:
@@ -82,7 +84,7 @@ cdef Kind kind_of(kind):
 cdef class Reach:
     """Everything that functions can reach."""
     cdef readonly list tensors, dicts, names, lists
-    cdef list objects          # of users' plain classes
+    cdef list objects          # dicts of users' plain objects and modules
     cdef set seen
     cdef list keep, waiting
     cdef dict mentioned        # names in users' code
@@ -126,6 +128,10 @@ cdef class Reach:
         elif kind.code == SEQUENCE:
             for value in item:
                 self.wait(value)
+        elif kind.code == MODULE:
+            own = dict_of(item)
+            if not library(own.get("__name__", "")):
+                self.objects.append(own)
         elif kind.code == FUNCTION:
             self.function(item)
         elif kind.code == METHOD:
@@ -175,7 +181,7 @@ cdef class Reach:
 
     cdef tuple keys_of(self, dict own):
         everything = not self.mentioned.keys().isdisjoint(REFLECTION)
-        return tuple(own) if everything else tuple(self.mentioned)
+        return tuple([k for k in own if k != "__builtins__"]) if everything else tuple(self.mentioned)
 
     def guards(self, arguments):
         """``_guards.Guards`` of what was found, but for the arguments, which have their own."""
@@ -216,12 +222,7 @@ cdef class Reach:
             if name in scope:
                 value = scope[name]
                 self.names.append((scope, name, value))
-                if not isinstance(value, types.ModuleType):
-                    self.wait(value)
-                elif not library(value.__name__):
-                    inner = [n for n in names if n in vars(value)]
-                    self.names += [(vars(value), n, vars(value)[n]) for n in inner]
-                    self.waiting += [vars(value)[n] for n in inner]
+                self.wait(value)
         return 0
 
 

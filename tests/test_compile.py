@@ -754,6 +754,26 @@ def test_getattr_of_the_users_is_not_called():
     assert run.cache_info().hits == 8
 
 
+def test_attributes_of_modules_are_guarded_however_they_are_reached():
+    package, inner = types.ModuleType("of_mine"), types.ModuleType("of_mine.inner")
+    package.inner, inner.rate = inner, 1.0
+    holder, table = types.SimpleNamespace(settings=inner), {"settings": inner}
+
+    for function in (
+        lambda x: x * package.inner.rate,
+        lambda x: x * inner.rate,
+        lambda x: x * holder.settings.rate,
+        lambda x: x * table["settings"].rate,
+        lambda x: x * getattr(inner, "rate"),  # noqa: B009
+        types.FunctionType((lambda x: x * of_mine.inner.rate).__code__, {"of_mine": package}),  # noqa: F821
+    ):
+        run = mg.compile(function)
+        for i in range(12):
+            inner.rate = float(i // 6)
+            assert run(mg.ones(1)).item() == i // 6
+        assert run.cache_info().hits == 7
+
+
 def test_what_no_guard_can_see_runs_eagerly(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "rates_of_mine.py").write_text("rate = 1.0")
