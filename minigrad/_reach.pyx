@@ -19,18 +19,19 @@ from ._guards import Guards, class_dict, slot_of
 from ._program import Compiled
 
 cdef enum:
-    PLAIN, TENSOR, MODULE, FUNCTION, METHOD, PARTIAL, WRAPPED, PROPERTY, DICT, LIST, SEQUENCE, CHANGING, CLASS, NOTHING, COMPILED
+    PLAIN, BOUND, TENSOR, MODULE, FUNCTION, METHOD, PARTIAL, WRAPPED, PROPERTY, DICT, LIST, SEQUENCE, CHANGING, CLASS, NOTHING, COMPILED
     OBJECT
 
 LIBRARIES = {*sys.stdlib_module_names, "minigrad", "numpy", "numba", "llvmlite", "torch", "jax", "scipy", "pytest"} - {
     "__main__"
 }
-SIMPLE = (int, float, complex, str, bytes, bool, type(None), types.BuiltinFunctionType, range, slice)
+SIMPLE = (int, float, complex, str, bytes, bool, type(None), range, slice)
+BUILTIN = (types.BuiltinFunctionType, types.MethodWrapperType)
 REFLECTION = ("getattr", "setattr", "vars", "__dict__", "__getattribute__")  # code that reaches any attribute
 IMPLICIT = {"__add__", "__call__", "__enter__", "__exit__", "__getattr__", "__getitem__", "__iter__", "__len__",
             "__matmul__", "__mul__", "__next__", "__setitem__", "__sub__", "__truediv__"}
 UNSEEN = {("builtins", "set"), ("builtins", "bytearray"), ("builtins", "memoryview"), ("collections", "deque"),
-          ("array", "array"), ("numpy", "ndarray"), ("numpy", "Generator"), ("numpy", "RandomState")}
+          ("array", "array"), ("numpy", "ndarray"), ("numpy", "Generator"), ("numpy", "RandomState"), ("_random", "Random")}
 LIMIT = 100_000  # objects
 
 cdef dict kinds = {}  # type -> Kind
@@ -51,7 +52,7 @@ cdef Kind kind_of(kind):
     cdef list slots = []
     made.library = library(kind.__module__)
     made.slots, made.code = (), OBJECT
-    for code, of in ((PLAIN, SIMPLE), (TENSOR, Tensor), (FUNCTION, types.FunctionType), (METHOD, types.MethodType),
+    for code, of in ((PLAIN, SIMPLE), (BOUND, BUILTIN), (TENSOR, Tensor), (FUNCTION, types.FunctionType), (METHOD, types.MethodType),
                      (PARTIAL, functools.partial), (WRAPPED, (staticmethod, classmethod)), (PROPERTY, property),
                      (DICT, dict), (LIST, list), (SEQUENCE, (tuple, frozenset))):
         if issubclass(kind, of):
@@ -60,6 +61,8 @@ cdef Kind kind_of(kind):
     else:
         if any([(str(base.__module__).partition(".")[0], base.__name__) in UNSEEN for base in kind.__mro__]):
             made.code = CHANGING
+        elif any([library(base.__module__) for base in kind.__mro__ if "__next__" in vars(base)][:1]):
+            made.code = CHANGING  # an iterator or a file, whose state nothing shows
         elif issubclass(kind, type):
             made.code = CLASS
         elif issubclass(kind, types.ModuleType):
@@ -113,7 +116,9 @@ cdef class Reach:
             return 0
         self.seen.add(own)
         self.keep.append(item)
-        if kind.code == TENSOR:
+        if kind.code == BOUND:
+            self.wait(item.__self__)
+        elif kind.code == TENSOR:
             self.tensors.append(item)
         elif kind.code == DICT:
             self.dicts.append(item)

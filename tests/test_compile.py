@@ -2,11 +2,15 @@
 
 import collections
 import copy
+import functools
+import io
+import itertools
 import os
 import sys
 import threading
 import types
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -662,8 +666,9 @@ def test_the_warning_names_the_line():
 
 
 def test_what_differs_from_call_to_call_is_noticed():
-    numbers = iter(range(100))
-    run = mg.compile(lambda x: x + next(numbers))
+    numbers = (i for i in range(100))
+    unseen = weakref.ref(numbers)
+    run = mg.compile(lambda x: x + next(unseen()))
     with pytest.warns(UserWarning, match="a replay differs"):
         found = [run(mg.zeros(1)).item() for _ in range(10)]
     assert found == list(range(10))
@@ -798,6 +803,34 @@ def test_what_no_guard_can_see_runs_eagerly(tmp_path, monkeypatch):
         run(mg.ones(1))
         change()
         assert run(mg.ones(1)).item() == function(mg.ones(1)).item() >= 5
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda values: functools.partial(next, (v for v in values)),
+        lambda values: iter(values).__next__,
+        lambda values: functools.partial(next, map(float, values)),
+        lambda values: (lambda it: lambda: next(it))(itertools.cycle(values)),
+        lambda values: (lambda file: lambda: file.readline())(io.StringIO("".join(f"{v}\n" for v in values))),
+        lambda values: io.StringIO("".join(f"{v}\n" for v in values)).readline,
+    ],
+)
+def test_iterators_and_files_run_eagerly(make):
+    take = make([1.0] * 6 + [5.0] * 6)
+    run = mg.compile(lambda x: x * float(take()))
+    with pytest.warns(UserWarning, match="runs eagerly: it uses a .*whose changes compile cannot see"):
+        assert [run(mg.ones(1)).item() for _ in range(12)] == [1.0] * 6 + [5.0] * 6
+
+
+def test_bound_methods_of_dicts_and_lists_are_guarded():
+    table, values = {"rate": 1.0}, [1.0]
+    get, item = table.get, values.__getitem__
+    run = mg.compile(lambda x: x * get("rate") * item(0))
+    for i in range(18):
+        table["rate"], values[0] = 1.0 + (i >= 6), 1.0 + (i >= 12)
+        assert run(mg.ones(1)).item() == table["rate"] * values[0]
+    assert run.cache_info().hits >= 10
 
 
 def test_an_empty_batch_runs_eagerly_and_the_others_do_not():
