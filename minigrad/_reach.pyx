@@ -120,6 +120,9 @@ cdef class Reach:
             self.wait(item.__self__)
         elif kind.code == TENSOR:
             self.tensors.append(item)
+            own = None if type(item) is Tensor else dict_of(item)
+            if own is not None:
+                self.objects.append(own)
         elif kind.code == DICT:
             self.dicts.append(item)
             for key, value in (<dict>item).items():
@@ -177,7 +180,7 @@ cdef class Reach:
 
     cdef bint objects_reached(self) except -1:
         """Follow attributes that users' code mentions; those of library classes are all followed."""
-        for own in self.objects:
+        for own in [each for each in self.objects if each]:
             for name in self.keys_of(own):
                 value = (<dict>own).get(name)
                 if value is not None and id(value) not in self.seen and not issubclass(type(value), SIMPLE):

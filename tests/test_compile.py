@@ -779,6 +779,21 @@ def test_attributes_of_modules_are_guarded_however_they_are_reached():
         assert run.cache_info().hits == 7
 
 
+def test_attributes_of_parameters_are_guarded():
+    layer = nn.Linear(2, 2)
+    layer.weight.scale, layer.bias.settings = 1.0, {"offset": 0.0}
+
+    def f(x):
+        return (layer(x) * layer.weight.scale + layer.bias.settings["offset"]).detach()
+
+    run = mg.compile(f)
+    for i in range(18):
+        layer.weight.scale, layer.bias.settings["offset"] = 1.0 + (i >= 6), float(i >= 12)
+        layer.weight.unused = i
+        assert run(mg.ones(1, 2)).tolist() == f(mg.ones(1, 2)).tolist()
+    assert run.cache_info().hits == 11
+
+
 def test_what_no_guard_can_see_runs_eagerly(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "rates_of_mine.py").write_text("rate = 1.0")
