@@ -14,6 +14,7 @@ class Guards:
         dicts: Iterable[tuple[dict[Any, Any], Any]],
         names: Iterable[tuple[Any, Any, Any]],
         lists: Iterable[list[Any]],
+        strings: Iterable[str] = (),
     ) -> None: ...
     def holds(self, gradients: bool = True) -> bool: ...
 

@@ -4,7 +4,7 @@
 DESIGN
 a. Guards compare pointers and, for dicts, CPython's version tags; only what has changed is compared by value.
 b. Hyperparameters of optimizers may change, also in tensors that hold them: ``Refresher`` lets the optimizer hand over
-   the new ones.
+   the new ones. Not those that the user's code names (a branch on ``group["lr"]``): these are guarded by value.
 """
 
 from cpython.dict cimport PyDict_GetItem
@@ -124,9 +124,10 @@ cdef class Refresher(Recorder):
 cdef class Guards:
     """What a program depends on besides its arguments, and whether all of it is as it was."""
 
-    def __init__(self, tensors, dicts, names, lists):
+    def __init__(self, tensors, dicts, names, lists, strings=()):
         """dicts: (dict, keys that matter or None for all). names: (dict, name, value) of globals, (cell, None, value) of
-        closures, (object, descriptor, value) of slots, (function, ``__code__`` or the like, value)."""
+        closures, (object, descriptor, value) of slots, (function, ``__code__`` or the like, value). strings: that code
+        holds; hyperparameters with such names may be looked at, so they are guarded."""
         cdef Py_ssize_t i
         cdef int d
         cdef Tensor t
@@ -136,7 +137,7 @@ cdef class Guards:
         self.dict_keys = [keys for each, keys in dicts]
         self.name_list, self.value_list = [(a, b) for a, b, c in names], [c for a, b, c in names]
         self.lists, self.list_copies = list(lists), [tuple(item) for item in lists]
-        self.live, self.changes = {}, set()
+        self.live, self.changes, self.fixed = {}, set(), frozenset(strings)
         self.rates, self.grad, self.default_dtype = [], grad_enabled(), default_float
         self.tensors = <TensorGuard *>grown(NULL, (len(self.tensor_list) + 1) * sizeof(TensorGuard))
         self.dicts = <DictGuard *>grown(NULL, (len(self.dict_list) + 1) * sizeof(DictGuard))
@@ -266,7 +267,8 @@ cdef class Guards:
         if changed:
             group = self.live.get(i)
             held = [key for key in changed if isinstance(now[key], Tensor) or isinstance(then[key], Tensor)]
-            if group is None or "params" in changed or held or not Refresher.of(*group):
+            fixed = "params" in changed or not self.fixed.isdisjoint(changed)
+            if group is None or fixed or held or not Refresher.of(*group):
                 return self.fails("what is in " + self.place(changed))
             self.dict_copies[i] = dict(now)
             self.renew([(i, key) for key in changed])

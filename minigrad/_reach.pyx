@@ -91,12 +91,13 @@ cdef class Reach:
     cdef set seen
     cdef list keep, waiting
     cdef dict mentioned        # names in users' code
+    cdef set strings           # constants in it
     cdef readonly bint full    # there is more
     cdef readonly object unguarded  # what was found whose changes no guard can see
 
     def __init__(self, roots):
         self.tensors, self.dicts, self.names, self.lists, self.objects = [], [], [], [], []
-        self.seen, self.keep, self.mentioned = set(), [], {}
+        self.seen, self.keep, self.mentioned, self.strings = set(), [], {}, set()
         self.waiting = list(roots)
         while self.waiting or self.objects_reached():
             self.visit(self.waiting.pop())
@@ -203,6 +204,7 @@ cdef class Reach:
             [*[(item, None) for item in self.dicts], *objects],
             self.names,
             self.lists,
+            self.strings,
         )
 
     cdef int function(self, function) except -1:
@@ -222,7 +224,8 @@ cdef class Reach:
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
             self.names.append((function, name, getattr(function, name)))
         self.objects.append(function.__dict__)
-        names, module = scan(function.__code__)
+        names, strings, module = scan(function.__code__)
+        self.strings |= strings
         if module is not None:
             self.unguarded = f"imports {module}, whose changes compile cannot see"
         self.mentioned.update(names)
@@ -249,15 +252,18 @@ cdef bint library(name) except -1:
 
 @functools.lru_cache(1024)
 def scan(code):
-    """Global names and attributes that code, and code within it, mentions; a module of the user's that it imports when
-    it runs, or None."""
-    found, module = dict.fromkeys(code.co_names), None
+    """Global names and attributes that code, and code within it, mentions; strings that it holds, also in tuples; a
+    module of the user's that it imports when it runs, or None."""
+    found, strings, module = dict.fromkeys(code.co_names), set(), None
     for one in dis.get_instructions(code):
         if one.opname == "IMPORT_NAME" and not library(one.argval):
             module = one.argval
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
-            names, other = scan(inner)
+            names, others, other = scan(inner)
             found.update(names)
+            strings |= others
             module = module or other
-    return found, module
+        else:
+            strings.update([s for s in (inner if isinstance(inner, (tuple, frozenset)) else (inner,)) if type(s) is str])
+    return found, strings, module

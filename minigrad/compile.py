@@ -10,7 +10,7 @@ a. The first call with arguments of some kind runs eagerly and costs nothing mor
 b. What the function can reach is found by walking (``_reach.pyx``): closure, globals that its code names, defaults,
    ``self``, attributes, modules, optimizers and their state, lists and dicts. All of it is guarded by identity, numbers
    and strings by value; tensors by memory, shape, ``requires_grad`` and whether they have a gradient. Only the
-   hyperparameters of optimizers may change, and take effect at once.
+   hyperparameters of optimizers may change, and take effect at once, unless the user's code names them.
 c. What the function changes besides tensors would not happen in a replay: where that is seen, it runs eagerly.
 """
 

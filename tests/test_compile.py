@@ -1245,8 +1245,39 @@ def test_a_learning_rate_that_the_step_sets_itself_is_not_the_one_set_outside():
 
         return net, [optimizer], step
 
-    with pytest.warns(UserWarning, match="a replay differs"):
-        compare(make, 14, before=before)
+    compare(make, 14, before=before, hits=9)
+
+
+def test_a_learning_rate_that_the_step_looks_at_is_guarded():
+    def before(i, model, optimizers):
+        rates = {0: 0.1, 5: 0.09, 10: 0.01, 15: 0.1, 20: 0.02}
+        for group in optimizers[0].param_groups:
+            group["lr"] = rates.get(i, group["lr"])
+
+    def make():
+        net = network()
+        optimizer = optim.SGD(net.parameters(), lr=0.1, weight_decay=1.0)
+
+        def step(x, y):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(net(x), y)
+            for group in optimizer.param_groups:
+                if group["lr"] < 0.03:
+                    loss = loss * 2
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        return net, [optimizer], step
+
+    compare(make, 25, before=before, hits=13)
+
+    def every(i, model, optimizers):
+        halve(i, model, optimizers)
+        optimizers[0].param_groups[0]["weight_decay"] = 1.0 - 0.1 * (i > 10)
+
+    with pytest.warns(UserWarning, match="keeps changing"):
+        compare(make, 50, before=every)
 
 
 def test_a_learning_rate_counts_for_every_step_of_a_call():
