@@ -1092,6 +1092,14 @@ def test_passes_make_fewer_calls_with_the_same_bits(passes, calls, monkeypatch):
             assert bits(infer(x)) == bits(net(x))
 
 
+def test_an_unknown_pass_is_told_once(monkeypatch):
+    monkeypatch.setenv("MINIGRAD_PASSES", "dead, bogus")
+    with pytest.warns(UserWarning, match="'bogus'; the known ones are relu,beta") as caught:
+        for function in (lambda x: x * 2, lambda x: x * 3):
+            repeat(mg.compile(function), mg.ones(3))
+    assert len(caught) == 1
+
+
 def test_a_program_needs_about_the_memory_of_the_eager_step():
     def peak(compiled):
         net = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 3))
