@@ -1146,6 +1146,18 @@ def test_explain_and_the_log(capsys, monkeypatch, tmp_path):
     assert "no program fits" in err
 
 
+def test_explain_before_anything_was_captured_or_timed(capsys):
+    run = mg.compile(lambda x: x * 2)
+    for expected in ("not been called yet", "no program yet", "not proved yet"):
+        run.explain()
+        out = capsys.readouterr().out
+        assert expected in out
+        run(mg.ones(3))
+    assert "0.00" not in out
+    assert "100" not in out
+    assert out.splitlines()[-1].split()[-3:] == ["-", "-", "-"]
+
+
 def test_no_warning_without_a_reason():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
