@@ -19,8 +19,8 @@ from ._guards import Guards, class_dict, slot_of
 from ._program import Compiled
 
 cdef enum:
-    PLAIN, BOUND, TENSOR, MODULE, FUNCTION, METHOD, PARTIAL, WRAPPED, PROPERTY, DICT, LIST, SEQUENCE, CHANGING, CLASS, NOTHING, COMPILED
-    OBJECT
+    PLAIN, BOUND, TENSOR, MODULE, FUNCTION, METHOD, PARTIAL, WRAPPED, PROPERTY, DICT, LIST, SEQUENCE, CHANGING, CLASS, NOTHING
+    COMPILED, OBJECT
 
 LIBRARIES = {*sys.stdlib_module_names, "minigrad", "numpy", "numba", "llvmlite", "torch", "jax", "scipy", "pytest"} - {
     "__main__"
@@ -31,7 +31,8 @@ REFLECTION = ("getattr", "setattr", "vars", "__dict__", "__getattribute__")  # c
 IMPLICIT = {"__add__", "__call__", "__enter__", "__exit__", "__getattr__", "__getitem__", "__iter__", "__len__",
             "__matmul__", "__mul__", "__next__", "__setitem__", "__sub__", "__truediv__"}
 UNSEEN = {("builtins", "set"), ("builtins", "bytearray"), ("builtins", "memoryview"), ("collections", "deque"),
-          ("array", "array"), ("numpy", "ndarray"), ("numpy", "Generator"), ("numpy", "RandomState"), ("_random", "Random")}
+          ("array", "array"), ("numpy", "ndarray"), ("numpy", "Generator"), ("numpy", "RandomState"),
+          ("_random", "Random")}
 LIMIT = 100_000  # objects
 
 cdef dict kinds = {}  # type -> Kind
@@ -52,8 +53,9 @@ cdef Kind kind_of(kind):
     cdef list slots = []
     made.library = library(kind.__module__)
     made.slots, made.code = (), OBJECT
-    for code, of in ((PLAIN, SIMPLE), (BOUND, BUILTIN), (TENSOR, Tensor), (FUNCTION, types.FunctionType), (METHOD, types.MethodType),
-                     (PARTIAL, functools.partial), (WRAPPED, (staticmethod, classmethod)), (PROPERTY, property),
+    for code, of in ((PLAIN, SIMPLE), (BOUND, BUILTIN), (TENSOR, Tensor), (FUNCTION, types.FunctionType),
+                     (METHOD, types.MethodType), (PARTIAL, functools.partial), (WRAPPED, (staticmethod, classmethod)),
+                     (PROPERTY, property),
                      (DICT, dict), (LIST, list), (SEQUENCE, (tuple, frozenset))):
         if issubclass(kind, of):
             made.code = code
@@ -265,5 +267,6 @@ def scan(code):
             strings |= others
             module = module or other
         else:
-            strings.update([s for s in (inner if isinstance(inner, (tuple, frozenset)) else (inner,)) if type(s) is str])
+            held = inner if isinstance(inner, (tuple, frozenset)) else (inner,)
+            strings.update([s for s in held if type(s) is str])
     return found, strings, module

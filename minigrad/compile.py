@@ -45,7 +45,8 @@ def _log(message):
 class CompiledFunction(_program.Compiled):
     """What ``compile`` returns: called like the function; attributes are the function's.
 
-    ``cache_info()``: calls replayed, calls recorded or run eagerly until it gives up, how many programs are held at most and now.
+    ``cache_info()``: calls replayed, calls recorded or run eagerly until it gives up, how many programs are held at
+    most and now.
     ``explain()``: the programs as tables.
     """
 
