@@ -16,6 +16,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 import os
 import sys
+import warnings
 
 from ._engine cimport Node, Tensor
 from ._guards cimport SIMPLE, Guards, grown, rates_in, update_with
@@ -85,6 +86,20 @@ def user_line():
             return file, frame.f_lineno
         frame = frame.f_back
     return "", 0
+
+
+PASSES = "relu,beta,clip,dead,chains"
+cdef set told = set()  # which unknown passes
+
+
+def passes():
+    """The passes that MINIGRAD_PASSES lists, by default all; warns once of one that is unknown."""
+    found = [name.strip() for name in os.environ.get("MINIGRAD_PASSES", PASSES).split(",")]
+    for name in found:
+        if name and name not in PASSES.split(",") and name not in told:
+            told.add(name)
+            warnings.warn(f"MINIGRAD_PASSES: no pass is called {name!r}; the known ones are {PASSES}", UserWarning)
+    return found
 
 
 cdef class Capture(Recorder):
@@ -693,7 +708,7 @@ cdef class Capture(Recorder):
                 continue
             self.slots[<int>own].clobbered = True
             p.heads.append((call, check))
-        self.simplify(os.environ.get("MINIGRAD_PASSES", "relu,beta,clip,dead,chains").split(","))
+        self.simplify(passes())
         guards.set_live(self.groups, self.rates)
         # a gradient's memory is free for others until it is written, if nobody can see it until then
         hosts = [slot for slot, leaf in shown if leaf >= 0 and p.incoming[<int>leaf] < 0]

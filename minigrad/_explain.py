@@ -21,12 +21,12 @@ def table(name, program):
         kernel, dims, size, products, (file, line), shared = row
         speed = f"{2 * products / t:7.1f}" if products and t else " " * 7
         lines.append(
-            f"{i:>4} {kernel[:34]:<34} {', '.join(map(str, dims[:6]))[:26]:<26} {size / 1024:>9.1f} {t / 1000:>9.2f} "
-            f"{_share(t, total):>5.1f} {_share(short, t):>7.1f} {speed} {'mt' if shared else '  '}  "
+            f"{i:>4} {kernel[:34]:<34} {', '.join(map(str, dims[:6]))[:26]:<26} {size / 1024:>9.1f} "
+            f"{_timing(t, total, short)} {speed} {'mt' if shared else '  '}  "
             f"{os.path.basename(file)}:{line}"
         )
-    size, together = sum(row[2] for row in rows), _share(sum(least_times), total)
-    lines.append(f"{'':>4} {'together':<61} {size / 1024:>9.1f} {total / 1000:>9.2f} {100:>5.1f} {together:>7.1f}")
+    size = sum(row[2] for row in rows)
+    lines.append(f"{'':>4} {'together':<61} {size / 1024:>9.1f} {_timing(total, total, sum(least_times))}")
     return "\n".join(lines)
 
 
@@ -34,6 +34,13 @@ def limits(program):
     """Nanoseconds that each call would take at the machine's limit."""
     threads = get_num_threads(), thread_stats()["started"]
     return [least(kernel, size, n, shared, threads) for kernel, _, size, n, _, shared in program.table()]
+
+
+def _timing(t, total, short):
+    """us, share of the total and of the limit; dashes before a run was timed."""
+    if not total:
+        return f"{'-':>9} {'-':>5} {'-':>7}"
+    return f"{t / 1000:>9.2f} {_share(t, total):>5.1f} {_share(short, t):>7.1f}"
 
 
 def _share(part, whole):

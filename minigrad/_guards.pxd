@@ -32,6 +32,7 @@ cdef class Guards:
     cdef Py_ssize_t tensor_count, dict_count, name_count
     cdef readonly list tensor_list, dict_list, dict_keys, dict_copies, name_list, value_list, lists, list_copies, storages
     cdef dict live             # index of a group's dict -> (optimizer, group, tables)
+    cdef frozenset fixed       # strings in the user's code: hyperparameters with such names may not change
     cdef set changes           # hyperparameters that have changed so far
     cdef public bint renewed   # one has for the first time: the function may set it itself, so the program is proved anew
     cdef list rates            # [tensor, its number, (optimizer, group, tables)]

@@ -4,7 +4,7 @@
 DESIGN
 a. Guards compare pointers and, for dicts, CPython's version tags; only what has changed is compared by value.
 b. Hyperparameters of optimizers may change, also in tensors that hold them: ``Refresher`` lets the optimizer hand over
-   the new ones.
+   the new ones. Not those that the user's code names (a branch on ``group["lr"]``): these are guarded by value.
 """
 
 from cpython.dict cimport PyDict_GetItem
@@ -32,11 +32,15 @@ cdef extern from *:
         PyObject *part = kind == 3 ? f->func_code : kind == 4 ? f->func_defaults : f->func_kwdefaults;
         return part == NULL ? Py_None : part;
     }
+    static PyObject *mg_slot(PyObject *slot, PyObject *o) {
+        return Py_TYPE(slot)->tp_descr_get(slot, o, (PyObject *)Py_TYPE(o));
+    }
     """
     uint64_t mg_dict_tag(PyObject *d)
     PyObject *mg_cell(PyObject *c)
     PyObject *mg_part(PyObject *f, int kind)
     object mg_type_dict(object t)
+    object mg_slot(object slot, object o)
 
 SIMPLE = frozenset((int, float, bool, str, bytes, complex, type(None), type(Ellipsis), slice))
 
@@ -56,6 +60,14 @@ cdef bint same(object a, object b) except -1:
 def class_dict(kind):
     """The dict behind ``vars(kind)`` of a class."""
     return mg_type_dict(kind)
+
+
+def slot_of(slot, item):
+    """What an object has in a slot; ``SIMPLE`` if nothing."""
+    try:
+        return mg_slot(slot, item)
+    except AttributeError:
+        return SIMPLE
 
 
 cdef list rates_in(dict group):
@@ -112,9 +124,10 @@ cdef class Refresher(Recorder):
 cdef class Guards:
     """What a program depends on besides its arguments, and whether all of it is as it was."""
 
-    def __init__(self, tensors, dicts, names, lists):
+    def __init__(self, tensors, dicts, names, lists, strings=()):
         """dicts: (dict, keys that matter or None for all). names: (dict, name, value) of globals, (cell, None, value) of
-        closures, (object, name, value) of slots, (function, ``__code__`` or the like, value)."""
+        closures, (object, descriptor, value) of slots, (function, ``__code__`` or the like, value). strings: that code
+        holds; hyperparameters with such names may be looked at, so they are guarded."""
         cdef Py_ssize_t i
         cdef int d
         cdef Tensor t
@@ -124,7 +137,7 @@ cdef class Guards:
         self.dict_keys = [keys for each, keys in dicts]
         self.name_list, self.value_list = [(a, b) for a, b, c in names], [c for a, b, c in names]
         self.lists, self.list_copies = list(lists), [tuple(item) for item in lists]
-        self.live, self.changes = {}, set()
+        self.live, self.changes, self.fixed = {}, set(), frozenset(strings)
         self.rates, self.grad, self.default_dtype = [], grad_enabled(), default_float
         self.tensors = <TensorGuard *>grown(NULL, (len(self.tensor_list) + 1) * sizeof(TensorGuard))
         self.dicts = <DictGuard *>grown(NULL, (len(self.dict_list) + 1) * sizeof(DictGuard))
@@ -146,8 +159,8 @@ cdef class Guards:
             a, b = self.name_list[i]
             self.names[i].dict = <PyObject *>a
             self.names[i].name = <PyObject *>b
-            self.names[i].kind = 0 if b is None else 1 if isinstance(a, dict) else 2
-            if isinstance(a, types.FunctionType):
+            self.names[i].kind = 0 if b is None else 1 if type(b) is str else 2
+            if type(a) is types.FunctionType:
                 self.names[i].kind = {"__code__": 3, "__defaults__": 4, "__kwdefaults__": 5}[b]
             self.names[i].value = <PyObject *>self.value_list[i]
 
@@ -199,13 +212,14 @@ cdef class Guards:
             elif self.names[i].kind == 1:
                 found = PyDict_GetItem(<object>self.names[i].dict, <object>self.names[i].name)
             elif self.names[i].kind == 2:
-                value = getattr(<object>self.names[i].dict, <object>self.names[i].name, SIMPLE)
+                value = slot_of(<object>self.names[i].name, <object>self.names[i].dict)
                 found = <PyObject *>value
             else:
                 found = mg_part(self.names[i].dict, self.names[i].kind)
             if found != self.names[i].value:
                 if found == NULL or not same(self.value_list[i], <object>found):
-                    return self.fails(f"the variable {self.name_list[i][1] or 'of a closure'}")
+                    name = self.name_list[i][1] or "of a closure"
+                    return self.fails(f"the variable {getattr(name, '__name__', name)}")
                 self.value_list[i] = <object>found
                 self.names[i].value = found
         for i in range(self.dict_count):
@@ -253,7 +267,8 @@ cdef class Guards:
         if changed:
             group = self.live.get(i)
             held = [key for key in changed if isinstance(now[key], Tensor) or isinstance(then[key], Tensor)]
-            if group is None or "params" in changed or held or not Refresher.of(*group):
+            fixed = "params" in changed or not self.fixed.isdisjoint(changed)
+            if group is None or fixed or held or not Refresher.of(*group):
                 return self.fails("what is in " + self.place(changed))
             self.dict_copies[i] = dict(now)
             self.renew([(i, key) for key in changed])

@@ -5,7 +5,7 @@ DESIGN
 a. Breadth matters, not depth: a list of what is still to be looked at, and the ids of what was. What to do with an object
    follows from its type, and is found out once a type (``Kind``): a step of a small net reaches some 200 objects, and
    capturing it should not take many times as long as running it.
-b. Of users' plain classes and functions only attributes that reachable code mentions count; of others all do.
+b. Of users' plain classes, functions and modules only attributes that reachable code mentions count; of others all do.
 """
 
 import dis
@@ -15,22 +15,24 @@ import types
 import weakref
 
 from ._engine import Tensor
-from ._guards import Guards, class_dict
+from ._guards import Guards, class_dict, slot_of
 from ._program import Compiled
 
 cdef enum:
-    PLAIN, TENSOR, FUNCTION, METHOD, PARTIAL, WRAPPED, PROPERTY, DICT, LIST, SEQUENCE, CHANGING, CLASS, NOTHING, COMPILED
-    OBJECT
+    PLAIN, BOUND, TENSOR, MODULE, FUNCTION, METHOD, PARTIAL, WRAPPED, PROPERTY, DICT, LIST, SEQUENCE, CHANGING, CLASS, NOTHING
+    COMPILED, OBJECT
 
 LIBRARIES = {*sys.stdlib_module_names, "minigrad", "numpy", "numba", "llvmlite", "torch", "jax", "scipy", "pytest"} - {
     "__main__"
 }
-SIMPLE = (int, float, complex, str, bytes, bool, type(None), types.BuiltinFunctionType, range, slice)
+SIMPLE = (int, float, complex, str, bytes, bool, type(None), range, slice)
+BUILTIN = (types.BuiltinFunctionType, types.MethodWrapperType)
 REFLECTION = ("getattr", "setattr", "vars", "__dict__", "__getattribute__")  # code that reaches any attribute
 IMPLICIT = {"__add__", "__call__", "__enter__", "__exit__", "__getattr__", "__getitem__", "__iter__", "__len__",
             "__matmul__", "__mul__", "__next__", "__setitem__", "__sub__", "__truediv__"}
 UNSEEN = {("builtins", "set"), ("builtins", "bytearray"), ("builtins", "memoryview"), ("collections", "deque"),
-          ("array", "array"), ("numpy", "ndarray"), ("numpy", "Generator"), ("numpy", "RandomState")}
+          ("array", "array"), ("numpy", "ndarray"), ("numpy", "Generator"), ("numpy", "RandomState"),
+          ("_random", "Random")}
 LIMIT = 100_000  # objects
 
 cdef dict kinds = {}  # type -> Kind
@@ -42,7 +44,7 @@ cdef class Kind:
     cdef bint users       # a plain class of the user's: attributes count if code mentions them
     cdef bint library     # a class of a library's
     cdef bint wraps       # has what it wraps in __wrapped__
-    cdef tuple slots
+    cdef tuple slots      # their descriptors
 
 
 cdef Kind kind_of(kind):
@@ -51,8 +53,9 @@ cdef Kind kind_of(kind):
     cdef list slots = []
     made.library = library(kind.__module__)
     made.slots, made.code = (), OBJECT
-    for code, of in ((PLAIN, SIMPLE), (TENSOR, Tensor), (FUNCTION, types.FunctionType), (METHOD, types.MethodType),
-                     (PARTIAL, functools.partial), (WRAPPED, (staticmethod, classmethod)), (PROPERTY, property),
+    for code, of in ((PLAIN, SIMPLE), (BOUND, BUILTIN), (TENSOR, Tensor), (FUNCTION, types.FunctionType),
+                     (METHOD, types.MethodType), (PARTIAL, functools.partial), (WRAPPED, (staticmethod, classmethod)),
+                     (PROPERTY, property),
                      (DICT, dict), (LIST, list), (SEQUENCE, (tuple, frozenset))):
         if issubclass(kind, of):
             made.code = code
@@ -60,18 +63,22 @@ cdef Kind kind_of(kind):
     else:
         if any([(str(base.__module__).partition(".")[0], base.__name__) in UNSEEN for base in kind.__mro__]):
             made.code = CHANGING
+        elif any([library(base.__module__) for base in kind.__mro__ if "__next__" in vars(base)][:1]):
+            made.code = CHANGING  # an iterator or a file, whose state nothing shows
         elif issubclass(kind, type):
             made.code = CLASS
-        elif issubclass(kind, (types.ModuleType, weakref.ref)) or kind.__module__ == "minigrad.random":
-            made.code = NOTHING  # attributes of modules: see ``function``; generators are recorded
+        elif issubclass(kind, types.ModuleType):
+            made.code = MODULE
+        elif issubclass(kind, weakref.ref) or kind.__module__ == "minigrad.random":
+            made.code = NOTHING  # generators are recorded
         elif issubclass(kind, Compiled):
             made.code = COMPILED
         else:
             made.users = all([not library(base.__module__) for base in kind.__mro__[:-1]])
             made.wraps = kind.__module__ == "minigrad._engine"  # @no_grad
             for base in kind.__mro__:
-                own = () if library(base.__module__) else base.__dict__.get("__slots__", ())
-                slots += [name for name in ((own,) if isinstance(own, str) else own) if name != "__dict__"]
+                if not library(base.__module__):
+                    slots += [own for own in vars(base).values() if type(own) is types.MemberDescriptorType]
             made.slots = tuple(slots)
     if len(kinds) > 4096:
         kinds.clear()
@@ -82,16 +89,17 @@ cdef Kind kind_of(kind):
 cdef class Reach:
     """Everything that functions can reach."""
     cdef readonly list tensors, dicts, names, lists
-    cdef list objects          # of users' plain classes
+    cdef list objects          # dicts of users' plain objects and modules
     cdef set seen
     cdef list keep, waiting
     cdef dict mentioned        # names in users' code
+    cdef set strings           # constants in it
     cdef readonly bint full    # there is more
     cdef readonly object unguarded  # what was found whose changes no guard can see
 
     def __init__(self, roots):
         self.tensors, self.dicts, self.names, self.lists, self.objects = [], [], [], [], []
-        self.seen, self.keep, self.mentioned = set(), [], {}
+        self.seen, self.keep, self.mentioned, self.strings = set(), [], {}, set()
         self.waiting = list(roots)
         while self.waiting or self.objects_reached():
             self.visit(self.waiting.pop())
@@ -111,8 +119,13 @@ cdef class Reach:
             return 0
         self.seen.add(own)
         self.keep.append(item)
-        if kind.code == TENSOR:
+        if kind.code == BOUND:
+            self.wait(item.__self__)
+        elif kind.code == TENSOR:
             self.tensors.append(item)
+            own = None if type(item) is Tensor else dict_of(item)
+            if own is not None:
+                self.objects.append(own)
         elif kind.code == DICT:
             self.dicts.append(item)
             for key, value in (<dict>item).items():
@@ -126,6 +139,10 @@ cdef class Reach:
         elif kind.code == SEQUENCE:
             for value in item:
                 self.wait(value)
+        elif kind.code == MODULE:
+            own = dict_of(item)
+            if not library(own.get("__name__", "")):
+                self.objects.append(own)
         elif kind.code == FUNCTION:
             self.function(item)
         elif kind.code == METHOD:
@@ -148,13 +165,13 @@ cdef class Reach:
         elif kind.code == OBJECT:
             if kind.wraps:
                 self.waiting.append(getattr(item, "__wrapped__", None))
-            own = getattr(item, "__dict__", None)
-            if isinstance(own, dict) and id(own) not in self.seen:
+            own = dict_of(item)
+            if own is not None and id(own) not in self.seen:
                 (self.objects if kind.users else self.waiting).append(own)
-            for name in kind.slots:
-                if hasattr(item, name):
-                    self.names.append((item, name, getattr(item, name)))
-                    self.waiting.append(getattr(item, name))
+            for slot in kind.slots:
+                value = slot_of(slot, item)
+                self.names.append((item, slot, value))
+                self.wait(value)
             if not kind.library:
                 self.waiting.append(type(item))
         return 0
@@ -166,16 +183,16 @@ cdef class Reach:
 
     cdef bint objects_reached(self) except -1:
         """Follow attributes that users' code mentions; those of library classes are all followed."""
-        for own in self.objects:
+        for own in [each for each in self.objects if each]:
             for name in self.keys_of(own):
                 value = (<dict>own).get(name)
-                if value is not None and id(value) not in self.seen and not isinstance(value, SIMPLE):
+                if value is not None and id(value) not in self.seen and not issubclass(type(value), SIMPLE):
                     self.waiting.append(value)
         return len(self.waiting) > 0
 
     cdef tuple keys_of(self, dict own):
         everything = not self.mentioned.keys().isdisjoint(REFLECTION)
-        return tuple(own) if everything else tuple(self.mentioned)
+        return tuple([k for k in own if k != "__builtins__"]) if everything else tuple(self.mentioned)
 
     def guards(self, arguments):
         """``_guards.Guards`` of what was found, but for the arguments, which have their own."""
@@ -189,6 +206,7 @@ cdef class Reach:
             [*[(item, None) for item in self.dicts], *objects],
             self.names,
             self.lists,
+            self.strings,
         )
 
     cdef int function(self, function) except -1:
@@ -208,7 +226,8 @@ cdef class Reach:
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
             self.names.append((function, name, getattr(function, name)))
         self.objects.append(function.__dict__)
-        names, module = scan(function.__code__)
+        names, strings, module = scan(function.__code__)
+        self.strings |= strings
         if module is not None:
             self.unguarded = f"imports {module}, whose changes compile cannot see"
         self.mentioned.update(names)
@@ -216,13 +235,17 @@ cdef class Reach:
             if name in scope:
                 value = scope[name]
                 self.names.append((scope, name, value))
-                if not isinstance(value, types.ModuleType):
-                    self.wait(value)
-                elif not library(value.__name__):
-                    inner = [n for n in names if n in vars(value)]
-                    self.names += [(vars(value), n, vars(value)[n]) for n in inner]
-                    self.waiting += [vars(value)[n] for n in inner]
+                self.wait(value)
         return 0
+
+
+cdef dict dict_of(item):
+    """``vars(item)`` or None; runs no code of the user's, as ``__getattr__`` would be."""
+    try:
+        found = object.__getattribute__(item, "__dict__")
+    except Exception:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 cdef bint library(name) except -1:
@@ -231,15 +254,19 @@ cdef bint library(name) except -1:
 
 @functools.lru_cache(1024)
 def scan(code):
-    """Global names and attributes that code, and code within it, mentions; a module of the user's that it imports when
-    it runs, or None."""
-    found, module = dict.fromkeys(code.co_names), None
+    """Global names and attributes that code, and code within it, mentions; strings that it holds, also in tuples; a
+    module of the user's that it imports when it runs, or None."""
+    found, strings, module = dict.fromkeys(code.co_names), set(), None
     for one in dis.get_instructions(code):
         if one.opname == "IMPORT_NAME" and not library(one.argval):
             module = one.argval
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
-            names, other = scan(inner)
+            names, others, other = scan(inner)
             found.update(names)
+            strings |= others
             module = module or other
-    return found, module
+        else:
+            held = inner if isinstance(inner, (tuple, frozenset)) else (inner,)
+            strings.update([s for s in held if type(s) is str])
+    return found, strings, module

@@ -10,7 +10,7 @@ a. The first call with arguments of some kind runs eagerly and costs nothing mor
 b. What the function can reach is found by walking (``_reach.pyx``): closure, globals that its code names, defaults,
    ``self``, attributes, modules, optimizers and their state, lists and dicts. All of it is guarded by identity, numbers
    and strings by value; tensors by memory, shape, ``requires_grad`` and whether they have a gradient. Only the
-   hyperparameters of optimizers may change, and take effect at once.
+   hyperparameters of optimizers may change, and take effect at once, unless the user's code names them.
 c. What the function changes besides tensors would not happen in a replay: where that is seen, it runs eagerly.
 """
 
@@ -45,7 +45,8 @@ def _log(message):
 class CompiledFunction(_program.Compiled):
     """What ``compile`` returns: called like the function; attributes are the function's.
 
-    ``cache_info()``: calls replayed, calls recorded or run eagerly, how many programs are held at most and now.
+    ``cache_info()``: calls replayed, calls recorded or run eagerly until it gives up, how many programs are held at
+    most and now.
     ``explain()``: the programs as tables.
     """
 
@@ -205,6 +206,8 @@ class CompiledFunction(_program.Compiled):
             return
         if self._reason is not None:
             print(f"{name} runs eagerly: {self._reason}")
+        elif not self.programs:
+            print(f"{name} has {'no program yet' if self._misses else 'not been called yet'}")
         for program in self.programs:
             print(_explain.table(name, program))
 
@@ -237,7 +240,8 @@ def compile(function=None, *, dynamic=False, fullgraph=False, backend=None):
     clocks) counts as constant. ``dynamic``: keep up to 64 programs instead of 8, for inputs of many shapes. ``backend``
     is accepted and ignored. With the environment variable ``MINIGRAD_LOG=capture`` each capture says what led to it.
     The first call with arguments of some shapes and types only runs, the second is recorded, the third proves the
-    program: it is replayed and run eagerly, and the bits are compared (``fullgraph``: one call earlier each).
+    program: it is replayed and run eagerly, and the bits are compared (``fullgraph``: one call earlier each,
+    if the first call creates no state, as an optimizer does).
 
     >>> import minigrad as mg
     >>> model = mg.nn.Linear(2, 1)

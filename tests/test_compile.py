@@ -2,11 +2,15 @@
 
 import collections
 import copy
+import functools
+import io
+import itertools
 import os
 import sys
 import threading
 import types
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -662,8 +666,9 @@ def test_the_warning_names_the_line():
 
 
 def test_what_differs_from_call_to_call_is_noticed():
-    numbers = iter(range(100))
-    run = mg.compile(lambda x: x + next(numbers))
+    numbers = (i for i in range(100))
+    unseen = weakref.ref(numbers)
+    run = mg.compile(lambda x: x + next(unseen()))
     with pytest.warns(UserWarning, match="a replay differs"):
         found = [run(mg.zeros(1)).item() for _ in range(10)]
     assert found == list(range(10))
@@ -730,6 +735,65 @@ def test_attributes_of_classes_slots_and_methods_are_guarded():
     assert run.cache_info().hits == 8
 
 
+def test_getattr_of_the_users_is_not_called():
+    class Settings:
+        __slots__ = ("__late", "_values", "rate")
+
+        def __init__(self, **values):
+            self._values = values
+
+        def __getattr__(self, name):
+            return self._values[name]
+
+        def late(self, x):
+            return x * self.__late
+
+    settings = Settings(factor=2.0, _Settings__late=3.0, rate=5.0)
+    run = mg.compile(lambda x: settings.late(x) * settings.factor * settings.rate)
+    for i in range(15):
+        if i == 5:
+            settings.rate = 7.0
+        if i == 10:
+            settings._Settings__late = 11.0
+        assert run(mg.ones(1)).item() == 2.0 * (5.0 if i < 5 else 7.0) * (3.0 if i < 10 else 11.0)
+    assert run.cache_info().hits == 8
+
+
+def test_attributes_of_modules_are_guarded_however_they_are_reached():
+    package, inner = types.ModuleType("of_mine"), types.ModuleType("of_mine.inner")
+    package.inner, inner.rate = inner, 1.0
+    holder, table = types.SimpleNamespace(settings=inner), {"settings": inner}
+
+    for function in (
+        lambda x: x * package.inner.rate,
+        lambda x: x * inner.rate,
+        lambda x: x * holder.settings.rate,
+        lambda x: x * table["settings"].rate,
+        lambda x: x * getattr(inner, "rate"),  # noqa: B009
+        types.FunctionType((lambda x: x * of_mine.inner.rate).__code__, {"of_mine": package}),  # noqa: F821
+    ):
+        run = mg.compile(function)
+        for i in range(12):
+            inner.rate = float(i // 6)
+            assert run(mg.ones(1)).item() == i // 6
+        assert run.cache_info().hits == 7
+
+
+def test_attributes_of_parameters_are_guarded():
+    layer = nn.Linear(2, 2)
+    layer.weight.scale, layer.bias.settings = 1.0, {"offset": 0.0}
+
+    def f(x):
+        return (layer(x) * layer.weight.scale + layer.bias.settings["offset"]).detach()
+
+    run = mg.compile(f)
+    for i in range(18):
+        layer.weight.scale, layer.bias.settings["offset"] = 1.0 + (i >= 6), float(i >= 12)
+        layer.weight.unused = i
+        assert run(mg.ones(1, 2)).tolist() == f(mg.ones(1, 2)).tolist()
+    assert run.cache_info().hits == 11
+
+
 def test_what_no_guard_can_see_runs_eagerly(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "rates_of_mine.py").write_text("rate = 1.0")
@@ -754,6 +818,34 @@ def test_what_no_guard_can_see_runs_eagerly(tmp_path, monkeypatch):
         run(mg.ones(1))
         change()
         assert run(mg.ones(1)).item() == function(mg.ones(1)).item() >= 5
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda values: functools.partial(next, (v for v in values)),
+        lambda values: iter(values).__next__,
+        lambda values: functools.partial(next, map(float, values)),
+        lambda values: (lambda it: lambda: next(it))(itertools.cycle(values)),
+        lambda values: (lambda file: lambda: file.readline())(io.StringIO("".join(f"{v}\n" for v in values))),
+        lambda values: io.StringIO("".join(f"{v}\n" for v in values)).readline,
+    ],
+)
+def test_iterators_and_files_run_eagerly(make):
+    take = make([1.0] * 6 + [5.0] * 6)
+    run = mg.compile(lambda x: x * float(take()))
+    with pytest.warns(UserWarning, match="runs eagerly: it uses a .*whose changes compile cannot see"):
+        assert [run(mg.ones(1)).item() for _ in range(12)] == [1.0] * 6 + [5.0] * 6
+
+
+def test_bound_methods_of_dicts_and_lists_are_guarded():
+    table, values = {"rate": 1.0}, [1.0]
+    get, item = table.get, values.__getitem__
+    run = mg.compile(lambda x: x * get("rate") * item(0))
+    for i in range(18):
+        table["rate"], values[0] = 1.0 + (i >= 6), 1.0 + (i >= 12)
+        assert run(mg.ones(1)).item() == table["rate"] * values[0]
+    assert run.cache_info().hits >= 10
 
 
 def test_an_empty_batch_runs_eagerly_and_the_others_do_not():
@@ -1000,6 +1092,14 @@ def test_passes_make_fewer_calls_with_the_same_bits(passes, calls, monkeypatch):
             assert bits(infer(x)) == bits(net(x))
 
 
+def test_an_unknown_pass_is_told_once(monkeypatch):
+    monkeypatch.setenv("MINIGRAD_PASSES", "dead, bogus")
+    runs = [mg.compile(lambda x: x * 2), mg.compile(lambda x: x * 3)]
+    with pytest.warns(UserWarning, match="'bogus'; the known ones are relu,beta") as caught:
+        repeat(lambda x: [run(x) for run in runs], mg.ones(3))
+    assert len(caught) == 1
+
+
 def test_a_program_needs_about_the_memory_of_the_eager_step():
     def peak(compiled):
         net = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 3))
@@ -1044,6 +1144,18 @@ def test_explain_and_the_log(capsys, monkeypatch, tmp_path):
     assert "test_compile.py:" in out
     assert "captured" in err
     assert "no program fits" in err
+
+
+def test_explain_before_anything_was_captured_or_timed(capsys):
+    run = mg.compile(lambda x: x * 2)
+    for expected in ("not been called yet", "no program yet", "not proved yet"):
+        run.explain()
+        out = capsys.readouterr().out
+        assert expected in out
+        run(mg.ones(3))
+    assert "0.00" not in out
+    assert "100" not in out
+    assert out.splitlines()[-1].split()[-3:] == ["-", "-", "-"]
 
 
 def test_no_warning_without_a_reason():
@@ -1153,8 +1265,39 @@ def test_a_learning_rate_that_the_step_sets_itself_is_not_the_one_set_outside():
 
         return net, [optimizer], step
 
-    with pytest.warns(UserWarning, match="a replay differs"):
-        compare(make, 14, before=before)
+    compare(make, 14, before=before, hits=9)
+
+
+def test_a_learning_rate_that_the_step_looks_at_is_guarded():
+    def before(i, model, optimizers):
+        rates = {0: 0.1, 5: 0.09, 10: 0.01, 15: 0.1, 20: 0.02}
+        for group in optimizers[0].param_groups:
+            group["lr"] = rates.get(i, group["lr"])
+
+    def make():
+        net = network()
+        optimizer = optim.SGD(net.parameters(), lr=0.1, weight_decay=1.0)
+
+        def step(x, y):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(net(x), y)
+            for group in optimizer.param_groups:
+                if group["lr"] < 0.03:
+                    loss = loss * 2
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        return net, [optimizer], step
+
+    compare(make, 25, before=before, hits=13)
+
+    def every(i, model, optimizers):
+        halve(i, model, optimizers)
+        optimizers[0].param_groups[0]["weight_decay"] = 1.0 - 0.1 * (i > 10)
+
+    with pytest.warns(UserWarning, match="keeps changing"):
+        compare(make, 50, before=every)
 
 
 def test_a_learning_rate_counts_for_every_step_of_a_call():
