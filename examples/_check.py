@@ -6,6 +6,8 @@ import io
 
 import numpy as np
 
+from minigrad import device
+
 
 def close(name, got, expected, tolerance=5e-5):
     """Print ``got`` (a tensor, array, list or number); exit status 1 if it is not ``expected`` within ``tolerance``."""
@@ -48,13 +50,10 @@ def arguments(doc, compiles=False):
         parser.add_argument("--compile", action="store_true", help="record the step and replay it: the same numbers")
         parser.add_argument("--device", metavar="NAME", default="cpu", help="cpu or cuda (default: cpu)")
     options = parser.parse_args()
-    if compiles:
-        import minigrad as mg
-
-        try:
-            mg.device(options.device)
-        except RuntimeError as error:
-            parser.exit(2, f"{parser.prog}: error: --device: {error}\n")
+    try:
+        device(getattr(options, "device", "cpu"))
+    except RuntimeError as error:
+        parser.exit(2, f"{parser.prog}: error: --device: {error}\n")
     if options.plot:
         try:
             import matplotlib  # noqa: F401

@@ -1,7 +1,7 @@
 """Random programs, eager and compiled: the same bits. On a mismatch the smallest program that shows it is printed.
 
 ``MINIGRAD_FUZZ=1000`` draws so many programs and takes the time they need (``make fuzz``); otherwise it is 240, but no
-longer than a minute. ``MINIGRAD_FUZZ_SEED`` chooses others.
+longer than half a minute. ``MINIGRAD_FUZZ_SEED`` chooses others.
 """
 
 import os
@@ -16,7 +16,7 @@ from minigrad import nn, optim
 from minigrad.nn import functional as F
 
 COUNT = int(os.environ.get("MINIGRAD_FUZZ", "240"))
-SECONDS = float("inf") if "MINIGRAD_FUZZ" in os.environ else 6  # for an eighth of them
+SECONDS = float("inf") if "MINIGRAD_FUZZ" in os.environ else 3  # for an eighth of them
 SEED = int(os.environ.get("MINIGRAD_FUZZ_SEED", "0"))
 STEPS = 7
 
