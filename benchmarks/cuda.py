@@ -412,7 +412,13 @@ def run(only, checked):
 
 def table():
     """results/cuda/README.md, from the figures of every card, or from none."""
-    lines = ["# Measured on a GPU", "", "Written by `make bench-cuda`; `benchmarks/cuda.py` says how.", ""]
+    lines = [
+        "# Measured on a GPU",
+        "",
+        "Written by `make bench-cuda`; `benchmarks/cuda.py` says how. What each kernel",
+        "takes of a multiprocessor, compiled without a GPU: [kernels.md](kernels.md).",
+        "",
+    ]
     found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     for card in found or [None]:
         if card:
