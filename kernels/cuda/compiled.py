@@ -187,25 +187,6 @@ def _sum(a, b):
     return a + b
 
 
-@cuda.jit(device=True)
-def _best(v, i, w, j):
-    """Whether (v, i) goes before (w, j)."""
-    if (v != v) != (w != w):
-        return v != v
-    if (v == w) | (v != v):
-        return i <= j
-    return v > w
-
-
-@cuda.jit(device=True)
-def _worst(v, i, w, j):
-    if (v != v) != (w != w):
-        return v != v
-    if (v == w) | (v != v):
-        return i <= j
-    return v < w
-
-
 def _wide(v):
     """float32, float64, or int64 for whatever else."""
     v = types.unliteral(v)
@@ -253,38 +234,6 @@ def _block(warp, sums):
     return typed
 
 
-def _block_arg(before):
-    @cuda.jit(device=True)
-    def over_warp(v, i):
-        for n in range(5):
-            step = 16 >> n
-            w, j = cuda.shfl_xor_sync(ALL, v, step), cuda.shfl_xor_sync(ALL, i, step)
-            if not before(v, i, w, j):
-                v, i = w, j
-        return v, i
-
-    def typed(v, i):
-        wide = _wide(v)
-
-        def over_block(v, i):
-            room = cuda.shared.array(32, wide)
-            places = cuda.shared.array(32, types.int64)
-            lane, number = cuda.threadIdx.x & 31, cuda.threadIdx.x >> 5
-            w, j = over_warp(wide(v), types.int64(i))
-            if lane == 0:
-                room[number] = w
-                places[number] = j
-            cuda.syncthreads()
-            source = lane if lane << 5 < cuda.blockDim.x else 0
-            w, j = over_warp(room[source], places[source])
-            cuda.syncthreads()
-            return w, j
-
-        return over_block
-
-    return typed
-
-
 def overload_parts(parts):
     """Tell Numba what the functions of ``parts`` are."""
 
@@ -294,8 +243,6 @@ def overload_parts(parts):
     for name, combine in (("sum", _sum), ("max", _higher), ("min", _lower)):
         told(f"warp_{name}", _warp(combine))
         told(f"block_{name}", _block(parts[f"warp_{name}"], name == "sum"))
-    told("block_argmax", _block_arg(_best))
-    told("block_argmin", _block_arg(_worst))
     told("block_any", lambda v: lambda v: cuda.syncthreads_or(1 if v else 0) != 0)
     told("load4", lambda x, i: lambda x, i: _load4(x, i))
     told("store4", lambda y, i, a, b, c, d: lambda y, i, a, b, c, d: _store4(y, i, a, b, c, d))

@@ -41,16 +41,6 @@ def block_any(v):
     return bool(threading.current_thread().syncthreads_or(bool(v)))
 
 
-def block_argmax(v, i):
-    """The largest v of the block, nan if one is, and its i; of equal ones the least i."""
-    return _block((v, i), _best)
-
-
-def block_argmin(v, i):
-    """The least v of the block, nan if one is, and its i; of equal ones the least i."""
-    return _block((v, i), _worst)
-
-
 def warp_sum(v):
     """The sum of v over the threads of the warp."""
     return _warp(v, _add)
@@ -147,23 +137,6 @@ def _higher(a, b):
 
 def _lower(a, b):
     return a if (a <= b) | (a != a) else b
-
-
-def _first(a, b, better):
-    (v, i), (w, j) = a, b
-    if (v != v) != (w != w):
-        return a if v != v else b
-    if v == w or v != v:
-        return a if i <= j else b
-    return a if better(v, w) else b
-
-
-def _best(a, b):
-    return _first(a, b, lambda v, w: v > w)
-
-
-def _worst(a, b):
-    return _first(a, b, lambda v, w: v < w)
 
 
 def _butterfly(values, combine):

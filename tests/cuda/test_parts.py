@@ -25,11 +25,7 @@ def define(reduce):
         i = cuda.threadIdx.x
         y[i] = reduce(x[i])
 
-    def place(y: T, at: i8, x: T, units):
-        i = cuda.threadIdx.x
-        y[i], at[i] = reduce(x[i], i)
-
-    return total, place
+    return total
 
 
 @pytest.mark.parametrize("threads", [32, 64, 96, 256])
@@ -38,7 +34,7 @@ def define(reduce):
 def test_block(name, expected, threads, t):
     x = (rng.standard_normal(threads) * 100).astype(t)
     y = np.zeros_like(x)
-    run(define(getattr(parts, f"block_{name}"))[0], y, x, threads=threads, t=t)
+    run(define(getattr(parts, f"block_{name}")), y, x, threads=threads, t=t)
     np.testing.assert_allclose(y, np.full_like(y, expected(x)), rtol=1e-5)
     assert (y == y[0]).all()
 
@@ -47,7 +43,7 @@ def test_block(name, expected, threads, t):
 def test_warp(name, expected):
     x = rng.standard_normal(96).astype("float32")
     y = np.zeros_like(x)
-    run(define(getattr(parts, f"warp_{name}"))[0], y, x, threads=96)
+    run(define(getattr(parts, f"warp_{name}")), y, x, threads=96)
     np.testing.assert_allclose(y.reshape(3, 32), np.repeat(expected(x.reshape(3, 32), 1), 32).reshape(3, 32), 1e-5)
 
 
@@ -56,25 +52,14 @@ def test_nan_wins(name):
     for i in (0, 5, 63):
         x = rng.standard_normal(64).astype("float32")
         x[i] = np.nan
-        y, places = np.zeros_like(x), np.zeros(64, "int64")
-        run(define(getattr(parts, f"block_{name}"))[0], y, x)
+        y = np.zeros_like(x)
+        run(define(getattr(parts, f"block_{name}")), y, x)
         assert np.isnan(y).all()
-        run(define(getattr(parts, f"block_arg{name}"))[1], y, places, x)
-        assert np.isnan(y).all() and (places == i).all()
-
-
-@pytest.mark.parametrize(("name", "expected"), [("max", np.argmax), ("min", np.argmin)])
-def test_block_arg(name, expected):
-    for _ in range(3):
-        x = rng.integers(0, 9, 64).astype("float32")
-        y, places = np.zeros_like(x), np.zeros(64, "int64")
-        run(define(getattr(parts, f"block_arg{name}"))[1], y, places, x)
-        assert (places == expected(x)).all() and (y == x[expected(x)]).all()
 
 
 def test_block_any():
     x, y = np.zeros(64, "float32"), np.full(64, 7, "float32")
-    total = define(parts.block_any)[0]
+    total = define(parts.block_any)
     run(total, y, x)
     assert (y == 0).all()
     x[63] = 1
