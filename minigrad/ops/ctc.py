@@ -5,8 +5,8 @@ import math
 from .._engine import Kernel, Op, Tensor, empty, is_grad_enabled
 from .._engine import _cast as cast
 from .._storage import float64
+from ._arrays import as_numpy, from_array
 from ._late import np
-from .indexing import _from_numpy, _numpy
 from .losses import MEAN, NONE, reduction_of
 from .pointwise import where
 from .reduce import sum as total
@@ -61,9 +61,9 @@ def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reducti
     weights = np.ones(batch) if code != MEAN else 1 / (batch * np.maximum(lengths, 1.0))
     recording = is_grad_enabled() and x.requires_grad
     losses, data = empty((batch,), x.dtype, like=x), contiguous(x)
-    inputs = (data, targets, *[_from_numpy(a, like=x) for a in (starts, lengths, frames)])
+    inputs = (data, targets, *[from_array(a, like=x) for a in (starts, lengths, frames)])
     dims = (n_frames, batch, n, states, blank, bool(zero_infinity))
-    work, weights = n_frames * batch * (states * STEP + n), _from_numpy(weights, "float64", like=x)
+    work, weights = n_frames * batch * (states * STEP + n), from_array(weights, "float64", like=x)
     if recording:
         dx = empty(x.shape, x.dtype, like=x)
         room = [empty(shape, float64, like=x) for shape in ((batch, n_frames, states), (batch, states), (batch, n))]
@@ -124,7 +124,7 @@ def _lengths(value, name, batch, most, single):
     """Lengths as an int64 array of (N,), checked."""
     if isinstance(value, int) and not single:
         raise TypeError(f"ctc_loss: {name} must hold one length for each of the {batch} sequences, got a number")
-    found = _numpy(integers(value, "ctc_loss", name)).reshape(-1)
+    found = as_numpy(integers(value, "ctc_loss", name)).reshape(-1)
     if found.size != batch:
         raise RuntimeError(f"ctc_loss: {name} must be of size batch_size, {batch}, got {found.size}")
     wrong = (found < 0) | (found > (math.inf if most is None else most))
@@ -140,12 +140,12 @@ def _check_labels(targets, starts, lengths, n):
     if targets._device >= 0:  # 0 is a class, if only the blank
         if targets.ndim == 2:
             inside = np.arange(targets.shape[1]) < lengths[:, None]
-            targets = where(_from_numpy(inside, "bool", like=targets), targets, 0)
+            targets = where(from_array(inside, "bool", like=targets), targets, 0)
         else:
             targets = targets[: starts[-1] + lengths[-1]] if starts.size else targets
         check_labels(targets, 0, n, "ctc_loss", "targets")
         return
-    labels = _numpy(targets)
+    labels = as_numpy(targets)
     wrong = (labels < 0) | (labels >= n)
     if labels.ndim == 2:
         wrong &= np.arange(labels.shape[1]) < lengths[:, None]

@@ -3,16 +3,17 @@
 Arguments: the inputs, what else the kernel reads, the constants, and the reduction (0 none, 1 mean, 2 sum).
 """
 
+from ._arrays import from_array
 from ._late import np
 from .distance import pairwise_distance
-from .indexing import _from_numpy, gather
+from .indexing import gather
 from .loss_formulas import _reduce
 from .pointwise import clamp, minimum, softplus, sqrt, where
 from .reduce import sum
 
 
 def _classes(n, like):
-    return _from_numpy(np.arange(n), like=like)
+    return from_array(np.arange(n), like=like)
 
 
 def multi_margin(x, target, weight, p, margin, shape, reduction):

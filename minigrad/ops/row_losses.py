@@ -18,8 +18,8 @@ from .._engine import get_default_dtype as default_dtype
 from .._storage import bool_, float32, float64, int64, uint8
 from .._walk import run_backward
 from . import row_formulas as formulas
+from ._arrays import as_numpy
 from ._late import np
-from .indexing import _numpy
 from .losses import MEAN, as_tensor, floating, reduced, reduction_of, warn_of_probabilities
 from .shape import broadcast_named, view_as
 
@@ -125,7 +125,7 @@ def check_labels(target, low, classes, function, name="target"):
         dims = target.numel(), classes, False, -1 if low < 0 else NO_LABEL, False, False, False
         _STATS(room, (target, None), dims, (0.0,), 1, target.numel(), float32)
         return
-    labels = _numpy(target)
+    labels = as_numpy(target)
     wrong = (labels < low) | (labels >= classes)
     if wrong.any():
         at = tuple(int(i) for i in np.unravel_index(int(wrong.argmax()), labels.shape))
