@@ -1,6 +1,7 @@
 """Scripts in processes of their own, with the module path of this one."""
 
 import ctypes
+import json
 import os
 import subprocess
 import sys
@@ -33,3 +34,22 @@ def run_python(*arguments, **environment):
     )
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
+
+
+RUNS = """
+import contextlib, io, json, sys
+import minigrad as mg
+
+script, runs = compile(sys.argv[1], "script", "exec"), []
+for threads in (1, 2, 4):
+    mg.set_num_threads(threads)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(script, {"threads": threads})
+    runs.append(printed.getvalue().splitlines())
+print(json.dumps(runs))
+"""
+
+
+def run_with_threads(script, *arguments):
+    """The lines that a script prints with 1, 2 and 4 threads (their number is ``threads`` there), in one process."""
+    return json.loads(run_python("-c", RUNS, script, *arguments, NUMBA_NUM_THREADS="4"))

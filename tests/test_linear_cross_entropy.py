@@ -7,7 +7,7 @@ import pytest
 
 import minigrad as mg
 
-from .processes import run_python
+from .processes import run_with_threads
 
 F = mg.nn.functional
 Options = mg.nn.LinearCrossEntropyOptions
@@ -227,12 +227,10 @@ def test_module():
 
 
 SCRIPT = """
-import hashlib, sys
+import hashlib
 import numpy as np
 import minigrad as mg
 
-threads = int(sys.argv[1])
-mg.set_num_threads(threads)
 if threads > 1:
     mg.start_threads()
 rng = np.random.RandomState(0)
@@ -261,10 +259,10 @@ for dtype in (mg.float32, mg.float64):
 
 
 def test_same_bits_with_any_number_of_threads():
-    one = run_python("-c", SCRIPT, 1)
-    assert len(one.split()) == 60
-    assert run_python("-c", SCRIPT, 2) == one
-    assert run_python("-c", SCRIPT, 4, NUMBA_NUM_THREADS="4") == one
+    one, two, four = run_with_threads(SCRIPT)
+    assert len(one) == 60
+    assert two == one
+    assert four == one
 
 
 def test_whole_logits_never_exist():

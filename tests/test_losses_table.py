@@ -9,7 +9,7 @@ import pytest
 import minigrad as mg
 
 from .losses_table import ROWS
-from .processes import run_python
+from .processes import run_with_threads
 
 F = mg.nn.functional
 REDUCTIONS = ("none", "mean", "sum")
@@ -142,8 +142,6 @@ sys.path.append(sys.argv[2])
 from losses_table import ROWS
 
 warnings.simplefilter("ignore")
-threads = int(sys.argv[1])
-mg.set_num_threads(threads)
 share_always()
 
 
@@ -168,10 +166,7 @@ for dtype in ("float32", "float64"):
 
 
 def test_same_bits_with_any_number_of_threads():
-    def lines(threads):
-        return run_python("-c", SCRIPT, threads, Path(__file__).parent, NUMBA_NUM_THREADS=str(threads)).splitlines()
-
-    one = lines(1)
+    one, two, four = run_with_threads(SCRIPT, Path(__file__).parent)
     assert len(one) == 3 * len(ROWS)
-    assert lines(2) == one
-    assert lines(4) == one
+    assert two == one
+    assert four == one

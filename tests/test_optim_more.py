@@ -12,7 +12,7 @@ import pytest
 import minigrad as mg
 from minigrad.optim import swa_utils
 
-from .processes import run_python
+from .processes import run_with_threads
 
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
@@ -464,12 +464,10 @@ def test_resume_has_the_same_bits(name, options, dtype, through, tmp_path):
 # --- threads ----------------------------------------------------------------------------------------------------------
 
 SCRIPT = """
-import hashlib, sys
+import hashlib
 import numpy as np
 import minigrad as mg
 
-threads = int(sys.argv[1])
-mg.set_num_threads(threads)
 if threads > 1:
     mg.start_threads()
 
@@ -518,10 +516,10 @@ for dtype in ("float32", "float64"):
 
 
 def test_all_optimizers_have_the_same_bits_with_any_number_of_threads():
-    one = run_python("-c", SCRIPT, 1).splitlines()
+    one, two, four = run_with_threads(SCRIPT)
     assert len(one) == 2 * (14 * 4 + 1)
-    assert run_python("-c", SCRIPT, 2).splitlines() == one
-    assert run_python("-c", SCRIPT, 4, NUMBA_NUM_THREADS="4").splitlines() == one
+    assert two == one
+    assert four == one
 
 
 # --- averages ---------------------------------------------------------------------------------------------------------
