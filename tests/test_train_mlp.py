@@ -1,6 +1,7 @@
 """examples/train_mlp.py as a user runs it: what it prints, writes and refuses, and its exit status."""
 
 import gzip
+import importlib.util
 import os
 import re
 import subprocess
@@ -15,8 +16,8 @@ import minigrad as mg
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "examples" / "train_mlp.py"
 
-pytest.importorskip("sklearn")
-pytest.importorskip("tqdm")
+if not all(map(importlib.util.find_spec, ("sklearn", "tqdm"))):  # importing them takes a second
+    pytest.skip("needs scikit-learn and tqdm", allow_module_level=True)
 
 
 def run(*arguments, **environment):
@@ -62,16 +63,20 @@ def test_digits():
     assert lines[-1] == f"test accuracy {epochs[-1][4]}" and float(epochs[-1][4]) >= 0.967
 
 
-def test_digits_that_are_not_learnt():
-    done = run("--epochs", 1, "--lr", 0)
+def test_digits_that_are_not_learnt(call):
+    done = call("--epochs", 1, "--lr", 0)
     assert done.returncode == 1 and re.search(r"test accuracy 0\.\d{4}\n$", done.stdout)
 
 
-def test_the_same_seed_gives_the_same_numbers_at_any_number_of_threads():
+def test_the_same_seed_gives_the_same_numbers_at_any_number_of_threads(tmp_path):
+    write(tmp_path, "train", 1500, side=8)
+
     def numbers(*arguments, **environment):
-        return re.sub(r"[\d,]+ samples/s", "", run("--epochs", 3, *arguments, **environment).stdout)
+        done = run("--data", tmp_path, "--epochs", 3, *arguments, **environment)
+        return re.sub(r"[\d,]+ samples/s", "", done.stdout)
 
     first = numbers()
+    assert first.count("epoch") == 3
     assert first == numbers(NUMBA_NUM_THREADS="1") == numbers(NUMBA_NUM_THREADS="4")
     assert first == numbers("--compile")
     assert first != numbers("--seed", 1)
@@ -188,8 +193,6 @@ def assert_one_line(done, message, printed=""):
 @pytest.fixture(scope="module")
 def script():
     """The script as a module, for errors that need no process of their own."""
-    import importlib.util
-
     spec = importlib.util.spec_from_file_location("train_mlp", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -298,16 +301,17 @@ def test_training_that_stops(error, status, line, script, call, monkeypatch):
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_closed_pipe_is_quiet(unbuffered):
+def test_a_closed_pipe_is_quiet(unbuffered, tmp_path):
     """As in ``| head -1``: the write fails at once, or when the buffer is flushed at the end."""
-    read, write = os.pipe()
+    write(tmp_path, "train", 10)
+    read, end = os.pipe()
     os.close(read)
     environment = {"PYTHONPATH": str(Path(mg.__file__).parent.parent), "PYTHONUNBUFFERED": unbuffered}
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--epochs", "1"], stdout=write, stderr=subprocess.PIPE, text=True, timeout=300,
+        [sys.executable, str(SCRIPT), "--data", str(tmp_path), "--epochs", "1"], stdout=end, stderr=subprocess.PIPE, text=True, timeout=300,
         env={**os.environ, **environment},
     )  # fmt: skip
-    os.close(write)
+    os.close(end)
     assert done.returncode == 141 and done.stderr == ""
 
 
