@@ -6,7 +6,7 @@ from ._record cimport kernel_t
 from ._storage cimport Storage
 
 cdef enum:
-    CALL, PREPARED, EXPECT, TAKE, CHAINED, HEAD, GONE  # kinds of calls; the last two are passed over
+    CALL, PREPARED, EXPECT, TAKE, CHAINED, THERE, HEAD, GONE  # kinds of calls; the last two are passed over
 cdef enum:
     OWN, OUTER, ARGUMENT, GRADIENT, CONSTANT          # kinds of slots
 cdef enum:
@@ -24,6 +24,7 @@ cdef struct Call:
     Py_ssize_t bytes   # of the memory that it reads or writes
     int last           # of a run of small calls that starts here: one past its end, else 0
     int object
+    int device         # where it runs, -1: here
     int partner        # of a chained call: the one that it follows chunk by chunk
     int line
     int name
@@ -39,6 +40,7 @@ cdef struct Slot:
     int kind
     int index          # of an argument or a leaf
     int next           # free block of the same class
+    int device
     int first, last    # calls in which it was first and last used
     Py_ssize_t block   # bytes of the block
     Py_ssize_t asked   # bytes that were asked for
@@ -47,6 +49,11 @@ cdef struct Slot:
     bint alive
     bint clobbered     # used before the last check
     PyObject *storage  # borrowed, while alive
+
+
+cdef struct Segment:       # calls that all run here, or all on one device
+    Py_ssize_t first, last     # one past the last
+    int device
 
 
 cdef struct Patch:
@@ -102,7 +109,10 @@ cdef class Program:
     cdef Visible *visible
     cdef Py_ssize_t argument_count, visible_count, leaf_count
     cdef readonly Guards guards
-    cdef Storage arena         # memory that does not outlive a run
+    cdef list arenas           # memory that does not outlive a run: here, then on each device or None
+    cdef Segment *segments     # NULL where all calls run here
+    cdef Py_ssize_t segment_count
+    cdef list devices          # on which there are calls
     cdef readonly list memory, objects, constants, keep_alive, names, lines, generators
     cdef list gradients        # of each guarded tensor: the program's gradient tensor, or None
     cdef list layouts          # and a tensor without memory of its shape and strides
@@ -134,6 +144,8 @@ cdef class Program:
     cdef int bind(self, tuple leaves) except -1
     cdef int renew(self, int slot) except -1
     cdef int execute(self) except -1
+    cdef int make(self, Py_ssize_t i, Py_ssize_t end) except -1
+    cdef int find_segments(self) except -1
     cdef int find_runs(self) except -1
     cdef object run(self, tuple leaves)
     cdef object results(self, tuple leaves)

@@ -18,10 +18,10 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
 from ._engine cimport Tensor, grad_enabled, needs_grad
-from ._guards cimport Guards, Py_REFCNT, same
-from ._launch cimport enter_python, launch, leave_python, now
+from ._guards cimport Guards, Py_REFCNT, grown, same
+from ._launch cimport COPY_THERE, enter_python, launch, leave_python, now
 from ._record cimport Prepared, kernel_t, recorder
-from ._storage cimport ITEMSIZE, Storage, new_storage
+from ._storage cimport ITEMSIZE, Storage, devices, new_storage
 
 cdef extern from "Python.h":
     PyObject *PyTuple_GET_ITEM(object t, Py_ssize_t i)
@@ -55,7 +55,7 @@ cdef class Program:
     def __dealloc__(self):
         free(self.code); free(self.slots); free(self.patches); free(self.first); free(self.bufs); free(self.dims)
         free(self.scalars); free(self.arguments); free(self.visible); free(self.ends); free(self.incoming)
-        free(self.spent); free(self.merged); free(self.other_patches); free(self.other_first); free(self.other_places)
+        free(self.segments); free(self.spent); free(self.merged); free(self.other_patches); free(self.other_first); free(self.other_places)
 
     # --- matching ---
 
@@ -160,27 +160,32 @@ cdef class Program:
 
     cdef int renew(self, int slot) except -1:
         """Leave the memory of ``slot`` to those who hold it and take other memory."""
-        cdef Storage s = new_storage(self.slots[slot].nbytes)
+        cdef Storage s = new_storage(self.slots[slot].nbytes, self.slots[slot].device)
         self.memory[slot] = s
         return self.rebind(slot, s.ptr)
 
     cdef int execute(self) except -1:
-        """Make the calls; 1 if a check failed."""
-        cdef Py_ssize_t i = 0, j
+        """Make all calls; 1 if a check failed."""
         cdef Call *call
-        cdef Py_ssize_t *dims
-        cdef object seed, offset
-        cdef void *pair[2]
-        cdef bint idle
-        cdef bint timed = self.runs & 63 == 32
-        cdef double begin = now() if timed else 0, end
         for item in self.heads:
             call = &self.code[<Py_ssize_t>(<tuple>item)[0]]
             call.f(call.bufs, call.dims, call.scalars, 0, call.units)
             call = &self.code[<Py_ssize_t>(<tuple>item)[1]]
             if memcmp(call.bufs[0], call.bufs[1], call.units) != 0:
                 return 1
-        while i < self.count:
+        return self.make(0, self.count)
+
+    cdef int make(self, Py_ssize_t i, Py_ssize_t end) except -1:
+        """Make some of the calls, one by one; 1 if a check failed."""
+        cdef Py_ssize_t j
+        cdef Call *call
+        cdef Py_ssize_t *dims
+        cdef object seed, offset
+        cdef void *pair[2]
+        cdef bint idle
+        cdef bint timed = self.runs & 63 == 32 and self.segments == NULL
+        cdef double begin = now() if timed else 0, ended
+        while i < end:
             call = &self.code[i]
             if call.kind == CALL:
                 if call.last and not timed and leave_python():
@@ -209,6 +214,8 @@ cdef class Program:
                 else:
                     launch(chained, pair, NULL, NULL, call.units, self.code[call.partner].cost + call.cost)
                 (<Prepared>tables).finish()
+            elif call.kind == THERE:
+                launch(call.f, call.bufs, call.dims, call.scalars, call.units, 0)
             elif call.kind == EXPECT:
                 if memcmp(call.bufs[0], call.bufs[1], call.units) != 0:
                     return 1
@@ -217,9 +224,9 @@ cdef class Program:
                 dims = self.code[i + 1].dims
                 dims[0], dims[1] = seed, offset
             if timed:
-                end = now()
-                self.spent[i] += end - begin
-                begin = end
+                ended = now()
+                self.spent[i] += ended - begin
+                begin = ended
             i += 1
         self.timed += timed
         return 0
@@ -245,6 +252,35 @@ cdef class Program:
             i = j + 1
         return 0
 
+    cdef int find_segments(self) except -1:
+        """Cut the calls into runs that are made here and runs on one device; a copy between devices is made here."""
+        cdef Py_ssize_t i, n = 0
+        cdef Call *call
+        cdef Segment *segment = NULL
+        cdef set found = set()
+        cdef int device
+        for i in range(self.count):
+            if self.code[i].device >= 0:
+                found.add(self.code[i].device)
+        if not found:
+            return 0
+        self.devices = sorted(found)
+        self.segments = <Segment *>grown(NULL, self.count * sizeof(Segment))
+        for i in range(self.count):
+            call = &self.code[i]
+            if call.kind == TAKE:  # of the call that follows
+                call = &self.code[i + 1]
+            device = call.device
+            if call.f == COPY_THERE and call.dims[0] != call.dims[1]:
+                device = -1
+            if segment == NULL or (call.kind != GONE and call.kind != HEAD and segment.device != device):
+                segment = &self.segments[n]
+                segment.first, segment.device = i, device
+                n += 1
+            segment.last = i + 1
+        self.segment_count = n
+        return 0
+
     def swap(self, bint on=True):
         """Let each chain be one call (``ready``), or its calls again; whether anything changed. See _fuse.py."""
         cdef Py_ssize_t i, call
@@ -266,7 +302,7 @@ cdef class Program:
         exchange_places(self.slots, self.other_places, self.slot_count)
         for i in range(self.slot_count):
             if self.slots[i].place >= 0 and self.slots[i].host < 0:
-                self.slots[i].base = self.arena.ptr + self.slots[i].place
+                self.slots[i].base = (<Storage>self.arenas[self.slots[i].device + 1]).ptr + self.slots[i].place
         for i in range(self.slot_count):
             self.rebind(<int>i, self.slots[i].base)
         self.swapped, self.trusted = on, False
@@ -281,6 +317,9 @@ cdef class Program:
         cdef Tensor t
         cdef Storage s
         cdef list states = None
+        if self.segments != NULL:
+            for i in range(len(self.devices)):
+                devices.raise_errors(self.devices[i])
         if self.bind(leaves):
             return NotImplemented
         if self.has_checks and self.generators:
@@ -324,7 +363,7 @@ cdef class Program:
         if self.slots[o.slot].kind == ARGUMENT:
             t = <Tensor><object>PyTuple_GET_ITEM(leaves, self.arguments[self.slots[o.slot].index].place)
             s = t.storage
-            t = over(o.like, s, self.slots[o.slot].base + o.offset - s.ptr)
+            t = over(o.like, s, t.ptr + o.offset - s.ptr)
         else:
             s = <Storage>self.memory[o.slot]
             t = over(o.like, s, o.offset)
@@ -364,9 +403,9 @@ cdef class Program:
                 made.storages.append(g.storage)
                 made.places.append((<size_t>g.ptr, extent_of(g)))
         made.versions = [(<Storage>each).version for each in made.storages]
-        made.copies = [new_storage(n) for p, n in made.places]
+        made.copies = [new_storage(n, (<Storage>each).device) for each, (p, n) in zip(made.storages, made.places)]
         for (p, n), copy in zip(made.places, made.copies):
-            memcpy((<Storage>copy).ptr, <char *><size_t>p, n)
+            move((<Storage>copy).device, (<Storage>copy).ptr, <char *><size_t>p, n)
         made.tensors, made.generators = self.guards.tensor_list, self.generators
         made.gradients = [(<Tensor>t).gradient for t in made.tensors]
         made.states = [(each._seed, each._offset) for each in made.generators]
@@ -378,17 +417,26 @@ cdef class Program:
 
     def own_bytes(self):
         """Bytes of memory that the program holds."""
-        cdef Py_ssize_t i, n = self.arena.nbytes
+        cdef Py_ssize_t i, n = self.starts().pop()
         for i in range(self.visible_count):
             n += self.slots[self.visible[i].slot].nbytes
         return n
 
+    def starts(self):
+        """Where each arena begins if they lie one behind the other, and where the last one ends."""
+        found, end = [0], 0
+        for arena in self.arenas:
+            end += 0 if arena is None else (<Storage>arena).nbytes
+            found.append(end)
+        return found
+
     def blocks(self):
-        """(place, bytes, first call, last call) of each block of memory: those in the arena, then what can be seen from
+        """(place, bytes, first call, last call) of each block of memory: those in the arenas, then what can be seen from
         outside, one behind the other, with its guests in it."""
-        cdef Py_ssize_t i, at = self.arena.nbytes
+        cdef Py_ssize_t i, at
         cdef int slot
-        found, places = [], {}
+        found, places, starts = [], {}, self.starts()
+        at = starts.pop()
         for i in range(self.visible_count):
             slot = self.visible[i].slot
             places[slot] = at
@@ -396,13 +444,19 @@ cdef class Program:
             at += self.slots[slot].nbytes
         for i in range(self.slot_count):
             if self.slots[i].place >= 0:
-                found.append((self.slots[i].place + (places[self.slots[i].host] if self.slots[i].host >= 0 else 0),
-                              self.slots[i].nbytes, self.slots[i].first, self.slots[i].last))
+                found.append((self.slots[i].place + (places[self.slots[i].host] if self.slots[i].host >= 0 else
+                                                     starts[self.slots[i].device + 1]), self.slots[i].nbytes, self.slots[i].first, self.slots[i].last))
         return found
 
     def poison(self):
         """Fill the program's own memory with 0xff (float nan), but for what can be seen from outside; for tests."""
-        memset(self.arena.ptr, 255, self.arena.nbytes)
+        cdef Storage s
+        cdef unsigned char value = 255
+        for s in self.arenas:
+            if s is not None and s.device >= 0:
+                devices.put(s.device, s.ptr, &value, 1, s.nbytes)
+            elif s is not None:
+                memset(s.ptr, value, s.nbytes)
 
     def table(self):
         """A row a call that is made: (kernel, dims, bytes that it reads and writes, multiply-adds, (file, line), whether
@@ -418,6 +472,9 @@ cdef class Program:
             name, n, d = <str>self.names[call.name], call.bytes, call.dims
             if call.kind == PREPARED or call.kind == CHAINED:
                 n += self.objects[call.object].traffic(call.kind == CHAINED or name.startswith(SWEEPS))
+            elif name == "device.product":
+                products = d[8] * d[0] * d[1] * d[2]
+                n = d[8] * (d[0] * d[2] + d[2] * d[1] + d[0] * d[1] * (2 if call.scalars[1] != 0 else 1)) * ITEMSIZE[d[12]]
             elif name.startswith("blas."):  # m, n, k; so many of them
                 j = call.units // (d[8] * d[9])
                 products = j * d[0] * d[1] * d[2]
@@ -487,7 +544,7 @@ cdef class Snapshot:
         cdef Py_ssize_t i
         for i in range(len(self.storages)):
             s = <Storage>self.storages[i]
-            swap(<char *><size_t>self.places[i][0], (<Storage>self.copies[i]).ptr, self.places[i][1])
+            swap(s.device, <char *><size_t>self.places[i][0], (<Storage>self.copies[i]).ptr, self.places[i][1])
             version, s.version = s.version, <unsigned int>self.versions[i]
             self.versions[i] = version
         for i in range(len(self.tensors)):
@@ -510,18 +567,52 @@ cdef class Snapshot:
         if [(each._seed, each._offset) for each in self.generators] != self.states:
             return False
         for (p, n), copy in zip(self.places, self.copies):
-            if memcmp(<char *><size_t>p, (<Storage>copy).ptr, n) != 0:
+            if not alike((<Storage>copy).device, <char *><size_t>p, (<Storage>copy).ptr, n):
                 return False
         for i in range(len(self.tensors)):
             a, b = <Tensor>self.gradients[i], <Tensor>(<Tensor>self.tensors[i]).gradient
-            if a is not b and (a is None or b is None or extent_of(a) != extent_of(b) or memcmp(a.ptr, b.ptr, extent_of(a))):
+            if a is not b and (a is None or b is None or extent_of(a) != extent_of(b) or (
+                    a.storage.device != b.storage.device or not alike(a.storage.device, a.ptr, b.ptr, extent_of(a)))):
                 return False
         return True
 
 
-cdef int swap(char *a, char *b, Py_ssize_t n) noexcept:
+cdef int move(int device, char *to, char *p, Py_ssize_t n) except -1:
+    """Copy n bytes within a device, or here."""
+    if device >= 0:
+        return devices.copy(device, to, device, p, n)
+    memcpy(to, p, n)
+    return 0
+
+
+cdef bint alike(int device, char *a, char *b, Py_ssize_t n) except -1:
+    """Whether two pieces of a device's memory hold the same bytes."""
+    cdef bytearray here
+    cdef char *p
+    cdef Py_ssize_t at = 0, k, half = 1 << 22
+    if device < 0 or a == b:
+        return memcmp(a, b, n) == 0 if device < 0 else True
+    here = bytearray(2 * min(n, half))
+    p = here
+    while at < n:
+        k = min(n - at, half)
+        devices.download(device, p, a + at, k)
+        devices.download(device, p + k, b + at, k)
+        if memcmp(p, p + k, k) != 0:
+            return False
+        at += k
+    return True
+
+
+cdef int swap(int device, char *a, char *b, Py_ssize_t n) except -1:
     cdef char[4096] between
     cdef Py_ssize_t k
+    cdef Storage third
+    if device >= 0:
+        third = new_storage(n, device)
+        move(device, third.ptr, a, n)
+        move(device, a, b, n)
+        return move(device, b, third.ptr, n)
     while n > 0:
         k = min(n, 4096)
         memcpy(between, a, k)

@@ -55,12 +55,14 @@ cdef class Storage:
     cdef object owner
 
 cdef Storage new_storage(Py_ssize_t nbytes, int device=*)
+cdef Storage unheard_storage(Py_ssize_t nbytes, int device)
 cdef Storage foreign_storage(void *p, Py_ssize_t nbytes, int device, bint writable, object owner)
 cdef str device_name(int device)
 cdef object device_object(int device)
 cdef size_t device_kernel(str name, str t, str u, int device) except 0
+cdef tuple device_kernel_shape(str name, str t, str u)
 cdef int refuse_mixed(int a, int b) except -1
-cdef Storage storage_of(void *block, Py_ssize_t nbytes, int size_class)
+cdef Storage storage_of(void *block, Py_ssize_t nbytes, int size_class, int device)
 cdef Storage lease(object array, bint writable)
 cdef int promote(int a, int b) noexcept nogil
 cdef int dtype_code(object value) except -1

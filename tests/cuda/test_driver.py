@@ -420,7 +420,7 @@ def test_a_kernel_may_say_how_it_is_launched():
     }
     made = launch.handle(0, image, "entry", arguments, 128, 1, 2112, **options)
     assert made >> 63 == 1
-    plug(1, launch, lambda name, t, u, i: made)
+    plug(1, launch, lambda name, t, u, i: made, pretend.shape)
     try:
         from minigrad._engine import Kernel
 
@@ -431,7 +431,7 @@ def test_a_kernel_may_say_how_it_is_launched():
         assert asked == [(100, 1)] * 3 and pretend.calls("cuFuncSetAttribute") == before + 1  # 100 KB of shared memory
         np.testing.assert_allclose(y.cpu().numpy(), np.e, 1e-6)
     finally:
-        plug(1, launch, pretend.handle)
+        plug(1, launch, pretend.handle, pretend.shape)
 
 
 @pretended
@@ -502,7 +502,7 @@ def test_a_real_kernel_is_loaded_and_launched():
 
     compiled(("elementwise.exp", "float32", ""))
     x = mg.ones(1000, 3, device="cuda")
-    plug(1, launch, driver.handle)
+    plug(1, launch, driver.handle, driver.shape)
     try:
         before = pretend.calls("cuLaunchKernel")
         Kernel("elementwise.exp")((x,), (x,), (0,))
@@ -510,4 +510,4 @@ def test_a_real_kernel_is_loaded_and_launched():
         mg.cuda.synchronize()
         assert pretend.calls("cuLaunchKernel") == before + 2
     finally:
-        plug(1, launch, pretend.handle)
+        plug(1, launch, pretend.handle, pretend.shape)
