@@ -15,7 +15,6 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
 import os
-import sys
 import warnings
 
 from ._engine cimport Node, Tensor
@@ -35,10 +34,10 @@ cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
 
 from . import _fuse
+from ._program import user_line
 from ._record import adds
 from .kernels import contract
 
-cdef str PACKAGE = os.path.dirname(sys.modules["minigrad"].__file__) + os.sep  # this file may lie in a build folder
 cdef enum:
     CLASSES = 136  # of block sizes, see _storage.pyx
     ALIGNED_THERE = 256  # bytes: as aligned as memory that a device's driver gives out
@@ -76,24 +75,7 @@ cdef Py_ssize_t most_bytes(str name, Py_ssize_t units) except -1:
     return units * <Py_ssize_t>width if width else PY_SSIZE_T_MAX
 
 
-cdef dict ours = {}  # file -> whether it is minigrad's
-
-
-def user_line():
-    """(file, line number) of the innermost frame outside of minigrad, or ("", 0)."""
-    frame = sys._getframe(0)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        inner = ours.get(file)
-        if inner is None:
-            inner = ours[file] = file.startswith(PACKAGE)
-        if not inner:
-            return file, frame.f_lineno
-        frame = frame.f_back
-    return "", 0
-
-
-PASSES = "relu,beta,clip,dead,chains"
+PASSES = "relu,beta,clip,dead,chains,graphs"
 cdef set told = set()  # which unknown passes
 
 
@@ -736,7 +718,8 @@ cdef class Capture(Recorder):
                 continue
             self.slots[<int>own].clobbered = True
             p.heads.append((call, check))
-        self.simplify(passes())
+        names = passes()
+        self.simplify(names)
         guards.set_live(self.groups, self.rates)
         # a gradient's memory is free for others until it is written, if nobody can see it until then
         hosts = [slot for slot, leaf in shown if leaf >= 0 and p.incoming[<int>leaf] < 0]
@@ -755,15 +738,17 @@ cdef class Capture(Recorder):
                 self.slots[slot].clobbered = True
         for device in sizes:
             sizes[device] = max(sizes[device], self.pack(hosts, device))
-        p.arenas = [new_storage(sizes[-1])]  # which is recorded, hence gets a slot
+        p.arenas = [new_storage(sizes.pop(-1))]  # which is recorded, hence gets a slot
         for i in range(self.own_count):
             self.give_back(self.own[i].slot)
-        for device in range(max(sizes) + 1):
+        for device in range(max(sizes, default=-1) + 1):
             p.arenas.append(unheard_storage(sizes[device], device) if sizes.get(device) else None)
         for i in range(self.slot_count):
             if self.slots[i].place >= 0 and self.slots[i].host < 0:
                 self.slots[i].base = (<Storage>p.arenas[self.slots[i].device + 1]).ptr + self.slots[i].place
         self.hand_over(p)
+        if "graphs" not in names:
+            p.graphs, p.why_no_graphs = False, "MINIGRAD_PASSES leaves graphs out"
         return p
 
     # --- passes: the same bits with fewer calls; MINIGRAD_PASSES lists those that run ---

@@ -34,7 +34,7 @@ from libc.stdint cimport uint64_t
 
 from .kernels import contract
 from ._record cimport describe, recorder, recording
-from ._storage cimport devices
+from ._storage cimport COPY_CALL, FILL_CALL, PRODUCT_CALL, devices
 
 cdef extern from "<time.h>" nogil:
     """
@@ -276,8 +276,8 @@ cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_s
 # product: bufs y, a, b; dims m, n, k, lda, ldb, ldy, ta, tb, batch, stride_a, stride_b, stride_y, dtype, device; scalars
 # alpha, beta.
 cdef size_t DISTANT = <size_t>1 << 63
-cdef kernel_t COPY_THERE = <kernel_t>(DISTANT | 1), FILL_THERE = <kernel_t>(DISTANT | 2)
-cdef kernel_t PRODUCT_THERE = <kernel_t>(DISTANT | 3)
+cdef kernel_t COPY_THERE = <kernel_t>(DISTANT | COPY_CALL), FILL_THERE = <kernel_t>(DISTANT | FILL_CALL)
+cdef kernel_t PRODUCT_THERE = <kernel_t>(DISTANT | PRODUCT_CALL)
 describe(COPY_THERE, "device.copy", 2, 3, 0)
 describe(FILL_THERE, "device.fill", 1, 4, 0)
 describe(PRODUCT_THERE, "device.product", 3, 14, 2)

@@ -3,7 +3,7 @@ from cpython.object cimport PyObject
 from ._engine cimport Tensor
 from ._guards cimport Guards
 from ._record cimport kernel_t
-from ._storage cimport Storage
+from ._storage cimport Storage, Work
 
 cdef enum:
     CALL, PREPARED, EXPECT, TAKE, CHAINED, THERE, HEAD, GONE  # kinds of calls; the last two are passed over
@@ -11,6 +11,8 @@ cdef enum:
     OWN, OUTER, ARGUMENT, GRADIENT, CONSTANT          # kinds of slots
 cdef enum:
     NO_GRADIENT, SAME_GRADIENT, NEW_GRADIENT          # what a tensor has at the end
+cdef enum:
+    GRAPHS = 4                                        # of one segment
 
 
 cdef struct Call:
@@ -54,6 +56,10 @@ cdef struct Slot:
 cdef struct Segment:       # calls that all run here, or all on one device
     Py_ssize_t first, last     # one past the last
     int device
+    Work **calls               # of a device, if there are enough of them for a graph
+    Py_ssize_t count
+    void *graphs[GRAPHS]       # each for other addresses; the last one used first
+    Py_ssize_t made, in_a_row  # how many were, and how many since one could be replayed
 
 
 cdef struct Patch:
@@ -113,6 +119,13 @@ cdef class Program:
     cdef Segment *segments     # NULL where all calls run here
     cdef Py_ssize_t segment_count
     cdef list devices          # on which there are calls
+    cdef public bint graphs    # whether to make graphs of them
+    cdef readonly object why_no_graphs
+    cdef bint crowded          # addresses were too many
+    cdef dict landings         # argument -> memory on its device that it is copied to; None before they are needed
+    cdef set lent              # slots of results that are handed out as copies, since then
+    cdef dict copied           # slot -> such a copy, in this run
+    cdef dict spares           # slot -> memory on a device that it had before
     cdef readonly list memory, objects, constants, keep_alive, names, lines, generators
     cdef list gradients        # of each guarded tensor: the program's gradient tensor, or None
     cdef list layouts          # and a tensor without memory of its shape and strides
@@ -146,6 +159,11 @@ cdef class Program:
     cdef int execute(self) except -1
     cdef int make(self, Py_ssize_t i, Py_ssize_t end) except -1
     cdef int find_segments(self) except -1
+    cdef int make_there(self, Segment *segment) except -1
+    cdef bint replay(self, Segment *segment) except -1
+    cdef int forget(self) noexcept
+    cdef int settle(self) except -1
+    cdef int take(self, Py_ssize_t i) except -1
     cdef int find_runs(self) except -1
     cdef object run(self, tuple leaves)
     cdef object results(self, tuple leaves)

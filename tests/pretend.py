@@ -51,7 +51,7 @@ def compiled(source, *options):
 @functools.cache
 def library():
     found = compiled(Path(__file__).with_name("pretend.c"))
-    found.pretend_calls.restype = found.pretend_pending.restype = ctypes.c_int64
+    found.pretend_calls.restype = found.pretend_pending.restype = found.pretend_graphs.restype = ctypes.c_int64
     found.pretend_calls.argtypes = [ctypes.c_char_p]
     found.pretend_fail.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.c_int]
     found.pretend_limit.argtypes = [ctypes.c_int, ctypes.c_size_t]
