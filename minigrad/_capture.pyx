@@ -1080,6 +1080,7 @@ cdef class Capture(Recorder):
         if spec.slot >= 0 and self.slots[spec.slot].kind != ARGUMENT:
             spec.slot = -1
         spec.nd, spec.dt, spec.ptr, spec.readonly, spec.delta = t.nd, t.dt, t.ptr, t.storage.readonly, 0
+        spec.device = t.storage.device
         spec.pinned = any([s is t.storage for s in guards.storages])
         for i in range(len(self.storages)):
             if self.storages[i] is t.storage:

@@ -87,6 +87,7 @@ cdef struct ArgumentSpec:
     int slot               # -1: its memory is not used
     int nd
     int dt
+    int device
     bint pinned            # shares memory with a parameter or the like: only this very memory will do
     bint readonly
     Py_ssize_t delta       # how often it is written
@@ -119,6 +120,7 @@ cdef class Program:
     cdef Segment *segments     # NULL where all calls run here
     cdef Py_ssize_t segment_count
     cdef list devices          # on which there are calls
+    cdef int current           # which of them is meant by a device without a number
     cdef public bint graphs    # whether to make graphs of them
     cdef readonly object why_no_graphs
     cdef bint crowded          # addresses were too many

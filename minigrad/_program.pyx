@@ -25,7 +25,7 @@ from ._engine cimport Tensor, grad_enabled, needs_grad
 from ._guards cimport Guards, Py_REFCNT, grown, same
 from ._launch cimport COPY_THERE, FILL_THERE, PRODUCT_THERE, enter_python, launch, leave_python, now
 from ._record cimport Prepared, kernel_t, recorder
-from ._storage cimport ITEMSIZE, Storage, Work, device_name, devices, new_storage
+from ._storage cimport ITEMSIZE, Storage, Work, current_device, device_name, devices, new_storage
 
 import os
 import sys
@@ -108,7 +108,8 @@ cdef class Program:
             if not isinstance(item, Tensor):
                 return False
             t = <Tensor>item
-            if t.nd != spec.nd or t.dt != spec.dt or t.storage.readonly != spec.readonly:
+            if t.nd != spec.nd or t.dt != spec.dt or t.storage.readonly != spec.readonly or (
+                    t.storage.device != spec.device):
                 return False
             if spec.pinned and t.ptr != spec.ptr:
                 return False
@@ -420,7 +421,7 @@ cdef class Program:
         if not found:
             return 0
         self.devices = sorted(found)
-        self.spares, self.graphs = {}, True
+        self.spares, self.graphs, self.current = {}, True, current_device()
         self.segments = <Segment *>grown(NULL, self.count * sizeof(Segment))
         memset(self.segments, 0, self.count * sizeof(Segment))
         for i in range(self.count):
@@ -485,6 +486,8 @@ cdef class Program:
         cdef Storage s
         cdef list states = None
         if self.segments != NULL:
+            if current_device() != self.current:
+                return NotImplemented
             for i in range(len(self.devices)):
                 devices.raise_errors(self.devices[i])
         if self.bind(leaves):

@@ -73,6 +73,7 @@ cdef Storage new_storage(Py_ssize_t nbytes, int device=*)
 cdef Storage unheard_storage(Py_ssize_t nbytes, int device)
 cdef Storage foreign_storage(void *p, Py_ssize_t nbytes, int device, bint writable, object owner)
 cdef str device_name(int device)
+cdef int current_device() except -1
 cdef object device_object(int device)
 cdef size_t device_kernel(str name, str t, str u, int device) except 0
 cdef tuple device_kernel_shape(str name, str t, str u)

@@ -268,21 +268,25 @@ def reset_peak():
 # --- other devices ----------------------------------------------------------------------------------------------------
 
 cdef Device *devices = NULL
-cdef object describe_device = None, find_kernel = None, shape_of_kernel = None
+cdef object describe_device = None, find_kernel = None, shape_of_kernel = None, find_current = None
 
 
-def set_devices(size_t table, describe, kernel, shape):
+def set_devices(size_t table, describe, kernel, shape, current):
     """Plug in devices: the address of a ``Device`` table that stays, ``describe(i)``, what users see as the device of a
     tensor on device ``i``, ``kernel(name, t, u, i)``, the handle of a kernel for dtypes t and u: an address whose
     highest bit is set, and ``shape(name, t, u)``, what ``kernels.contract.shape`` tells of a kernel by its address, with
-    -1 scalars where they are read from the device."""
-    global devices, describe_device, find_kernel, shape_of_kernel
-    devices, describe_device, find_kernel, shape_of_kernel = <Device *>table, describe, kernel, shape
+    -1 scalars where they are read from the device. ``current()`` is the one that users mean where they name none."""
+    global devices, describe_device, find_kernel, shape_of_kernel, find_current
+    devices, describe_device, find_kernel, shape_of_kernel, find_current = <Device *>table, describe, kernel, shape, current
 
 
 cdef object device_object(int device):
     """What users see as a device other than the CPU."""
     return describe_device(device)
+
+
+cdef int current_device() except -1:
+    return find_current()
 
 
 cdef str device_name(int device):

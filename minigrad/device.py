@@ -133,7 +133,7 @@ def plug(
         made = device.__new__(device)
         made.type, made.index = "cuda", i
         _gpus.append(made)
-    _storage.set_devices(runtime.table(), described, handle, shape)
+    _storage.set_devices(runtime.table(), described, handle, shape, current)
     _state["plugged"], _state["runtime"] = True, runtime
 
 

@@ -467,19 +467,20 @@ int cuStreamGetCaptureInfo_v3(Stream *s, int *status, uint64_t *id, Graph **grap
     *n = s->into->n > 0, *nodes = s->into->nodes + s->into->n - 1, *edges = NULL;
     return OK;
 }
-int cuGraphDestroy(Graph *g) {
-    ENTER;
+static int destroy(Graph *g) {
     for (size_t i = 0; i < g->n; i++) free(g->nodes[i]);
     free(g->nodes), free(g), graphs--;
     return OK;
 }
+int cuGraphDestroy(Graph *g) { ENTER; return destroy(g); }
 int cuStreamEndCapture(Stream *s, Graph **graph) {
-    ENTER;
-    if (!s->into) return INVALID_VALUE;
-    *graph = s->into, s->into = NULL, capturing--;
-    if (!s->broken) return OK;
-    cuGraphDestroy(*graph), *graph = NULL;
-    return CAPTURE_INVALIDATED;
+    Graph *g = s->into;
+    s->into = NULL, *graph = NULL, capturing -= g != NULL;
+    int slot = slot_of(__func__), failed = enter(slot);   // a capture ends also where that is an error
+    if (g && (failed || s->broken)) destroy(g);
+    if (failed || !g || s->broken) return failed ? failed : g ? CAPTURE_INVALIDATED : INVALID_VALUE;
+    *graph = g;
+    return OK;
 }
 int cuGraphInstantiateWithFlags(Ready **ready, Graph *g, unsigned long long flags) {
     ENTER;

@@ -1012,11 +1012,15 @@ cdef int replay(void *graph) except -1:
 cdef void forget(void *graph) noexcept:
     """One that still runs is freed by the driver when it has."""
     cdef Graph *made = <Graph *>graph
-    if not forked and not closing:
+    cdef CUcontext before
+    if not forked and not closing and cu.cuCtxGetCurrent(&before) == CUDA_SUCCESS:
+        cu.cuCtxSetCurrent(gpus[made.device].context)
         if made.ready != NULL:
             cu.cuGraphExecDestroy(made.ready)
         if made.graph != NULL:
             cu.cuGraphDestroy(made.graph)
+        if before != NULL:
+            cu.cuCtxSetCurrent(before)
     free(made.nodes)
     free(made.operands)
     free(made)
