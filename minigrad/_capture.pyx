@@ -15,32 +15,36 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
 import os
-import sys
 import warnings
 
 from ._engine cimport Node, Tensor
 from ._guards cimport SIMPLE, Guards, grown, rates_in, update_with
 from ._program cimport (
     ARGUMENT, CALL, CHAINED, CONSTANT, EXPECT, GONE, GRADIENT, HEAD, NEW_GRADIENT, NO_GRADIENT, OUTER, OWN, PREPARED, RELEASED,
-    SAME_GRADIENT, SHARED, SWEEPS, TAKE, ArgumentSpec, Call, Output, Patch, Place, Program, Slot, Visible, exchange_places,
+    SAME_GRADIENT, SHARED, SWEEPS, TAKE, THERE, ArgumentSpec, Call, Output, Patch, Place, Program, Slot, Visible, exchange_places,
     extent_of, layout_of,
 )
 from ._record cimport (
-    Prepared, PyThread_get_thread_ident, Recorder, describe, kernel_t, recorder, recording, set_recorder, shapes,
+    Prepared, PyThread_get_thread_ident, Recorder, describe, handles, kernel_t, recorder, recording, set_recorder, shapes,
 )
-from ._storage cimport ITEMSIZE, Storage, device_name, new_storage, storage_of
+from ._storage cimport ITEMSIZE, Storage, device_kernel_shape, new_storage, storage_of, unheard_storage
 from cpython.object cimport PyObject
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
 
 from . import _fuse
+from ._program import user_line
 from ._record import adds
 from .kernels import contract
 
-cdef str PACKAGE = os.path.dirname(sys.modules["minigrad"].__file__) + os.sep  # this file may lie in a build folder
 cdef enum:
     CLASSES = 136  # of block sizes, see _storage.pyx
+    ALIGNED_THERE = 256  # bytes: as aligned as memory that a device's driver gives out
+    DIMS_READ = 40  # a kernel on a device reads so many dims, used or not
+cdef tuple DROPPABLE = ("elementwise.", "constant", "divide", "device.fill", "device.copy")
+cdef str LOST = ("uses a tensor that compile cannot find (in {}): pass it as an argument, or keep it where the function, its "
+                 "module or its optimizer has it")
 cdef unsigned int serials = 0
 
 
@@ -71,24 +75,7 @@ cdef Py_ssize_t most_bytes(str name, Py_ssize_t units) except -1:
     return units * <Py_ssize_t>width if width else PY_SSIZE_T_MAX
 
 
-cdef dict ours = {}  # file -> whether it is minigrad's
-
-
-def user_line():
-    """(file, line number) of the innermost frame outside of minigrad, or ("", 0)."""
-    frame = sys._getframe(0)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        inner = ours.get(file)
-        if inner is None:
-            inner = ours[file] = file.startswith(PACKAGE)
-        if not inner:
-            return file, frame.f_lineno
-        frame = frame.f_back
-    return "", 0
-
-
-PASSES = "relu,beta,clip,dead,chains"
+PASSES = "relu,beta,clip,dead,chains,graphs"
 cdef set told = set()  # which unknown passes
 
 
@@ -124,6 +111,7 @@ cdef class Capture(Recorder):
     cdef readonly list heads           # (call, its slot, slots that it reads, check, whether it must) made ahead of all
     cdef list storages, versions       # outer storages, their versions at the start
     cdef list starts, start_versions   # addresses of the gradients that there were, and versions of their memory
+    cdef dict free_distant     # (device, bytes) -> slots whose blocks are free
     cdef object open_storage
     cdef readonly object why, why_line
     cdef bint has_checks
@@ -149,14 +137,13 @@ cdef class Capture(Recorder):
         self.objects, self.constants, self.keep_alive, self.groups, self.rates, self.taken_ = [], [], [], [], [], []
         self.generators, self.names, self.lines, self.heads = [], [], [], []
         self.line_numbers, self.name_numbers, self.storages, self.versions = {}, {}, [], []
-        self.starts, self.start_versions = [], []
+        self.starts, self.start_versions, self.free_distant = [], [], {}
         for i, item in enumerate(tensors):
             t = <Tensor>item
-            self.check_device(t)
             if id(t.storage) not in seen:
                 seen.add(id(t.storage))
                 self.note_outer(t.storage)
-                self.add_outer(t.storage.ptr, t.storage.nbytes, OUTER, len(self.storages) - 1)
+                self.add_outer(t.storage.ptr, t.storage.nbytes, OUTER, len(self.storages) - 1, t.storage.device)
         for i, item in enumerate(tensors):
             g = <Tensor>(<Tensor>item).gradient
             self.starts.append(0 if g is None else <size_t>g.ptr)
@@ -164,10 +151,9 @@ cdef class Capture(Recorder):
             if g is not None and id(g.storage) not in seen:
                 self.versions.append(g.storage.version)  # not kept alive: the function may drop it
                 self.storages.append(None)
-                self.add_outer(g.ptr, extent_of(g), GRADIENT, i)
+                self.add_outer(g.ptr, extent_of(g), GRADIENT, i, g.storage.device)
         for i, item in enumerate(arguments):
             t = <Tensor>item
-            self.check_device(t)
             if id(t.storage) in seen or t.count == 0:
                 continue  # guarded by identity
             for j in range(self.outer_count):
@@ -177,24 +163,18 @@ cdef class Capture(Recorder):
                     break
             else:
                 self.note_outer(t.storage)
-                self.add_outer(t.ptr, extent_of(t), ARGUMENT, i)
+                self.add_outer(t.ptr, extent_of(t), ARGUMENT, i, t.storage.device)
 
     def __dealloc__(self):
         free(self.code); free(self.slots); free(self.patches); free(self.own); free(self.outer)
         free(self.bufs); free(self.dims); free(self.scalars); free(self.merged)
-
-    cdef int check_device(self, Tensor t) except -1:
-        if t.storage.device >= 0:
-            self.refuse(f"uses a tensor of shape {tuple(t.shape)} on {device_name(t.storage.device)}: only functions of "
-                        "tensors on the CPU are captured")
-        return 0
 
     cdef int note_outer(self, Storage s) except -1:
         self.storages.append(s)
         self.versions.append(s.version)
         return 0
 
-    cdef int new_slot(self, char *base, Py_ssize_t n, int size_class, int kind, int index) except -1:
+    cdef int new_slot(self, char *base, Py_ssize_t n, int size_class, int kind, int index, int device) except -1:
         cdef Slot *slot
         if self.slot_count == self.slot_room:
             self.slot_room = 2 * self.slot_room + 64
@@ -203,12 +183,12 @@ cdef class Capture(Recorder):
         memset(slot, 0, sizeof(Slot))
         slot.base, slot.nbytes, slot.size_class, slot.kind, slot.index = base, n, size_class, kind, index
         slot.next = slot.first = slot.last = -1
-        slot.block, slot.asked, slot.place, slot.host = n, n, -1, -1
+        slot.block, slot.asked, slot.place, slot.host, slot.device = n, n, -1, -1, device
         self.slot_count += 1
         return <int>self.slot_count - 1
 
-    cdef int add_outer(self, char *base, Py_ssize_t n, int kind, int index) except -1:
-        cdef int slot = self.new_slot(base, n, -2, kind, index)
+    cdef int add_outer(self, char *base, Py_ssize_t n, int kind, int index, int device) except -1:
+        cdef int slot = self.new_slot(base, n, -2, kind, index, device)
         if self.outer_count == self.outer_room:
             self.outer_room = 2 * self.outer_room + 64
             self.outer = <Range *>grown(self.outer, self.outer_room * sizeof(Range))
@@ -226,10 +206,16 @@ cdef class Capture(Recorder):
         self.free_slots[size_class] = self.slots[slot].next
         return self.slots[slot].base
 
+    cdef void *reuse_distant(self, int device, Py_ssize_t n) except? NULL:
+        cdef list slots = self.free_distant.get((device, n))
+        return self.slots[<int>slots.pop()].base if slots else NULL
+
     cdef int allocated(self, object storage, void *p, Py_ssize_t n, Py_ssize_t asked, int size_class) except -1:
-        cdef int slot = self.new_slot(<char *>p, n, size_class, OWN, -1)
+        cdef int device = (<Storage>storage).device
+        cdef int slot = self.new_slot(<char *>p, n, size_class, OWN, -1, device)
         cdef Range *known = range_of(self.own, self.own_count, <char *>p)
-        self.slots[slot].nbytes, self.slots[slot].asked = ((asked if asked > 0 else 1) + 63) // 64 * 64, asked
+        cdef Py_ssize_t grain = 64 if device < 0 else ALIGNED_THERE
+        self.slots[slot].nbytes, self.slots[slot].asked = ((asked if asked > 0 else 1) + grain - 1) // grain * grain, asked
         if known != NULL:
             known.slot = slot
         else:
@@ -252,12 +238,14 @@ cdef class Capture(Recorder):
         if self.slots[slot].size_class >= 0:
             self.slots[slot].next = self.free_slots[self.slots[slot].size_class]
             self.free_slots[self.slots[slot].size_class] = slot
+        elif self.slots[slot].device >= 0:
+            self.free_distant.setdefault((self.slots[slot].device, self.slots[slot].asked), []).append(slot)
         return True
 
     cdef int leased(self, object storage) except -1:
         cdef Storage s = <Storage>storage
         self.keep_alive.append(s)
-        self.add_outer(s.ptr, s.nbytes, CONSTANT, -1)
+        self.add_outer(s.ptr, s.nbytes, CONSTANT, -1, s.device)
         return 0
 
     # --- what cannot be replayed ---
@@ -382,6 +370,7 @@ cdef class Capture(Recorder):
         call = &self.code[self.count]
         memset(call, 0, sizeof(Call))
         call.kind, call.f, call.units, call.cost, call.object, call.p = kind, f, units, cost, -1, self.patch_count
+        call.device = -1
         call.nb, call.nd, call.ns, call.b, call.d, call.s = nb, nd, ns, self.buf_count, self.dim_count, self.scalar_count
         if line not in self.line_numbers:
             self.line_numbers[line] = len(self.lines)
@@ -412,13 +401,16 @@ cdef class Capture(Recorder):
         cdef int nb, nd, ns, slot, opaque
         cdef str name
         cdef object taken
+        cdef Py_ssize_t room
+        cdef bint distant = <Py_ssize_t>f < 0
         self.pending = None
         self.settle()
         if self.why is not None:
             return 0
         found = shapes.get(<size_t>f)
         if found is None:
-            found = contract.shape(<size_t>f)
+            found = handles.get(<size_t>f)
+            found = contract.shape(<size_t>f) if found is None else device_kernel_shape(found[0], found[1], found[2])
             if found is None:
                 return self.refuse("runs a kernel that compile does not know")
             shapes[<size_t>f] = found = (*found, -1)
@@ -426,6 +418,7 @@ cdef class Capture(Recorder):
         most = most_bytes(name, units)
         if more:
             nd += dims[0] * (nb - bin(opaque).count("1") + 1)
+        room = nd + DIMS_READ if distant and more else nd
         if self.taken_ and nd >= 2 and tables is None and dims[0] == self.taken_[0][2] and dims[1] == self.taken_[0][3]:
             taken = self.taken_.pop(0)
             call = self.add_call(TAKE, NULL, 0, 0, 0, taken[1], 0, "random.take")
@@ -433,24 +426,38 @@ cdef class Capture(Recorder):
             self.objects.append(taken[0])
             if not any([g is taken[0] for g in self.generators]):
                 self.generators.append(taken[0])
-        call = self.add_call(CALL if tables is None else PREPARED, f, nb, 0 if tables is not None else nd,
-                             0 if tables is not None else ns, units, cost, name)
+        call = self.add_call(PREPARED if tables is not None else THERE if distant else CALL, f, nb,
+                             0 if tables is not None else room, 0 if tables is not None else max(ns, 0), units, cost, name)
         at = self.count - 1
         if tables is not None:
             call.object = <int>len(self.objects)
             self.objects.append(tables)
             call.dims, call.scalars = dims, scalars
             tables.addresses(self)
+            call = &self.code[at]
         else:
+            memset(self.dims + call.d, 0, room * sizeof(Py_ssize_t))
+            call.nd = nd
             for i in range(nd):
                 self.dims[call.d + i] = dims[i]
-            if ns:
+        if distant:
+            call.device = tables.device_of() if tables is not None else -1
+        if ns < 0:
+            slot = self.resolve(scalars, &offset)
+            if slot < 0:
+                return self.refuse(LOST.format(name))
+            self.add_patch(1, at, NULL, slot, offset)
+            call.ns = -1
+        elif tables is None:
+            if ns and not distant:
                 slot = self.resolve(scalars, &offset)
                 if slot >= 0:
                     self.add_patch(1, at, NULL, slot, offset)
                     call.ns = -1
                 else:
                     memcpy(self.scalars + call.s, scalars, ns * sizeof(double))
+            elif ns:
+                memcpy(self.scalars + call.s, scalars, ns * sizeof(double))
         for i in range(nb):
             self.bufs[call.b + i] = bufs[i]
             if bufs[i] == NULL or opaque >> i & 1 or (tables is not None and tables.owns(bufs[i])):
@@ -459,12 +466,13 @@ cdef class Capture(Recorder):
             if slot >= 0:
                 self.add_patch(0, call.b + i, NULL, slot, offset)
                 call.bytes += min(most, self.slots[slot].asked - offset)
+                if distant and call.device < 0:
+                    call.device = self.slots[slot].device
             elif self.temporary != NULL and bufs[i] >= self.temporary and (
                     <char *>bufs[i] < <char *>self.temporary + self.temporary_size):
                 self.bufs[call.b + i] = <char *>self.temporary_copy + (<char *>bufs[i] - <char *>self.temporary)
             else:
-                self.refuse(f"uses a tensor that compile cannot find (in {name}): pass it as an argument, or keep it where "
-                            "the function, its module or its optimizer has it")
+                self.refuse(LOST.format(name))
         self.temporary = NULL
         return 0
 
@@ -522,6 +530,8 @@ cdef class Capture(Recorder):
         if self.why is not None:
             return 0
         slot = self.resolve(p, &offset)
+        if slot >= 0 and self.slots[slot].device >= 0:
+            return self.refuse("reads the value of a tensor")
         changed = self.changed()
         early = slot >= 0 and self.early(p, slot)
         if slot < 0 or (changed and not early):
@@ -589,7 +599,7 @@ cdef class Capture(Recorder):
     cdef int give_back(self, int slot) except -1:
         """Return the block of a slot that no storage owns."""
         if not self.slots[slot].alive:
-            storage_of(self.slots[slot].base, self.slots[slot].block, self.slots[slot].size_class)
+            storage_of(self.slots[slot].base, self.slots[slot].block, self.slots[slot].size_class, self.slots[slot].device)
         return 0
 
     def seal(self, Guards guards not None, structure, places, values, tuple leaves not None, result):
@@ -708,14 +718,16 @@ cdef class Capture(Recorder):
                 continue
             self.slots[<int>own].clobbered = True
             p.heads.append((call, check))
-        self.simplify(passes())
+        names = passes()
+        self.simplify(names)
         guards.set_live(self.groups, self.rates)
         # a gradient's memory is free for others until it is written, if nobody can see it until then
         hosts = [slot for slot, leaf in shown if leaf >= 0 and p.incoming[<int>leaf] < 0]
-        size = 0
+        sizes = {-1: 64, **{self.slots[i].device: 0 for i in range(self.slot_count) if self.slots[i].device >= 0}}
         if self.chains:
             self.find_uses(2)
-            size = self.pack(hosts)
+            for device in sizes:
+                sizes[device] = self.pack(hosts, device)
             p.other_places = <Place *>grown(NULL, (self.slot_count + 1) * sizeof(Place))
             p.other_places[self.slot_count].place = p.other_places[self.slot_count].host = -1  # of the arena, see below
             exchange_places(self.slots, p.other_places, self.slot_count)
@@ -724,13 +736,19 @@ cdef class Capture(Recorder):
             slot = p.visible[i].slot
             if self.has_checks and self.slots[slot].first <= self.last_check:
                 self.slots[slot].clobbered = True
-        p.arena = new_storage(max(size, self.pack(hosts)))  # which is recorded, hence gets a slot
+        for device in sizes:
+            sizes[device] = max(sizes[device], self.pack(hosts, device))
+        p.arenas = [new_storage(sizes.pop(-1))]  # which is recorded, hence gets a slot
         for i in range(self.own_count):
             self.give_back(self.own[i].slot)
+        for device in range(max(sizes, default=-1) + 1):
+            p.arenas.append(unheard_storage(sizes[device], device) if sizes.get(device) else None)
         for i in range(self.slot_count):
             if self.slots[i].place >= 0 and self.slots[i].host < 0:
-                self.slots[i].base = p.arena.ptr + self.slots[i].place
+                self.slots[i].base = (<Storage>p.arenas[self.slots[i].device + 1]).ptr + self.slots[i].place
         self.hand_over(p)
+        if "graphs" not in names:
+            p.graphs, p.why_no_graphs = False, "MINIGRAD_PASSES leaves graphs out"
         return p
 
     # --- passes: the same bits with fewer calls; MINIGRAD_PASSES lists those that run ---
@@ -873,7 +891,7 @@ cdef class Capture(Recorder):
         cdef Py_ssize_t k, last = -1
         cdef int j, factor = -1
         cdef set swept = set()
-        if first.kind != PREPARED or not (<str>self.names[first.name]).startswith(SWEEPS):
+        if first.kind != PREPARED or first.device >= 0 or not (<str>self.names[first.name]).startswith(SWEEPS):
             return 0
         tables = self.objects[first.object]
         for k in range(first.p, self.patch_count):
@@ -887,7 +905,7 @@ cdef class Capture(Recorder):
                 factor = self.patches[last].slot
                 swept.discard(factor)
             last = -1
-            if second.kind == PREPARED and second.units == first.units and (
+            if second.kind == PREPARED and second.device < 0 and second.units == first.units and (
                     not (<str>self.names[second.name]).startswith(SWEEPS) and self.objects[second.object].chunks_of(tables)):
                 break
             if second.kind != GONE and (self.patches[k].slot in swept or (
@@ -911,7 +929,7 @@ cdef class Capture(Recorder):
         """A call whose one output no other call mentions."""
         cdef Call *call = &self.code[i]
         cdef int y, slot
-        if call.kind != CALL or not (<str>self.names[call.name]).startswith(("elementwise.", "constant", "divide")):
+        if (call.kind != CALL and call.kind != THERE) or not (<str>self.names[call.name]).startswith(DROPPABLE):
             return 0
         y = self.patch_of(call, 0)
         if y < 0 or not self.passing(self.patches[y].slot):
@@ -979,8 +997,8 @@ cdef class Capture(Recorder):
                 self.buf_count += 1
         return 0
 
-    cdef Py_ssize_t pack(self, list hosts) except -1:
-        """Give all memory that does not outlive a run a place in an arena; its size. Large slots first, each as low as
+    cdef Py_ssize_t pack(self, list hosts, int device) except -1:
+        """Give all memory of a device that does not outlive a run a place in an arena; its size. Large slots first, each as low as
         those allow that are in use at the same time; in the memory of one of ``hosts`` if that is used later only."""
         cdef int *order = <int *>grown(NULL, (self.slot_count + 1) * sizeof(int))
         cdef int *placed = <int *>grown(NULL, (self.slot_count + 1) * sizeof(int))  # sorted by place
@@ -988,10 +1006,11 @@ cdef class Capture(Recorder):
         cdef Slot *slot
         cdef Slot *other
         for i in range(self.slot_count):
-            if self.slots[i].kind == OWN and not self.slots[i].alive and self.slots[i].first >= 0:
+            if self.slots[i].kind == OWN and not self.slots[i].alive and self.slots[i].first >= 0 and (
+                    self.slots[i].device == device):
                 order[n] = <int>i
                 n += 1
-        hosts = [(host, []) for host in hosts]
+        hosts = [(host, []) for host in hosts if self.slots[<int>host].device == device]
         chosen = [k for size_, k in sorted([(-self.slots[order[i]].nbytes, order[i]) for i in range(n)])]
         for item in chosen:
             slot, at = &self.slots[<int>item], 0
@@ -1061,6 +1080,7 @@ cdef class Capture(Recorder):
         if spec.slot >= 0 and self.slots[spec.slot].kind != ARGUMENT:
             spec.slot = -1
         spec.nd, spec.dt, spec.ptr, spec.readonly, spec.delta = t.nd, t.dt, t.ptr, t.storage.readonly, 0
+        spec.device = t.storage.device
         spec.pinned = any([s is t.storage for s in guards.storages])
         for i in range(len(self.storages)):
             if self.storages[i] is t.storage:
@@ -1179,6 +1199,7 @@ cdef class Capture(Recorder):
         for i in range(p.slot_count):
             p.rebind(<int>i, p.slots[i].base)
         p.find_runs()
+        p.find_segments()
         if self.chains:
             for i in range(len(self.chains)):
                 self.merged[i].bufs, self.merged[i].dims, self.merged[i].scalars = self.bufs + self.merged[i].b, NULL, NULL

@@ -37,8 +37,8 @@ from ._storage cimport (
     BOOL, CATEGORY, DTYPES, F32, F64, I8, I16, I32, I64, ITEMSIZE, MAXDIM, U8, Storage, device_kernel, device_name,
     device_object, devices, dtype, dtype_code, foreign_storage, lease, new_storage, promote, refuse_mixed,
 )
-from ._launch cimport kernel_t, launch
-from ._record cimport describe, recorder, recording
+from ._launch cimport COPY_THERE, FILL_THERE, kernel_t, launch
+from ._record cimport describe, handles, recorder, recording
 from .kernels import contract
 
 cdef extern from "Python.h":
@@ -85,9 +85,6 @@ cdef class Kernel:
 
     cdef kernel_t handle(self, int t, int u, int device) except NULL:
         cdef int at = 64 * device + 8 * t + u
-        if recorder is not None and recording():
-            recorder.refuse(f"computes {self.name} on {device_name(device)}: only functions of tensors on the CPU are "
-                            "captured")
         if device >= DEVICES:
             raise ValueError(f"{device_name(device)}: only {DEVICES} devices are supported")
         if self.distant == NULL:
@@ -95,7 +92,9 @@ cdef class Kernel:
             if self.distant == NULL:
                 raise MemoryError()
         if self.distant[at] == NULL:
-            self.distant[at] = <kernel_t>device_kernel(self.name, DTYPE_NAMES[t], DTYPE_NAMES[u] if u != t else "", device)
+            key = self.name, DTYPE_NAMES[t], DTYPE_NAMES[u] if u != t else ""
+            self.distant[at] = <kernel_t>device_kernel(key[0], key[1], key[2], device)
+            handles[<size_t>self.distant[at]] = key
         return self.distant[at]
 
     def __call__(self, tuple outputs, tuple inputs, tuple dims=(), tuple scalars=(), Py_ssize_t units=-1,
@@ -576,43 +575,45 @@ cdef Storage landmark(int device):
     return NOTHING if device < 0 else <Storage>landmarks[device]
 
 
-cdef int refuse_transfer(Tensor y, Tensor x) except -1:
-    if recorder is not None and recording():
-        recorder.refuse(f"copies a tensor from {device_name(x.storage.device)} to {device_name(y.storage.device)}")
-    return 0
-
-
 cdef int transfer(Tensor y, Tensor x) except -1:
     """y[...] = x from one device to another, by way of contiguous memory where they lie differently."""
     cdef Tensor a = to_contiguous(x), b = y
     cdef Py_ssize_t n = a.count * ITEMSIZE[a.dt]
     cdef int source = x.storage.device, target = y.storage.device
-    refuse_transfer(y, x)
     if not y.contiguous or y.dt != a.dt or not same_shape(y, a):
         b = new_tensor(a.dt, a.nd, a.shape_, y.storage)
-    if source < 0:
-        devices.upload(target, b.ptr, a.ptr, n)
-    elif target < 0:
+    if target < 0:
         fetch(b.ptr, a, n)
     else:
-        devices.copy(target, b.ptr, source, a.ptr, n)
+        copy_there(target, b.ptr, source, a.ptr, n)
     return 0 if b is y else copy_memory(y, b)
+
+
+cdef int copy_there(int target, char *to, int source, char *p, Py_ssize_t n) except -1:
+    """Copy n bytes to a device that is not the CPU."""
+    cdef void *bufs[2]
+    cdef Py_ssize_t[3] dims
+    bufs[0], bufs[1], dims[0], dims[1], dims[2] = to, p, target, source, n
+    return launch(COPY_THERE, bufs, dims, NULL, n, 0)
 
 
 cdef int copy_distant(Tensor y, Tensor x) except -1:
     """y[...] = x, both contiguous, of one shape and dtype, on one device that is not the CPU."""
-    refuse_transfer(y, x)
-    return devices.copy(y.storage.device, y.ptr, x.storage.device, x.ptr, y.count * ITEMSIZE[y.dt])
+    return copy_there(y.storage.device, y.ptr, x.storage.device, x.ptr, y.count * ITEMSIZE[y.dt])
 
 
 cdef int put(Tensor t, void *value) except -1:
     """Set all elements of a contiguous tensor that is not on the CPU."""
-    refuse_transfer(t, t)
-    return devices.put(t.storage.device, t.ptr, value, ITEMSIZE[t.dt], t.count) if t.count else 0
+    cdef void *bufs[1]
+    cdef Py_ssize_t[4] dims
+    bufs[0], dims[0], dims[1], dims[2], dims[3] = t.ptr, t.storage.device, ITEMSIZE[t.dt], t.count, (<int64_t *>value)[0]
+    return launch(FILL_THERE, bufs, dims, NULL, t.count, 0)
 
 
 cdef int fetch(void *to, Tensor x, Py_ssize_t n) except -1:
     """Copy the first n bytes of x, which is not on the CPU, to host memory; what has gone wrong there is raised now."""
+    if recorder is not None and recording():
+        recorder.refuse(f"reads the value of a tensor on {device_name(x.storage.device)}")
     devices.download(x.storage.device, to, x.ptr, n)
     return devices.raise_errors(x.storage.device)
 

@@ -17,6 +17,10 @@ def table(name, program):
         f"{'':>4} {'kernel':<34} {'dimensions':<26} {'KiB':>9} {'us':>9} {'%':>5} {'limit %':>7} {'GFLOP/s':>7}"
         "     line",
     ]
+    if counts := [calls for calls, _ in program.graph_counts()]:
+        made = "one graph" if len(counts) == 1 else f"{len(counts)} graphs"
+        made = f"a replay launches {made} of {', '.join(map(str, counts))} calls"
+        lines.insert(1, made if program.graphs else f"a replay launches each call: {program.why_no_graphs}")
     for i, (row, t, short) in enumerate(zip(rows, times, least_times, strict=True)):
         kernel, dims, size, products, (file, line), shared = row
         speed = f"{2 * products / t:7.1f}" if products and t else " " * 7

@@ -33,8 +33,8 @@ from libc.math cimport frexp
 from libc.stdint cimport uint64_t
 
 from .kernels import contract
-from ._record cimport recorder, recording
-from ._storage cimport devices
+from ._record cimport describe, recorder, recording
+from ._storage cimport COPY_CALL, FILL_CALL, PRODUCT_CALL, devices
 
 cdef extern from "<time.h>" nogil:
     """
@@ -231,7 +231,7 @@ cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_s
     if units <= 0:
         return 0
     if <Py_ssize_t>f < 0:  # the handle of a kernel for another device
-        return devices.launch(<void *>f, bufs, dims, scalars, units)
+        return launch_there(f, bufs, dims, scalars, units)
     if recorder is not None and recording():
         recorder.kernel(f, bufs, dims, scalars, units, cost)
     if cost < share or units == 1 or team == 1 or forked or closing:
@@ -268,6 +268,36 @@ cdef int launch(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_s
         took(slot, 0, start / cost)
     running -= 1
     return 0
+
+
+# What a device does besides kernels, by handles of our own: a recorder hears of it as of any call.
+# copy: bufs to, from; dims device, that of the source (-1: the CPU), bytes.
+# fill: bufs to; dims device, bytes of an element, how many, and the value in the first bytes of the last.
+# product: bufs y, a, b; dims m, n, k, lda, ldb, ldy, ta, tb, batch, stride_a, stride_b, stride_y, dtype, device; scalars
+# alpha, beta.
+cdef size_t DISTANT = <size_t>1 << 63
+cdef kernel_t COPY_THERE = <kernel_t>(DISTANT | COPY_CALL), FILL_THERE = <kernel_t>(DISTANT | FILL_CALL)
+cdef kernel_t PRODUCT_THERE = <kernel_t>(DISTANT | PRODUCT_CALL)
+describe(COPY_THERE, "device.copy", 2, 3, 0)
+describe(FILL_THERE, "device.fill", 1, 4, 0)
+describe(PRODUCT_THERE, "device.product", 3, 14, 2)
+
+
+cdef int launch_there(kernel_t f, void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t units) except -1:
+    """``launch`` on another device."""
+    if recorder is not None and recording():
+        recorder.kernel(f, bufs, dims, scalars, units, 0)
+    if f == COPY_THERE:
+        if dims[1] < 0:
+            return devices.upload(<int>dims[0], bufs[0], bufs[1], dims[2])
+        return devices.copy(<int>dims[0], bufs[0], <int>dims[1], bufs[1], dims[2])
+    if f == FILL_THERE:
+        return devices.put(<int>dims[0], bufs[0], &dims[3], <int>dims[1], dims[2])
+    if f == PRODUCT_THERE:
+        return devices.product(<int>dims[13], <int>dims[12], dims[6], dims[7], dims[0], dims[1], dims[2], scalars[0],
+                               bufs[1], dims[3], bufs[2], dims[4], scalars[1], bufs[0], dims[5], dims[8], dims[9],
+                               dims[10], dims[11])
+    return devices.launch(<void *>f, bufs, dims, scalars, units)
 
 
 cdef int load_later() noexcept:

@@ -3,14 +3,16 @@ from cpython.object cimport PyObject
 from ._engine cimport Tensor
 from ._guards cimport Guards
 from ._record cimport kernel_t
-from ._storage cimport Storage
+from ._storage cimport Storage, Work
 
 cdef enum:
-    CALL, PREPARED, EXPECT, TAKE, CHAINED, HEAD, GONE  # kinds of calls; the last two are passed over
+    CALL, PREPARED, EXPECT, TAKE, CHAINED, THERE, HEAD, GONE  # kinds of calls; the last two are passed over
 cdef enum:
     OWN, OUTER, ARGUMENT, GRADIENT, CONSTANT          # kinds of slots
 cdef enum:
     NO_GRADIENT, SAME_GRADIENT, NEW_GRADIENT          # what a tensor has at the end
+cdef enum:
+    GRAPHS = 4                                        # of one segment
 
 
 cdef struct Call:
@@ -24,6 +26,7 @@ cdef struct Call:
     Py_ssize_t bytes   # of the memory that it reads or writes
     int last           # of a run of small calls that starts here: one past its end, else 0
     int object
+    int device         # where it runs, -1: here
     int partner        # of a chained call: the one that it follows chunk by chunk
     int line
     int name
@@ -39,6 +42,7 @@ cdef struct Slot:
     int kind
     int index          # of an argument or a leaf
     int next           # free block of the same class
+    int device
     int first, last    # calls in which it was first and last used
     Py_ssize_t block   # bytes of the block
     Py_ssize_t asked   # bytes that were asked for
@@ -47,6 +51,15 @@ cdef struct Slot:
     bint alive
     bint clobbered     # used before the last check
     PyObject *storage  # borrowed, while alive
+
+
+cdef struct Segment:       # calls that all run here, or all on one device
+    Py_ssize_t first, last     # one past the last
+    int device
+    Work **calls               # of a device, if there are enough of them for a graph
+    Py_ssize_t count
+    void *graphs[GRAPHS]       # each for other addresses; the last one used first
+    Py_ssize_t made, in_a_row  # how many were, and how many since one could be replayed
 
 
 cdef struct Patch:
@@ -74,6 +87,7 @@ cdef struct ArgumentSpec:
     int slot               # -1: its memory is not used
     int nd
     int dt
+    int device
     bint pinned            # shares memory with a parameter or the like: only this very memory will do
     bint readonly
     Py_ssize_t delta       # how often it is written
@@ -102,7 +116,18 @@ cdef class Program:
     cdef Visible *visible
     cdef Py_ssize_t argument_count, visible_count, leaf_count
     cdef readonly Guards guards
-    cdef Storage arena         # memory that does not outlive a run
+    cdef list arenas           # memory that does not outlive a run: here, then on each device or None
+    cdef Segment *segments     # NULL where all calls run here
+    cdef Py_ssize_t segment_count
+    cdef list devices          # on which there are calls
+    cdef int current           # which of them is meant by a device without a number
+    cdef public bint graphs    # whether to make graphs of them
+    cdef readonly object why_no_graphs
+    cdef bint crowded          # addresses were too many
+    cdef dict landings         # argument -> memory on its device that it is copied to; None before they are needed
+    cdef set lent              # slots of results that are handed out as copies, since then
+    cdef dict copied           # slot -> such a copy, in this run
+    cdef dict spares           # slot -> memory on a device that it had before
     cdef readonly list memory, objects, constants, keep_alive, names, lines, generators
     cdef list gradients        # of each guarded tensor: the program's gradient tensor, or None
     cdef list layouts          # and a tensor without memory of its shape and strides
@@ -134,6 +159,13 @@ cdef class Program:
     cdef int bind(self, tuple leaves) except -1
     cdef int renew(self, int slot) except -1
     cdef int execute(self) except -1
+    cdef int make(self, Py_ssize_t i, Py_ssize_t end) except -1
+    cdef int find_segments(self) except -1
+    cdef int make_there(self, Segment *segment) except -1
+    cdef bint replay(self, Segment *segment) except -1
+    cdef int forget(self) noexcept
+    cdef int settle(self) except -1
+    cdef int take(self, Py_ssize_t i) except -1
     cdef int find_runs(self) except -1
     cdef object run(self, tuple leaves)
     cdef object results(self, tuple leaves)

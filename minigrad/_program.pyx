@@ -9,7 +9,11 @@ b. A value that the eager code looked at and found harmless (labels within range
    the run is abandoned before anything visible was written, and the function runs eagerly.
 c. An address is a slot and an offset. ``patches`` lists, slot by slot, the places where addresses stand: buffers and
    scalars of calls, entries of an optimizer's tables.
-d. Clipping and the update after it go over the same chunks of the same gradients. ``chained`` makes both calls for a few
+d. Runs of calls on one device (segments) are one graph there, if it can make graphs: the first replay makes it, others
+   hand it what has changed. Random offsets and an optimizer's tables are computed and uploaded before it is launched.
+   A graph is for certain addresses of what products and copies read and write (``Device.replay``). A few such sets have
+   a graph each; where they keep changing, arguments are copied to memory that stays, and results are handed out as copies.
+e. Clipping and the update after it go over the same chunks of the same gradients. ``chained`` makes both calls for a few
    chunks at a time, so that a gradient comes from memory once; they are the same calls, hence the same bits.
 """
 
@@ -18,10 +22,14 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
 from ._engine cimport Tensor, grad_enabled, needs_grad
-from ._guards cimport Guards, Py_REFCNT, same
-from ._launch cimport enter_python, launch, leave_python, now
+from ._guards cimport Guards, Py_REFCNT, grown, same
+from ._launch cimport COPY_THERE, FILL_THERE, PRODUCT_THERE, enter_python, launch, leave_python, now
 from ._record cimport Prepared, kernel_t, recorder
-from ._storage cimport ITEMSIZE, Storage, new_storage
+from ._storage cimport ITEMSIZE, Storage, Work, current_device, device_name, devices, new_storage
+
+import os
+import sys
+import warnings
 
 cdef extern from "Python.h":
     PyObject *PyTuple_GET_ITEM(object t, Py_ssize_t i)
@@ -30,6 +38,8 @@ cdef extern from "Python.h":
 # RELEASED let other Python threads run.
 SHARED, RELEASED = 12_000, 20_000
 TOGETHER = 32  # units that stay in the caches between two chained calls; for one, a call costs too much
+LEAST_CALLS = 3  # of a graph
+MOST_IN_A_ROW = 16  # graphs that are made without one being used again
 SWEEPS = ("optimizers.scale.", "optimizers.clamp.")  # over gradients, in place
 
 
@@ -45,6 +55,29 @@ cdef void chained(void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t lo,
         lo = end
 
 
+cdef bint is_fixed(Call *call) noexcept:
+    """Whether a graph cannot be handed other operands of it."""
+    return call.kind == THERE and (call.f == COPY_THERE or call.f == FILL_THERE or call.f == PRODUCT_THERE)
+
+
+cdef str PACKAGE = os.path.dirname(sys.modules["minigrad"].__file__) + os.sep  # this file may lie in a build folder
+cdef dict ours = {}  # file -> whether it is minigrad's
+
+
+def user_line():
+    """(file, line number) of the innermost frame outside of minigrad, or ("", 0)."""
+    frame = sys._getframe(0)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        inner = ours.get(file)
+        if inner is None:
+            inner = ours[file] = file.startswith(PACKAGE)
+        if not inner:
+            return file, frame.f_lineno
+        frame = frame.f_back
+    return "", 0
+
+
 cdef class Output:
     """A tensor that the function returned, over memory of the program."""
 
@@ -53,9 +86,13 @@ cdef class Program:
     """A list of kernel calls, the memory they use, and what it may be run for."""
 
     def __dealloc__(self):
+        cdef Py_ssize_t i
+        self.forget()
+        for i in range(self.segment_count):
+            free(self.segments[i].calls)
         free(self.code); free(self.slots); free(self.patches); free(self.first); free(self.bufs); free(self.dims)
         free(self.scalars); free(self.arguments); free(self.visible); free(self.ends); free(self.incoming)
-        free(self.spent); free(self.merged); free(self.other_patches); free(self.other_first); free(self.other_places)
+        free(self.segments); free(self.spent); free(self.merged); free(self.other_patches); free(self.other_first); free(self.other_places)
 
     # --- matching ---
 
@@ -71,7 +108,8 @@ cdef class Program:
             if not isinstance(item, Tensor):
                 return False
             t = <Tensor>item
-            if t.nd != spec.nd or t.dt != spec.dt or t.storage.readonly != spec.readonly:
+            if t.nd != spec.nd or t.dt != spec.dt or t.storage.readonly != spec.readonly or (
+                    t.storage.device != spec.device):
                 return False
             if spec.pinned and t.ptr != spec.ptr:
                 return False
@@ -124,11 +162,16 @@ cdef class Program:
         cdef Storage s
         cdef int slot, leaf
         cdef ArgumentSpec *spec
+        if self.crowded and self.landings is None:
+            self.settle()
         for i in range(self.argument_count):
             spec = &self.arguments[i]
             if spec.slot >= 0:
                 t = <Tensor><object>PyTuple_GET_ITEM(leaves, self.arguments[i].place)
-                if self.slots[spec.slot].base != t.ptr:
+                if self.landings is not None and i in self.landings:
+                    s = <Storage>self.landings[i]
+                    move(s.device, s.ptr, t.ptr, self.slots[spec.slot].nbytes)
+                elif self.slots[spec.slot].base != t.ptr:
                     self.rebind(spec.slot, t.ptr)
         for i in range(self.guards.tensor_count):
             slot = self.incoming[i]
@@ -143,7 +186,7 @@ cdef class Program:
             slot, leaf = self.visible[i].slot, self.visible[i].leaf
             s = <Storage>self.memory[slot]
             if leaf < 0:  # references: the list, s
-                if Py_REFCNT(<PyObject *>s) > 2:
+                if Py_REFCNT(<PyObject *>s) > 2 and (self.lent is None or slot not in self.lent):
                     self.renew(slot)
                 continue
             g = <Tensor>self.gradients[leaf]
@@ -160,27 +203,147 @@ cdef class Program:
 
     cdef int renew(self, int slot) except -1:
         """Leave the memory of ``slot`` to those who hold it and take other memory."""
-        cdef Storage s = new_storage(self.slots[slot].nbytes)
+        cdef Storage s
+        if self.slots[slot].device < 0:
+            s = new_storage(self.slots[slot].nbytes)
+        else:  # two blocks in turns: two graphs
+            s = <Storage>self.spares.pop(slot, None)
+            if s is None or Py_REFCNT(<PyObject *>s) > 1:
+                s = new_storage(self.slots[slot].nbytes, self.slots[slot].device)
+            self.spares[slot] = self.memory[slot]
         self.memory[slot] = s
         return self.rebind(slot, s.ptr)
 
+    cdef int settle(self) except -1:
+        """Let what products and copies read of arguments be copied to memory that stays, and what they write of results
+        be handed out as copies."""
+        cdef Py_ssize_t i, j
+        cdef int slot
+        cdef set fixed = set()
+        self.landings, self.lent, self.copied = {}, set(), {}
+        for slot in range(self.slot_count):
+            for j in range(self.first[slot], self.first[slot + 1]):
+                if is_fixed(&self.code[self.patches[j].call]):
+                    fixed.add(slot)
+        for i in range(self.argument_count):
+            slot = self.arguments[i].slot
+            if slot in fixed and self.slots[slot].device >= 0 and not self.arguments[i].delta:
+                for j in range(i):
+                    if self.arguments[j].slot == slot and j in self.landings:
+                        self.landings[i] = self.landings[j]
+                        break
+                else:
+                    self.landings[i] = new_storage(self.slots[slot].nbytes, self.slots[slot].device)
+                self.rebind(slot, (<Storage>self.landings[i]).ptr)
+        for i in range(self.visible_count):
+            slot = self.visible[i].slot
+            if slot in fixed and self.slots[slot].device >= 0 and self.visible[i].leaf < 0:
+                self.lent.add(slot)
+                self.renew(slot)  # somebody may have what it was
+        return 0
+
     cdef int execute(self) except -1:
-        """Make the calls; 1 if a check failed."""
-        cdef Py_ssize_t i = 0, j
+        """Make all calls; 1 if a check failed."""
+        cdef Py_ssize_t i
         cdef Call *call
-        cdef Py_ssize_t *dims
-        cdef object seed, offset
-        cdef void *pair[2]
-        cdef bint idle
-        cdef bint timed = self.runs & 63 == 32
-        cdef double begin = now() if timed else 0, end
         for item in self.heads:
             call = &self.code[<Py_ssize_t>(<tuple>item)[0]]
             call.f(call.bufs, call.dims, call.scalars, 0, call.units)
             call = &self.code[<Py_ssize_t>(<tuple>item)[1]]
             if memcmp(call.bufs[0], call.bufs[1], call.units) != 0:
                 return 1
-        while i < self.count:
+        if self.segments == NULL:
+            return self.make(0, self.count)
+        for i in range(self.segment_count):
+            if self.segments[i].calls != NULL and self.graphs:
+                self.make_there(&self.segments[i])
+            elif self.make(self.segments[i].first, self.segments[i].last):
+                return 1
+        return 0
+
+    cdef int make_there(self, Segment *segment) except -1:
+        """Make calls on a device as a graph, after all that the host computes for them; one by one if there is none."""
+        cdef Py_ssize_t i
+        cdef Call *call
+        for i in range(segment.first, segment.last):
+            call = &self.code[i]
+            if call.kind == TAKE:
+                self.take(i)
+            elif call.kind == PREPARED:
+                tables = <Prepared>self.objects[call.object]
+                (<Prepared>tables).prepare()
+                (<Prepared>tables).finish()
+        if not self.replay(segment):
+            for i in range(segment.count):
+                launch(<kernel_t>segment.calls[i].f, segment.calls[i].bufs, segment.calls[i].dims, segment.calls[i].scalars,
+                       segment.calls[i].units, 0)
+        return 0
+
+    cdef bint replay(self, Segment *segment) except -1:
+        """Whether there is a graph of these calls, or one could be made; they have been made then."""
+        cdef Py_ssize_t i, j
+        cdef void *graph
+        try:
+            for i in range(GRAPHS):
+                graph = segment.graphs[i]
+                if graph != NULL and devices.replay(graph) == 0:
+                    for j in range(i, 0, -1):
+                        segment.graphs[j] = segment.graphs[j - 1]
+                    segment.graphs[0], segment.in_a_row = graph, 0
+                    return True
+            if segment.made == GRAPHS and not self.crowded:
+                self.crowded = True
+                return False
+            segment.in_a_row += 1
+            if segment.in_a_row > MOST_IN_A_ROW:
+                self.graphs, self.why_no_graphs = False, "the addresses of what they read and write keep changing"
+                self.forget()
+                return False
+            graph = devices.graph(segment.device, segment.calls, segment.count)
+            if graph == NULL:
+                self.graphs, self.why_no_graphs = False, "every kernel is waited for"
+                return False
+            segment.made += 1
+            if segment.graphs[GRAPHS - 1] != NULL:
+                devices.forget(segment.graphs[GRAPHS - 1])
+            for j in range(GRAPHS - 1, 0, -1):
+                segment.graphs[j] = segment.graphs[j - 1]
+            segment.graphs[0] = graph
+            return devices.replay(graph) == 0
+        except RuntimeError as error:
+            self.graphs, self.why_no_graphs = False, str(error)
+            self.forget()
+            file, line = user_line()
+            warnings.warn_explicit(f"minigrad.compile: calls on {device_name(segment.device)} are made one by one, not as a "
+                                   f"graph: {error}", UserWarning, file or "minigrad", line or 1)
+        return False
+
+    cdef int forget(self) noexcept:
+        """Give all graphs back."""
+        cdef Py_ssize_t i, j
+        for i in range(self.segment_count):
+            for j in range(GRAPHS):
+                if self.segments[i].graphs[j] != NULL:
+                    devices.forget(self.segments[i].graphs[j])
+                    self.segments[i].graphs[j] = NULL
+        return 0
+
+    cdef int take(self, Py_ssize_t i) except -1:
+        """Let the next call have the random numbers that call i takes."""
+        cdef Py_ssize_t *dims = self.code[i + 1].dims
+        seed, offset = self.objects[self.code[i].object].take(self.code[i].units)
+        dims[0], dims[1] = seed, offset
+        return 0
+
+    cdef int make(self, Py_ssize_t i, Py_ssize_t end) except -1:
+        """Make some of the calls, one by one; 1 if a check failed."""
+        cdef Py_ssize_t j
+        cdef Call *call
+        cdef void *pair[2]
+        cdef bint idle
+        cdef bint timed = self.runs & 63 == 32 and self.segments == NULL
+        cdef double begin = now() if timed else 0, ended
+        while i < end:
             call = &self.code[i]
             if call.kind == CALL:
                 if call.last and not timed and leave_python():
@@ -209,17 +372,17 @@ cdef class Program:
                 else:
                     launch(chained, pair, NULL, NULL, call.units, self.code[call.partner].cost + call.cost)
                 (<Prepared>tables).finish()
+            elif call.kind == THERE:
+                launch(call.f, call.bufs, call.dims, call.scalars, call.units, 0)
             elif call.kind == EXPECT:
                 if memcmp(call.bufs[0], call.bufs[1], call.units) != 0:
                     return 1
             elif call.kind == TAKE:
-                seed, offset = self.objects[call.object].take(call.units)
-                dims = self.code[i + 1].dims
-                dims[0], dims[1] = seed, offset
+                self.take(i)
             if timed:
-                end = now()
-                self.spent[i] += end - begin
-                begin = end
+                ended = now()
+                self.spent[i] += ended - begin
+                begin = ended
             i += 1
         self.timed += timed
         return 0
@@ -245,6 +408,47 @@ cdef class Program:
             i = j + 1
         return 0
 
+    cdef int find_segments(self) except -1:
+        """Cut the calls into runs that are made here and runs on one device; a copy between devices is made here."""
+        cdef Py_ssize_t i, n = 0
+        cdef Call *call
+        cdef Segment *segment = NULL
+        cdef set found = set()
+        cdef int device
+        for i in range(self.count):
+            if self.code[i].device >= 0:
+                found.add(self.code[i].device)
+        if not found:
+            return 0
+        self.devices = sorted(found)
+        self.spares, self.graphs, self.current = {}, True, current_device()
+        self.segments = <Segment *>grown(NULL, self.count * sizeof(Segment))
+        memset(self.segments, 0, self.count * sizeof(Segment))
+        for i in range(self.count):
+            call = &self.code[i]
+            if call.kind == TAKE:  # of the call that follows
+                call = &self.code[i + 1]
+            device = call.device
+            if call.f == COPY_THERE and call.dims[0] != call.dims[1]:
+                device = -1
+            if segment == NULL or (call.kind != GONE and call.kind != HEAD and segment.device != device):
+                segment = &self.segments[n]
+                segment.first, segment.device = i, device
+                n += 1
+            segment.last = i + 1
+            segment.count += self.code[i].kind == THERE or self.code[i].kind == PREPARED
+        self.segment_count = n
+        for n in range(self.segment_count):
+            segment = &self.segments[n]
+            if segment.device < 0 or segment.count < LEAST_CALLS:
+                continue
+            segment.calls, segment.count = <Work **>grown(NULL, segment.count * sizeof(void *)), 0
+            for i in range(segment.first, segment.last):
+                if self.code[i].kind == THERE or self.code[i].kind == PREPARED:
+                    segment.calls[segment.count] = <Work *>&self.code[i]  # which begins as a Work
+                    segment.count += 1
+        return 0
+
     def swap(self, bint on=True):
         """Let each chain be one call (``ready``), or its calls again; whether anything changed. See _fuse.py."""
         cdef Py_ssize_t i, call
@@ -266,7 +470,7 @@ cdef class Program:
         exchange_places(self.slots, self.other_places, self.slot_count)
         for i in range(self.slot_count):
             if self.slots[i].place >= 0 and self.slots[i].host < 0:
-                self.slots[i].base = self.arena.ptr + self.slots[i].place
+                self.slots[i].base = (<Storage>self.arenas[self.slots[i].device + 1]).ptr + self.slots[i].place
         for i in range(self.slot_count):
             self.rebind(<int>i, self.slots[i].base)
         self.swapped, self.trusted = on, False
@@ -281,6 +485,11 @@ cdef class Program:
         cdef Tensor t
         cdef Storage s
         cdef list states = None
+        if self.segments != NULL:
+            if current_device() != self.current:
+                return NotImplemented
+            for i in range(len(self.devices)):
+                devices.raise_errors(self.devices[i])
         if self.bind(leaves):
             return NotImplemented
         if self.has_checks and self.generators:
@@ -313,9 +522,15 @@ cdef class Program:
 
     cdef object results(self, tuple leaves):
         cdef Py_ssize_t i
+        cdef list made
         if self.single:
-            return self.output(<Output>self.outputs[0], leaves)
-        made = [self.output(<Output>item, leaves) for item in self.outputs]
+            made = [self.output(<Output>self.outputs[0], leaves)]
+        else:
+            made = [self.output(<Output>item, leaves) for item in self.outputs]
+        if self.copied is not None:
+            self.copied.clear()
+        if self.single:
+            return made[0]
         return build(self.tree, made, leaves, self.gradients)
 
     cdef Tensor output(self, Output o, tuple leaves):
@@ -324,9 +539,14 @@ cdef class Program:
         if self.slots[o.slot].kind == ARGUMENT:
             t = <Tensor><object>PyTuple_GET_ITEM(leaves, self.arguments[self.slots[o.slot].index].place)
             s = t.storage
-            t = over(o.like, s, self.slots[o.slot].base + o.offset - s.ptr)
+            t = over(o.like, s, t.ptr + o.offset - s.ptr)
         else:
             s = <Storage>self.memory[o.slot]
+            if self.lent is not None and o.slot in self.lent:
+                if o.slot not in self.copied:
+                    self.copied[o.slot] = new_storage(self.slots[o.slot].nbytes, s.device)
+                    move(s.device, (<Storage>self.copied[o.slot]).ptr, s.ptr, self.slots[o.slot].nbytes)
+                s = <Storage>self.copied[o.slot]
             t = over(o.like, s, o.offset)
         t.node, t.requires = o.like.node, o.like.requires  # a history that holds no tensors: results may share it
         if o.made_by != NULL:
@@ -364,9 +584,9 @@ cdef class Program:
                 made.storages.append(g.storage)
                 made.places.append((<size_t>g.ptr, extent_of(g)))
         made.versions = [(<Storage>each).version for each in made.storages]
-        made.copies = [new_storage(n) for p, n in made.places]
+        made.copies = [new_storage(n, (<Storage>each).device) for each, (p, n) in zip(made.storages, made.places)]
         for (p, n), copy in zip(made.places, made.copies):
-            memcpy((<Storage>copy).ptr, <char *><size_t>p, n)
+            move((<Storage>copy).device, (<Storage>copy).ptr, <char *><size_t>p, n)
         made.tensors, made.generators = self.guards.tensor_list, self.generators
         made.gradients = [(<Tensor>t).gradient for t in made.tensors]
         made.states = [(each._seed, each._offset) for each in made.generators]
@@ -378,17 +598,31 @@ cdef class Program:
 
     def own_bytes(self):
         """Bytes of memory that the program holds."""
-        cdef Py_ssize_t i, n = self.arena.nbytes
+        cdef Py_ssize_t i, n = self.starts().pop()
         for i in range(self.visible_count):
             n += self.slots[self.visible[i].slot].nbytes
         return n
 
+    def graph_counts(self):
+        """Of each run of calls on a device that may be a graph: how many calls, and how many graphs were made of it."""
+        return [(self.segments[i].count, self.segments[i].made) for i in range(self.segment_count)
+                if self.segments[i].calls != NULL]
+
+    def starts(self):
+        """Where each arena begins if they lie one behind the other, and where the last one ends."""
+        found, end = [0], 0
+        for arena in self.arenas:
+            end += 0 if arena is None else (<Storage>arena).nbytes
+            found.append(end)
+        return found
+
     def blocks(self):
-        """(place, bytes, first call, last call) of each block of memory: those in the arena, then what can be seen from
+        """(place, bytes, first call, last call) of each block of memory: those in the arenas, then what can be seen from
         outside, one behind the other, with its guests in it."""
-        cdef Py_ssize_t i, at = self.arena.nbytes
+        cdef Py_ssize_t i, at
         cdef int slot
-        found, places = [], {}
+        found, places, starts = [], {}, self.starts()
+        at = starts.pop()
         for i in range(self.visible_count):
             slot = self.visible[i].slot
             places[slot] = at
@@ -396,13 +630,19 @@ cdef class Program:
             at += self.slots[slot].nbytes
         for i in range(self.slot_count):
             if self.slots[i].place >= 0:
-                found.append((self.slots[i].place + (places[self.slots[i].host] if self.slots[i].host >= 0 else 0),
-                              self.slots[i].nbytes, self.slots[i].first, self.slots[i].last))
+                found.append((self.slots[i].place + (places[self.slots[i].host] if self.slots[i].host >= 0 else
+                                                     starts[self.slots[i].device + 1]), self.slots[i].nbytes, self.slots[i].first, self.slots[i].last))
         return found
 
     def poison(self):
         """Fill the program's own memory with 0xff (float nan), but for what can be seen from outside; for tests."""
-        memset(self.arena.ptr, 255, self.arena.nbytes)
+        cdef Storage s
+        cdef unsigned char value = 255
+        for s in self.arenas:
+            if s is not None and s.device >= 0:
+                devices.put(s.device, s.ptr, &value, 1, s.nbytes)
+            elif s is not None:
+                memset(s.ptr, value, s.nbytes)
 
     def table(self):
         """A row a call that is made: (kernel, dims, bytes that it reads and writes, multiply-adds, (file, line), whether
@@ -418,6 +658,9 @@ cdef class Program:
             name, n, d = <str>self.names[call.name], call.bytes, call.dims
             if call.kind == PREPARED or call.kind == CHAINED:
                 n += self.objects[call.object].traffic(call.kind == CHAINED or name.startswith(SWEEPS))
+            elif name == "device.product":
+                products = d[8] * d[0] * d[1] * d[2]
+                n = d[8] * (d[0] * d[2] + d[2] * d[1] + d[0] * d[1] * (2 if call.scalars[1] != 0 else 1)) * ITEMSIZE[d[12]]
             elif name.startswith("blas."):  # m, n, k; so many of them
                 j = call.units // (d[8] * d[9])
                 products = j * d[0] * d[1] * d[2]
@@ -487,7 +730,7 @@ cdef class Snapshot:
         cdef Py_ssize_t i
         for i in range(len(self.storages)):
             s = <Storage>self.storages[i]
-            swap(<char *><size_t>self.places[i][0], (<Storage>self.copies[i]).ptr, self.places[i][1])
+            swap(s.device, <char *><size_t>self.places[i][0], (<Storage>self.copies[i]).ptr, self.places[i][1])
             version, s.version = s.version, <unsigned int>self.versions[i]
             self.versions[i] = version
         for i in range(len(self.tensors)):
@@ -510,18 +753,52 @@ cdef class Snapshot:
         if [(each._seed, each._offset) for each in self.generators] != self.states:
             return False
         for (p, n), copy in zip(self.places, self.copies):
-            if memcmp(<char *><size_t>p, (<Storage>copy).ptr, n) != 0:
+            if not alike((<Storage>copy).device, <char *><size_t>p, (<Storage>copy).ptr, n):
                 return False
         for i in range(len(self.tensors)):
             a, b = <Tensor>self.gradients[i], <Tensor>(<Tensor>self.tensors[i]).gradient
-            if a is not b and (a is None or b is None or extent_of(a) != extent_of(b) or memcmp(a.ptr, b.ptr, extent_of(a))):
+            if a is not b and (a is None or b is None or extent_of(a) != extent_of(b) or (
+                    a.storage.device != b.storage.device or not alike(a.storage.device, a.ptr, b.ptr, extent_of(a)))):
                 return False
         return True
 
 
-cdef int swap(char *a, char *b, Py_ssize_t n) noexcept:
+cdef int move(int device, char *to, char *p, Py_ssize_t n) except -1:
+    """Copy n bytes within a device, or here."""
+    if device >= 0:
+        return devices.copy(device, to, device, p, n)
+    memcpy(to, p, n)
+    return 0
+
+
+cdef bint alike(int device, char *a, char *b, Py_ssize_t n) except -1:
+    """Whether two pieces of a device's memory hold the same bytes."""
+    cdef bytearray here
+    cdef char *p
+    cdef Py_ssize_t at = 0, k, half = 1 << 22
+    if device < 0 or a == b:
+        return memcmp(a, b, n) == 0 if device < 0 else True
+    here = bytearray(2 * min(n, half))
+    p = here
+    while at < n:
+        k = min(n - at, half)
+        devices.download(device, p, a + at, k)
+        devices.download(device, p + k, b + at, k)
+        if memcmp(p, p + k, k) != 0:
+            return False
+        at += k
+    return True
+
+
+cdef int swap(int device, char *a, char *b, Py_ssize_t n) except -1:
     cdef char[4096] between
     cdef Py_ssize_t k
+    cdef Storage third
+    if device >= 0:
+        third = new_storage(n, device)
+        move(device, third.ptr, a, n)
+        move(device, a, b, n)
+        return move(device, b, third.ptr, n)
     while n > 0:
         k = min(n, 4096)
         memcpy(between, a, k)

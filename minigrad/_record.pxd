@@ -2,6 +2,7 @@ ctypedef void (*kernel_t)(void **, Py_ssize_t *, double *, Py_ssize_t, Py_ssize_
 
 
 cdef class Prepared:
+    cdef int device_of(self) noexcept
     cdef bint owns(self, void *p) noexcept
     cdef int addresses(self, Recorder to) except -1
     cdef int prepare(self) except -1
@@ -24,6 +25,7 @@ cdef class Recorder:
     cdef int opened(self, object storage) except -1
     cdef int leased(self, object storage) except -1
     cdef void *reuse(self, int size_class) noexcept
+    cdef void *reuse_distant(self, int device, Py_ssize_t n) except? NULL
     cdef int allocated(self, object storage, void *p, Py_ssize_t n, Py_ssize_t asked, int size_class) except -1
     cdef bint keep(self, unsigned int serial, void *p) noexcept
 
@@ -34,7 +36,7 @@ cdef extern from "Python.h":
 cdef Recorder recorder
 cdef int set_recorder(Recorder to) except -1
 cdef int describe(kernel_t f, str name, int bufs, int dims, int scalars, int opaque=*, int relu=*) except -1
-cdef dict shapes
+cdef dict shapes, handles
 
 cdef inline bint recording() noexcept:
     return recorder is not None and recorder.thread == PyThread_get_thread_ident()

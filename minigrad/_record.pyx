@@ -10,12 +10,17 @@ b. Only the capturing thread is recorded (``recording``). The methods here do no
 cdef Recorder recorder = None
 cdef dict shapes = {}  # address of a kernel: name, how many buffers, dims and scalars, whether more dims follow, a mask of
                        # buffers that are no memory (a function), see ``describe``; Numba's kernels are added when met
+cdef dict handles = {}  # of kernels for other devices: handle -> name, dtypes
 
 adds = {}  # address of a product's kernel: a function of its dims that says whether beta 1 has the bits of an addition
 
 
 cdef class Prepared:
     """Tables that a kernel reads, and what must be computed before it runs again."""
+
+    cdef int device_of(self) noexcept:
+        """Where the kernel runs, -1: here."""
+        return -1
 
     cdef bint owns(self, void *p) noexcept:
         """Whether p is memory of this object, which lives as long as it does."""
@@ -80,6 +85,10 @@ cdef class Recorder:
 
     cdef void *reuse(self, int size_class) noexcept:
         """A block that was freed since recording began, or NULL."""
+        return NULL
+
+    cdef void *reuse_distant(self, int device, Py_ssize_t n) except? NULL:
+        """The same of n bytes on another device."""
         return NULL
 
     cdef int allocated(self, object storage, void *p, Py_ssize_t n, Py_ssize_t asked, int size_class) except -1:

@@ -24,6 +24,18 @@ cdef class dtype:
 
 cdef list DTYPES
 
+cdef struct Work:                      # a call of ``launch``, which another may look at again later
+    void *f                            # a handle; or the highest bit and one of these numbers
+    void **bufs
+    Py_ssize_t *dims
+    double *scalars
+    Py_ssize_t units
+
+cdef enum:                             # for what a device does besides kernels; operands: minigrad/_launch.pyx
+    COPY_CALL = 1
+    FILL_CALL = 2
+    PRODUCT_CALL = 3
+
 # What another kind of device than the CPU can do; all of it is called with the GIL. Who has such devices fills a table and
 # hands it to ``_storage.set_devices``.
 cdef struct Device:
@@ -39,6 +51,9 @@ cdef struct Device:
                    Py_ssize_t batch, Py_ssize_t stride_a, Py_ssize_t stride_b, Py_ssize_t stride_y) except -1  # row-major
     void *(*errors)(int device) except NULL    # int64[8] that kernels write and the host may read at any time
     int (*raise_errors)(int device) except -1  # what a kernel has complained about, as a Python exception
+    void *(*graph)(int device, Work **calls, Py_ssize_t n) except? NULL   # the calls as one; NULL: here each is made alone
+    int (*replay)(void *graph) except -1       # make them, with what stands in them now; 1: not with these addresses
+    void (*forget)(void *graph) noexcept
 
 cdef Device *devices    # NULL until somebody asks for a device other than the CPU
 
@@ -55,12 +70,15 @@ cdef class Storage:
     cdef object owner
 
 cdef Storage new_storage(Py_ssize_t nbytes, int device=*)
+cdef Storage unheard_storage(Py_ssize_t nbytes, int device)
 cdef Storage foreign_storage(void *p, Py_ssize_t nbytes, int device, bint writable, object owner)
 cdef str device_name(int device)
+cdef int current_device() except -1
 cdef object device_object(int device)
 cdef size_t device_kernel(str name, str t, str u, int device) except 0
+cdef tuple device_kernel_shape(str name, str t, str u)
 cdef int refuse_mixed(int a, int b) except -1
-cdef Storage storage_of(void *block, Py_ssize_t nbytes, int size_class)
+cdef Storage storage_of(void *block, Py_ssize_t nbytes, int size_class, int device)
 cdef Storage lease(object array, bint writable)
 cdef int promote(int a, int b) noexcept nogil
 cdef int dtype_code(object value) except -1

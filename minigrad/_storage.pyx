@@ -191,11 +191,13 @@ cdef Storage new_storage(Py_ssize_t nbytes, int device=-1):
     return s
 
 
-cdef Storage storage_of(void *block, Py_ssize_t nbytes, int size_class):
+cdef Storage storage_of(void *block, Py_ssize_t nbytes, int size_class, int device):
     """A storage over a block that a recorder has kept."""
     global live_bytes, peak_bytes
     cdef Storage s = <Storage>Storage.__new__(Storage)
-    s.ptr, s.nbytes, s.size_class = <char *>block, nbytes, size_class
+    s.ptr, s.nbytes, s.size_class, s.device = <char *>block, nbytes, size_class, device
+    if device >= 0:
+        return s
     live_bytes += nbytes
     if live_bytes > peak_bytes:
         peak_bytes = live_bytes
@@ -215,7 +217,8 @@ cdef class Storage:
         global pooled_bytes, live_bytes
         cdef Block *block = <Block *>self.ptr
         if self.size_class < -1 or block == NULL:
-            if self.size_class == DISTANT:
+            if self.size_class == DISTANT and not (
+                    self.recorded and recorder is not None and recorder.keep(self.recorded, block)):
                 devices.release(self.device, block)
             return
         live_bytes -= self.nbytes
@@ -265,20 +268,25 @@ def reset_peak():
 # --- other devices ----------------------------------------------------------------------------------------------------
 
 cdef Device *devices = NULL
-cdef object describe_device = None, find_kernel = None
+cdef object describe_device = None, find_kernel = None, shape_of_kernel = None, find_current = None
 
 
-def set_devices(size_t table, describe, kernel):
+def set_devices(size_t table, describe, kernel, shape, current):
     """Plug in devices: the address of a ``Device`` table that stays, ``describe(i)``, what users see as the device of a
-    tensor on device ``i``, and ``kernel(name, t, u, i)``, the handle of a kernel for dtypes t and u: an address whose
-    highest bit is set."""
-    global devices, describe_device, find_kernel
-    devices, describe_device, find_kernel = <Device *>table, describe, kernel
+    tensor on device ``i``, ``kernel(name, t, u, i)``, the handle of a kernel for dtypes t and u: an address whose
+    highest bit is set, and ``shape(name, t, u)``, what ``kernels.contract.shape`` tells of a kernel by its address, with
+    -1 scalars where they are read from the device. ``current()`` is the one that users mean where they name none."""
+    global devices, describe_device, find_kernel, shape_of_kernel, find_current
+    devices, describe_device, find_kernel, shape_of_kernel, find_current = <Device *>table, describe, kernel, shape, current
 
 
 cdef object device_object(int device):
     """What users see as a device other than the CPU."""
     return describe_device(device)
+
+
+cdef int current_device() except -1:
+    return find_current()
 
 
 cdef str device_name(int device):
@@ -287,6 +295,10 @@ cdef str device_name(int device):
 
 cdef size_t device_kernel(str name, str t, str u, int device) except 0:
     return find_kernel(name, t, u, device)
+
+
+cdef tuple device_kernel_shape(str name, str t, str u):
+    return shape_of_kernel(name, t, u)
 
 
 cdef int refuse_mixed(int a, int b) except -1:
@@ -302,9 +314,20 @@ cdef int refuse_host(int device) except -1:
 
 
 cdef Storage distant_storage(Py_ssize_t nbytes, int device):
+    cdef Storage s
+    cdef void *p
+    if recorder is None or not recording():
+        return unheard_storage(nbytes, device)
+    p = recorder.reuse_distant(device, nbytes)
+    s = unheard_storage(nbytes, device) if p == NULL else storage_of(p, nbytes, DISTANT, device)
+    s.recorded = recorder.serial
+    recorder.allocated(s, s.ptr, nbytes if nbytes > 0 else 1, nbytes, DISTANT)
+    return s
+
+
+cdef Storage unheard_storage(Py_ssize_t nbytes, int device):
+    """Memory of a device other than the CPU that no recorder hears of: a program's own."""
     cdef Storage s = <Storage>Storage.__new__(Storage)
-    if recorder is not None and recording():
-        recorder.refuse(f"makes a tensor on {device_name(device)}: only functions of tensors on the CPU are captured")
     s.ptr = <char *>devices.allocate(device, nbytes if nbytes > 0 else 1)
     s.nbytes, s.size_class, s.device = nbytes, DISTANT, device
     return s

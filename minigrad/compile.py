@@ -214,7 +214,7 @@ class CompiledFunction(_program.Compiled):
 
 def _kind(value):
     """What may tell a call that will be repeated from one that will not."""
-    return (value.shape, value.dtype) if isinstance(value, Tensor) else type(value)
+    return (value.shape, value.dtype, value._device) if isinstance(value, Tensor) else type(value)
 
 
 def _bits(value):

@@ -119,18 +119,21 @@ def start(name: str = "cuda") -> int:
                     raise RuntimeError(f"device {name!r} is not available: {error}") from None
                 from .kernels.cuda import launch
 
-                plug(count, launch, driver.handle)
+                plug(count, launch, driver.handle, driver.shape)
     return len(_gpus)
 
 
-def plug(count: int, runtime, handle: Callable[[str, str, str, int], int]) -> None:
+def plug(
+    count: int, runtime, handle: Callable[[str, str, str, int], int], shape: Callable[[str, str, str], tuple]
+) -> None:
     """Give the engine ``count`` GPUs: ``runtime`` is a module such as ``kernels.cuda.launch``, whose ``table()`` is the
-    address of their functions; ``handle(name, t, u, i)`` finds a kernel by the name of its twin on the CPU."""
+    address of their functions; ``handle(name, t, u, i)`` finds a kernel by the name of its twin on the CPU, and
+    ``shape(name, t, u)`` says what it takes."""
     for i in range(len(_gpus), count):
         made = device.__new__(device)
         made.type, made.index = "cuda", i
         _gpus.append(made)
-    _storage.set_devices(runtime.table(), described, handle)
+    _storage.set_devices(runtime.table(), described, handle, shape, current)
     _state["plugged"], _state["runtime"] = True, runtime
 
 

@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, INVALID_HANDLE = 400,
-       NOT_READY = 600, ILLEGAL_ADDRESS = 700 };
-enum { MOST_ARGUMENTS = 96, DIMS = 40, GRANULE = 512, DEVICES = 4, NAMES = 64 };
+       NOT_READY = 600, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
+enum { MOST_ARGUMENTS = 96, DIMS = 40, GRANULE = 512, DEVICES = 4, NAMES = 128 };
 #define SPACE ((size_t)1 << 32)
 
 typedef void (*kernel_t)(void **, intptr_t *, double *, intptr_t, intptr_t);
@@ -30,7 +30,6 @@ typedef struct {
 } Image;
 
 typedef struct { int device; } Context;
-typedef struct { int device; } Stream;
 typedef struct { uint64_t at; int timing; } Event;
 typedef struct { int device; size_t used, peak, reserved, limit; } Pool;
 
@@ -57,6 +56,10 @@ typedef struct Work {
     const void *a, *b;
 } Work;
 
+typedef struct { struct Work **nodes; size_t n; int device; } Graph;   // its nodes run one after the other
+typedef struct { struct Work *works; size_t n; Graph *of; } Ready;
+typedef struct { int device; Graph *into; int broken; } Stream;        // into: while it is captured
+
 static char *there, *here;            // the mapping of addresses handed out, and the one that can be used
 static size_t top;                    // bytes of it that were ever used
 static uint32_t *sizes;               // by granule: of the block that starts there
@@ -68,6 +71,8 @@ static int devices, sticky;
 static __thread Context *current;
 static Work *first, *last;
 static uint64_t queued, done;
+static int capturing;                 // streams
+static int64_t graphs;                // that were made and not destroyed, of both kinds
 static struct { const char *name; int64_t calls; int fails; int code; } known[NAMES];
 
 // --- for the tests -----------------------------------------------------------------------------------------------------
@@ -97,6 +102,7 @@ static int slot_of(const char *name) {
 int64_t pretend_calls(const char *name) { return known[slot_of(name)].calls; }
 void pretend_fail(const char *name, int times, int code) { int i = slot_of(name); known[i].fails = times; known[i].code = code; }
 void pretend_limit(int device, size_t bytes) { pools[device].limit = bytes; }
+int64_t pretend_graphs(void) { return graphs; }
 int64_t pretend_pending(void) { return queued - done; }
 void *pretend_here(ptr p) { return here + (p - (ptr)(uintptr_t)there); }
 
@@ -118,14 +124,28 @@ static void *use(ptr p, size_t n) {
     return pretend_here(p);
 }
 
-static Work *later(void (*run)(Work *)) {
-    Work *w = calloc(1, sizeof(Work));
-    if (!w) abort();
-    w->run = run, w->at = ++queued;
+static void enqueue(Work *w) {
+    w->next = NULL, w->at = ++queued;
     if (last) last->next = w; else first = w;
     last = w;
+}
+
+static Work *later(Stream *s, void (*run)(Work *)) {
+    Work *w = calloc(1, sizeof(Work));
+    if (!w) abort();
+    w->run = run;
+    if ((uintptr_t)s > 2 && s->into) {
+        s->into->nodes = realloc(s->into->nodes, sizeof(Work *) * (s->into->n + 1));
+        s->into->nodes[s->into->n++] = w;
+    } else
+        enqueue(w);
     return w;
 }
+
+// What may not be captured, and what a capture does not want beside it: memory from a pool would belong to the graph, and
+// pinned memory would be read again by each launch of it.
+#define NOT_CAPTURED(s) do { if ((uintptr_t)(s) > 2 && ((Stream *)(s))->into) { ((Stream *)(s))->broken = 1; return CAPTURE_UNSUPPORTED; } } while (0)
+#define NOT_BESIDE do { if (capturing) return CAPTURE_UNSUPPORTED; } while (0)
 
 static void step(void) {
     Work *w = first;
@@ -147,6 +167,10 @@ static void run_copy(Work *w) {
 static void run_set(Work *w) {
     char *p = use(w->to, w->n * w->kind);
     for (size_t i = 0; p && i < w->n; i++) memcpy(p + i * w->kind, &w->value, w->kind);
+}
+static void run_set_rows(Work *w) {   // ends[0]: from one to the next
+    char *p = use(w->to, w->n * w->ends[0]);
+    for (size_t i = 0; p && i < w->n; i++) memcpy(p + i * w->ends[0], &w->value, 4);
 }
 static void run_nothing(Work *w) {}
 
@@ -181,11 +205,12 @@ int cuCtxSynchronize(void) { ENTER; return current ? finish() : INVALID_CONTEXT;
 
 int cuStreamCreate(void **s, unsigned int flags) {
     ENTER;
-    if (!current || flags) return INVALID_VALUE;
+    if (!current || flags > 1) return INVALID_VALUE;
     *s = &streams[current->device];
+    if (flags) *s = calloc(1, sizeof(Stream)), ((Stream *)*s)->device = current->device;
     return OK;
 }
-int cuStreamSynchronize(void *s) { ENTER; IN(s); return finish(); }
+int cuStreamSynchronize(void *s) { ENTER; IN(s); NOT_CAPTURED(s); return finish(); }
 int cuStreamWaitEvent(void *s, Event *e, unsigned int flags) { ENTER; if ((uintptr_t)s > 2) IN(s); return OK; }
 int cuEventCreate(Event **e, unsigned int flags) {
     ENTER;
@@ -195,7 +220,7 @@ int cuEventCreate(Event **e, unsigned int flags) {
     return OK;
 }
 int cuEventDestroy_v2(Event *e) { ENTER; free(e); return OK; }
-int cuEventRecord(Event *e, void *s) { ENTER; if ((uintptr_t)s > 2) IN(s); e->at = later(run_nothing)->at; return OK; }
+int cuEventRecord(Event *e, void *s) { ENTER; if ((uintptr_t)s > 2) IN(s); NOT_CAPTURED(s); e->at = later(s, run_nothing)->at; return OK; }
 int cuEventQuery(Event *e) { ENTER; if (done < e->at) step(); return done < e->at ? NOT_READY : sticky; }
 int cuEventSynchronize(Event *e) { ENTER; while (done < e->at) step(); return sticky; }
 int cuEventElapsedTime(float *ms, Event *a, Event *b) {
@@ -247,12 +272,13 @@ int cuMemPoolTrimTo(Pool *p, size_t keep) {
     return OK;
 }
 static void garbage(ptr p, size_t n) {
-    Work *w = later(run_set);
+    Work *w = later(NULL, run_set);
     w->to = p, w->n = n, w->kind = 1, w->value = 0xff;
 }
 int cuMemAllocFromPoolAsync(ptr *p, size_t n, Pool *pool, void *s) {
     ENTER;
     IN(s);
+    NOT_BESIDE;
     if (!n) return INVALID_VALUE;
     size_t size = (n + GRANULE - 1) / GRANULE * GRANULE;
     int i = bin_of(pool->device, size);
@@ -272,6 +298,7 @@ int cuMemAllocFromPoolAsync(ptr *p, size_t n, Pool *pool, void *s) {
 int cuMemFreeAsync(ptr p, void *s) {
     ENTER;
     IN(s);
+    NOT_BESIDE;
     size_t g = (p - (ptr)(uintptr_t)there) / GRANULE, size;
     if (!is_there(p, 1) || !sizes[g] || owners[g] != current->device) return INVALID_VALUE;
     size = (size_t)sizes[g] * GRANULE;
@@ -294,40 +321,47 @@ int cuMemHostAlloc(void **p, size_t n, unsigned int flags) { ENTER; *p = aligned
 int cuMemFreeHost(void *p) { ENTER; free(p); return OK; }
 int cuMemHostGetDevicePointer_v2(ptr *there_, void *p, unsigned int flags) { ENTER; *there_ = (ptr)(uintptr_t)p; return OK; }
 int cuMemcpyHtoDAsync_v2(ptr to, const void *host, size_t n, void *s) {
-    ENTER; IN(s);
-    Work *w = later(run_in);
+    ENTER; IN(s); NOT_CAPTURED(s);
+    Work *w = later(s, run_in);
     w->to = to, w->host = host, w->n = n;
     return OK;
 }
 int cuMemcpyDtoHAsync_v2(void *host, ptr from, size_t n, void *s) {
-    ENTER; IN(s);
-    Work *w = later(run_out);
+    ENTER; IN(s); NOT_CAPTURED(s);
+    Work *w = later(s, run_out);
     w->from = from, w->host_to = host, w->n = n;
     return OK;
 }
 int cuMemcpyDtoDAsync_v2(ptr to, ptr from, size_t n, void *s) {
     ENTER; IN(s);
     if (to < from + n && from < to + n) return INVALID_VALUE;
-    Work *w = later(run_copy);
+    Work *w = later(s, run_copy);
     w->to = to, w->from = from, w->n = n;
     return OK;
 }
 int cuMemcpyPeerAsync(ptr to, Context *c, ptr from, Context *d, size_t n, void *s) {
     ENTER; IN(s);
     if (c != current || d == c) return INVALID_VALUE;
-    Work *w = later(run_copy);
+    Work *w = later(s, run_copy);
     w->to = to, w->from = from, w->n = n;
     return OK;
 }
-static int set(ptr to, uint64_t value, int size, size_t n) {
+static int set(void *s, ptr to, uint64_t value, int size, size_t n) {
     if (to % size) return INVALID_VALUE;
-    Work *w = later(run_set);
+    Work *w = later(s, run_set);
     w->to = to, w->value = value, w->kind = size, w->n = n;
     return OK;
 }
-int cuMemsetD8Async(ptr to, unsigned char v, size_t n, void *s) { ENTER; IN(s); return set(to, v, 1, n); }
-int cuMemsetD16Async(ptr to, unsigned short v, size_t n, void *s) { ENTER; IN(s); return set(to, v, 2, n); }
-int cuMemsetD32Async(ptr to, unsigned int v, size_t n, void *s) { ENTER; IN(s); return set(to, v, 4, n); }
+int cuMemsetD8Async(ptr to, unsigned char v, size_t n, void *s) { ENTER; IN(s); return set(s, to, v, 1, n); }
+int cuMemsetD16Async(ptr to, unsigned short v, size_t n, void *s) { ENTER; IN(s); return set(s, to, v, 2, n); }
+int cuMemsetD32Async(ptr to, unsigned int v, size_t n, void *s) { ENTER; IN(s); return set(s, to, v, 4, n); }
+int cuMemsetD2D32Async(ptr to, size_t pitch, unsigned int v, size_t width, size_t height, void *s) {
+    ENTER; IN(s);
+    if (to % 4 || pitch % 4 || width != 1 || pitch < 4 * width) return INVALID_VALUE;
+    Work *w = later(s, run_set_rows);
+    w->to = to, w->value = v, w->n = height, w->ends[0] = pitch;
+    return OK;
+}
 
 // --- kernels -----------------------------------------------------------------------------------------------------------
 
@@ -385,11 +419,17 @@ static void run_kernel(Work *w) {
         errors[1] = bad, errors[2] = ((int64_t *)w->bufs[1])[bad], errors[3] = w->dims[2], errors[0] = 4;
 }
 
+static void take_arguments(Work *w, const Image *f, void **values);
+
 int cuLaunchKernel(const Image *f, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx, unsigned int by,
                    unsigned int bz, unsigned int shared, void *s, void **values, void **extra) {
     ENTER; IN(s);
     if (!gx || gy != 1 || gz != 1 || !bx || bx > 1024 || by != 1 || bz != 1 || extra || shared > 232448) return INVALID_VALUE;
-    Work *w = later(run_kernel);
+    take_arguments(later(s, run_kernel), f, values);
+    return OK;
+}
+
+static void take_arguments(Work *w, const Image *f, void **values) {
     w->image = f;
     for (int i = 0; i < f->count; i++) {
         int at = f->index[i];
@@ -407,8 +447,74 @@ int cuLaunchKernel(const Image *f, unsigned int gx, unsigned int gy, unsigned in
             case 'u': w->units = *(int64_t *)values[i]; break;
         }
     }
+}
+
+// --- graphs ------------------------------------------------------------------------------------------------------------
+
+typedef struct { const Image *f; unsigned int grid[3], block[3], shared; void **values, **extra; void *kernel, *context; } Given;
+
+int cuStreamBeginCapture_v2(Stream *s, int mode) {
+    ENTER; IN(s);
+    if (mode != 2 || s->into || s == &streams[s->device]) return INVALID_VALUE;
+    s->into = calloc(1, sizeof(Graph)), s->into->device = s->device, s->broken = 0;
+    capturing++, graphs++;
     return OK;
 }
+int cuStreamGetCaptureInfo_v3(Stream *s, int *status, uint64_t *id, Graph **graph, Work ***nodes, void **edges, size_t *n) {
+    ENTER; IN(s);
+    *status = s->broken ? 2 : s->into ? 1 : 0;
+    if (!s->into || id || graph || !edges) return s->into ? INVALID_VALUE : OK;
+    *n = s->into->n > 0, *nodes = s->into->nodes + s->into->n - 1, *edges = NULL;
+    return OK;
+}
+static int destroy(Graph *g) {
+    for (size_t i = 0; i < g->n; i++) free(g->nodes[i]);
+    free(g->nodes), free(g), graphs--;
+    return OK;
+}
+int cuGraphDestroy(Graph *g) { ENTER; return destroy(g); }
+int cuStreamEndCapture(Stream *s, Graph **graph) {
+    Graph *g = s->into;
+    s->into = NULL, *graph = NULL, capturing -= g != NULL;
+    int slot = slot_of(__func__), failed = enter(slot);   // a capture ends also where that is an error
+    if (g && (failed || s->broken)) destroy(g);
+    if (failed || !g || s->broken) return failed ? failed : g ? CAPTURE_INVALIDATED : INVALID_VALUE;
+    *graph = g;
+    return OK;
+}
+int cuGraphInstantiateWithFlags(Ready **ready, Graph *g, unsigned long long flags) {
+    ENTER;
+    if (flags || !g->n) return INVALID_VALUE;
+    *ready = calloc(1, sizeof(Ready)), graphs++;
+    (*ready)->works = calloc(g->n, sizeof(Work)), (*ready)->n = g->n, (*ready)->of = g;
+    for (size_t i = 0; i < g->n; i++) (*ready)->works[i] = *g->nodes[i];
+    return OK;
+}
+int cuGraphExecKernelNodeSetParams_v2(Ready *ready, Work *node, const Given *given) {
+    ENTER;
+    for (size_t i = 0; i < ready->n; i++) {
+        Work *w = &ready->works[i];
+        if (ready->of->nodes[i] != node) continue;
+        if (w->run != run_kernel || w->image != given->f || !given->grid[0] || given->grid[1] != 1 || given->grid[2] != 1
+            || !given->block[0] || given->block[1] != 1 || given->block[2] != 1 || given->extra || given->kernel) return INVALID_VALUE;
+        memset(w->bufs, 0, sizeof(w->bufs)), memset(w->ends, 0, sizeof(w->ends));
+        take_arguments(w, given->f, given->values);
+        return OK;
+    }
+    return INVALID_VALUE;
+}
+int cuGraphLaunch(Ready *ready, Stream *s) {
+    ENTER; IN(s); NOT_CAPTURED(s);
+    if (s->device != ready->of->device) return INVALID_CONTEXT;
+    for (size_t i = 0; i < ready->n; i++) {
+        Work *w = malloc(sizeof(Work));
+        if (!w) abort();
+        *w = ready->works[i];
+        enqueue(w);
+    }
+    return OK;
+}
+int cuGraphExecDestroy(Ready *ready) { ENTER; free(ready->works), free(ready), graphs--; return OK; }
 
 // --- cuBLAS ------------------------------------------------------------------------------------------------------------
 
@@ -448,7 +554,7 @@ int cublasGemmStridedBatchedEx_64(void **h, int ta, int tb, int64_t m, int64_t n
     if (!current || ((Stream *)*h)->device != current->device) return 13;
     int ok = (ka == 0 && compute == 68) || (ka == 1 && compute == 70);
     if (!ok || ka != kb || ka != ky || algo != -1 || lda < (ta ? k : m) || ldb < (tb ? n : k) || ldy < m || lda < 1 || ldb < 1) return 7;
-    Work *w = later(run_gemm);
+    Work *w = later(*h, run_gemm);
     w->ta = ta, w->tb = tb, w->m = m, w->n = n, w->k = k, w->a = a, w->b = b, w->to = (ptr)(uintptr_t)y, w->lda = lda, w->ldb = ldb, w->ldy = ldy;
     w->kind = ka, w->batch = batch, w->sa = sa, w->sb = sb, w->sy = sy;
     w->alpha = ka ? *(double *)alpha : *(float *)alpha, w->beta = ka ? *(double *)beta : *(float *)beta;

@@ -85,6 +85,23 @@ def handle(name: str, t: str, u: str, device: int) -> int:
     )
 
 
+def shape(name: str, t: str, u: str) -> tuple[str, int, int, int, bool, int]:
+    """A kernel's name with dtypes, how many buffers, dims and scalars it takes (-1: it reads them from the device), whether
+    ``dims`` follow, and in bits which buffers are handles."""
+    from .. import contract as cpu
+    from . import contract
+
+    kinds = [*(cpu if name in _THROUGH else contract).find(name).fn.__annotations__.values()]
+    counts = [
+        sum(kind in group for kind in kinds)
+        for group in (("T", "U", "f8", "i8", "i4", "u1", "code", *cpu.DTYPES), ("dim",), ("scalar", "f8s"))
+    ]
+    if "device_scalars" in kinds:
+        counts[2] = -1
+    codes = sum(1 << i for i, kind in enumerate(kinds) if kind == "code")
+    return ".".join(part for part in (name, t, u) if part), *counts, "dims" in kinds, codes
+
+
 def _strided(name, t, u, device):
     return (lambda: handle(name + "@strided", t, u, device)) if name.startswith("elementwise.") else None
 

@@ -24,7 +24,11 @@ g. float32 products are float32 throughout: no TF32. One handle, one stream and 
    from run to run.
 h. A forked child can use no GPU: every call refuses, but freeing, which then does nothing, as at the interpreter's end,
    when the driver may be gone.
-i. Whatever calls in here holds the GIL; waiting releases it. A context that somebody else has made current in the calling
+i. A graph is captured on a stream of its own, which waits for none and that none waits for: whatever goes wrong, ours
+   stays usable, and what other threads launch meanwhile does not get in. No Python runs during a capture. The graph keeps
+   a copy of each kernel's arguments; a replay packs them anew and hands the driver those that have changed. What cuBLAS
+   makes of a product cannot be changed, nor are copies and fills: with other addresses it is another graph.
+j. Whatever calls in here holds the GIL; waiting releases it. A context that somebody else has made current in the calling
    thread is put back.
 """
 
@@ -32,8 +36,8 @@ cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy, memset
 
 import atexit
 import ctypes
@@ -42,6 +46,18 @@ import os
 from .failures import FORKED, STRICT, OutOfMemoryError, complaint
 
 # --- the engine's table; as in minigrad/_storage.pxd ------------------------------------------------------------------
+
+cdef struct Work:                      # a call of ``launch``, which another may look at again later
+    void *f                            # a handle; or the highest bit and one of these numbers
+    void **bufs
+    Py_ssize_t *dims
+    double *scalars
+    Py_ssize_t units
+
+cdef enum:                             # for what a device does besides kernels; operands: minigrad/_launch.pyx
+    COPY_CALL = 1
+    FILL_CALL = 2
+    PRODUCT_CALL = 3
 
 cdef struct Device:
     void *(*allocate)(int device, Py_ssize_t nbytes) except NULL                             # or MemoryError
@@ -56,6 +72,9 @@ cdef struct Device:
                    Py_ssize_t batch, Py_ssize_t stride_a, Py_ssize_t stride_b, Py_ssize_t stride_y) except -1  # row-major
     void *(*errors)(int device) except NULL    # int64[8] that kernels write and the host may read at any time
     int (*raise_errors)(int device) except -1  # what a kernel has complained about, as a Python exception
+    void *(*graph)(int device, Work **calls, Py_ssize_t n) except? NULL   # the calls as one; NULL: here each is made alone
+    int (*replay)(void *graph) except -1       # make them, with what stands in them now; 1: not with these addresses
+    void (*forget)(void *graph) noexcept
 
 # --- the driver: names and prototypes of cuda.h -----------------------------------------------------------------------
 
@@ -71,6 +90,14 @@ ctypedef void *CUevent
 ctypedef void *CUmemoryPool
 ctypedef void *CUmodule
 ctypedef void *CUfunction
+ctypedef void *CUkernel
+ctypedef void *CUgraph
+ctypedef void *CUgraphNode
+ctypedef void *CUgraphExec
+ctypedef int CUstreamCaptureMode
+ctypedef int CUstreamCaptureStatus
+ctypedef void CUgraphEdgeData
+ctypedef unsigned long long cuuint64_t
 
 cdef struct CUmemLocation:
     int type
@@ -85,11 +112,29 @@ cdef struct CUmemPoolProps:
     unsigned short usage
     unsigned char reserved[54]
 
+cdef struct CUDA_KERNEL_NODE_PARAMS:
+    CUfunction func
+    unsigned int gridDimX
+    unsigned int gridDimY
+    unsigned int gridDimZ
+    unsigned int blockDimX
+    unsigned int blockDimY
+    unsigned int blockDimZ
+    unsigned int sharedMemBytes
+    void **kernelParams
+    void **extra
+    CUkernel kern
+    CUcontext ctx
+
 cdef enum:
     CUDA_SUCCESS = 0
     CUDA_ERROR_OUT_OF_MEMORY = 2
     CUDA_ERROR_NOT_READY = 600
+    CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901
     CU_STREAM_DEFAULT = 0
+    CU_STREAM_NON_BLOCKING = 1
+    CU_STREAM_CAPTURE_MODE_RELAXED = 2
+    CU_STREAM_CAPTURE_STATUS_ACTIVE = 1
     CU_EVENT_DEFAULT = 0
     CU_EVENT_DISABLE_TIMING = 2
     CU_MEM_ALLOCATION_TYPE_PINNED = 1
@@ -143,10 +188,19 @@ cdef struct Driver:
     CUresult (*cuMemsetD8Async)(CUdeviceptr dstDevice, unsigned char uc, size_t N, CUstream hStream) noexcept nogil
     CUresult (*cuMemsetD16Async)(CUdeviceptr dstDevice, unsigned short us, size_t N, CUstream hStream) noexcept nogil
     CUresult (*cuMemsetD32Async)(CUdeviceptr dstDevice, unsigned int ui, size_t N, CUstream hStream) noexcept nogil
+    CUresult (*cuMemsetD2D32Async)(CUdeviceptr dstDevice, size_t dstPitch, unsigned int ui, size_t Width, size_t Height, CUstream hStream) noexcept nogil
     CUresult (*cuModuleLoadData)(CUmodule *module, const void *image) noexcept nogil
     CUresult (*cuModuleGetFunction)(CUfunction *hfunc, CUmodule hmod, const char *name) noexcept nogil
     CUresult (*cuFuncSetAttribute)(CUfunction hfunc, CUfunction_attribute attrib, int value) noexcept nogil
     CUresult (*cuLaunchKernel)(CUfunction f, unsigned int gridDimX, unsigned int gridDimY, unsigned int gridDimZ, unsigned int blockDimX, unsigned int blockDimY, unsigned int blockDimZ, unsigned int sharedMemBytes, CUstream hStream, void **kernelParams, void **extra) noexcept nogil
+    CUresult (*cuStreamBeginCapture_v2)(CUstream hStream, CUstreamCaptureMode mode) noexcept nogil
+    CUresult (*cuStreamGetCaptureInfo_v3)(CUstream hStream, CUstreamCaptureStatus *captureStatus_out, cuuint64_t *id_out, CUgraph *graph_out, const CUgraphNode **dependencies_out, const CUgraphEdgeData **edgeData_out, size_t *numDependencies_out) noexcept nogil
+    CUresult (*cuStreamEndCapture)(CUstream hStream, CUgraph *phGraph) noexcept nogil
+    CUresult (*cuGraphInstantiateWithFlags)(CUgraphExec *phGraphExec, CUgraph hGraph, unsigned long long flags) noexcept nogil
+    CUresult (*cuGraphExecKernelNodeSetParams_v2)(CUgraphExec hGraphExec, CUgraphNode hNode, const CUDA_KERNEL_NODE_PARAMS *nodeParams) noexcept nogil
+    CUresult (*cuGraphLaunch)(CUgraphExec hGraphExec, CUstream hStream) noexcept nogil
+    CUresult (*cuGraphExecDestroy)(CUgraphExec hGraphExec) noexcept nogil
+    CUresult (*cuGraphDestroy)(CUgraph hGraph) noexcept nogil
 
 DRIVER = (  # the fields of Driver
     "cuGetErrorName cuGetErrorString cuInit cuDeviceGetCount cuDeviceGet cuDeviceGetName cuDeviceGetAttribute "
@@ -155,7 +209,9 @@ DRIVER = (  # the fields of Driver
     "cuMemPoolCreate cuMemPoolSetAttribute cuMemPoolGetAttribute cuMemPoolTrimTo cuMemAllocFromPoolAsync cuMemFreeAsync "
     "cuMemAlloc_v2 cuMemGetInfo_v2 cuMemHostAlloc cuMemHostGetDevicePointer_v2 cuMemcpyHtoDAsync_v2 cuMemcpyDtoHAsync_v2 "
     "cuMemcpyDtoDAsync_v2 cuMemcpyPeerAsync cuMemsetD8Async cuMemsetD16Async cuMemsetD32Async "
-    "cuModuleLoadData cuModuleGetFunction cuFuncSetAttribute cuLaunchKernel"
+    "cuMemsetD2D32Async cuModuleLoadData cuModuleGetFunction cuFuncSetAttribute cuLaunchKernel "
+    "cuStreamBeginCapture_v2 cuStreamGetCaptureInfo_v3 cuStreamEndCapture cuGraphInstantiateWithFlags "
+    "cuGraphExecKernelNodeSetParams_v2 cuGraphLaunch cuGraphExecDestroy cuGraphDestroy"
 ).split()
 
 # --- cuBLAS: of cublas_api.h ------------------------------------------------------------------------------------------
@@ -207,6 +263,7 @@ cdef struct Gpu:
     CUdevice device
     CUcontext context
     CUstream stream
+    CUstream side               # where graphs are captured; made when the first one is
     CUmemoryPool pool
     CUevent mark                # for other streams
     char *ring
@@ -216,6 +273,7 @@ cdef struct Gpu:
     int64_t *errors
     CUdeviceptr errors_there    # the same block, as kernels see it
     cublasHandle_t blas
+    void *workspace
 
 cdef struct Handle:
     CUfunction function
@@ -265,6 +323,7 @@ def table():
     functions.allocate, functions.release, functions.upload, functions.download = allocate, release, upload, download
     functions.copy, functions.put, functions.launch, functions.product = copy, put, launch, product
     functions.errors, functions.raise_errors = errors, raise_errors
+    functions.graph, functions.replay, functions.forget = graph, replay, forget
     return <size_t>&functions
 
 
@@ -484,34 +543,33 @@ cdef int copy(int device, void *to, int source, const void *p, Py_ssize_t n) exc
 cdef int put(int device, void *to, const void *value, int itemsize, Py_ssize_t count) except -1:
     cdef CUcontext before
     cdef Gpu *g
-    cdef CUdeviceptr p = <CUdeviceptr><size_t>to
-    cdef const uint32_t *half = <const uint32_t *>value
-    cdef Py_ssize_t done, more, i
-    cdef char *place
-    cdef CUresult r
     if count <= 0:
         return 0
     g = enter(device, &before)
+    return leave(g, before, fill(<CUdeviceptr><size_t>to, value, itemsize, count, g.stream))
+
+
+cdef CUresult fill(CUdeviceptr p, const void *value, int itemsize, Py_ssize_t count, CUstream stream) noexcept:
+    cdef const uint32_t *half = <const uint32_t *>value
+    cdef Py_ssize_t done, more
+    cdef CUresult r
     if itemsize == 1:
-        r = cu.cuMemsetD8Async(p, (<const uint8_t *>value)[0], count, g.stream)
-    elif itemsize == 2:
-        r = cu.cuMemsetD16Async(p, (<const uint16_t *>value)[0], count, g.stream)
-    elif itemsize == 4:
-        r = cu.cuMemsetD32Async(p, half[0], count, g.stream)
-    elif half[0] == half[1]:
-        r = cu.cuMemsetD32Async(p, half[0], 2 * count, g.stream)
-    else:  # the first 64 KiB, and then by copying what is there
-        done = min(count, 8192)
-        r = stage(g, 8 * done, &place)
-        if r == CUDA_SUCCESS:
-            for i in range(done):
-                memcpy(place + 8 * i, value, 8)
-            r = cu.cuMemcpyHtoDAsync_v2(p, place, 8 * done, g.stream)
-        while r == CUDA_SUCCESS and done < count:
-            more = min(done, count - done)
-            r = cu.cuMemcpyDtoDAsync_v2(p + 8 * done, p, 8 * more, g.stream)
-            done += more
-    return leave(g, before, r)
+        return cu.cuMemsetD8Async(p, (<const uint8_t *>value)[0], count, stream)
+    if itemsize == 2:
+        return cu.cuMemsetD16Async(p, (<const uint16_t *>value)[0], count, stream)
+    if itemsize == 4:
+        return cu.cuMemsetD32Async(p, half[0], count, stream)
+    if half[0] == half[1]:
+        return cu.cuMemsetD32Async(p, half[0], 2 * count, stream)
+    done = min(count, 8192)  # the first 64 KiB by halves, and then by copying what is there
+    r = cu.cuMemsetD2D32Async(p, 8, half[0], 1, done, stream)
+    if r == CUDA_SUCCESS:
+        r = cu.cuMemsetD2D32Async(p + 4, 8, half[1], 1, done, stream)
+    while r == CUDA_SUCCESS and done < count:
+        more = min(done, count - done)
+        r = cu.cuMemcpyDtoDAsync_v2(p + 8 * done, p, 8 * more, stream)
+        done += more
+    return r
 
 
 # --- kernels ----------------------------------------------------------------------------------------------------------
@@ -587,27 +645,44 @@ KINDS = {"buffer": "p", "int64": "i", "dims": "m", "float32": "f", "float64": "d
          "units": "u"}
 
 
+cdef Handle *geometry(Handle *h, void **bufs, Py_ssize_t *dims, Py_ssize_t units, unsigned int *blocks,
+                      unsigned int *shared) except NULL:
+    """The handle of what is launched, and its grid."""
+    cdef Py_ssize_t n
+    cdef Py_ssize_t i
+    if h.function == NULL:
+        h = strided(handle_at(bufs[h.through]))
+    n, shared[0] = (units + h.per - 1) // h.per, h.shared
+    if h.blocks != NULL or h.shares != NULL:
+        sizes = tuple([dims[i] for i in range(h.dims)])
+        if h.blocks != NULL:
+            n = (<object>h.blocks)(units, sizes)
+        if h.shares != NULL:
+            shared[0] = (<object>h.shares)(units, sizes)
+    blocks[0] = <unsigned int>max(1, min(n, h.most))
+    return h
+
+
+cdef CUresult grant(Handle *h, unsigned int shared) noexcept:
+    """Have the driver allow so much shared memory."""
+    cdef CUresult r = CUDA_SUCCESS
+    if shared > h.granted:
+        r = cu.cuFuncSetAttribute(h.function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, <int>shared)
+        h.granted = shared
+    return r
+
+
 cdef int launch(void *handle, void **bufs, Py_ssize_t *dims, double *scalars, Py_ssize_t units) except -1:
-    cdef Handle *h = handle_at(handle)
+    cdef Handle *h
     cdef void *places[ARGUMENTS]
     cdef float singles[ARGUMENTS]
     cdef CUcontext before
     cdef Gpu *g
-    cdef Py_ssize_t blocks
-    cdef unsigned int shared
-    cdef CUresult r = CUDA_SUCCESS
+    cdef unsigned int blocks, shared
+    cdef CUresult r
     cdef char kind
     cdef int i, at
-    if h.function == NULL:
-        h = strided(handle_at(bufs[h.through]))
-    blocks, shared = (units + h.per - 1) // h.per, h.shared
-    if h.blocks != NULL or h.shares != NULL:
-        sizes = tuple([dims[i] for i in range(h.dims)])
-        if h.blocks != NULL:
-            blocks = (<object>h.blocks)(units, sizes)
-        if h.shares != NULL:
-            shared = (<object>h.shares)(units, sizes)
-    blocks = max(1, min(blocks, h.most))
+    h = geometry(handle_at(handle), bufs, dims, units, &blocks, &shared)
     g = enter(h.device, &before)
     for i in range(h.count):
         kind, at = h.kind[i], h.index[i]
@@ -626,11 +701,9 @@ cdef int launch(void *handle, void **bufs, Py_ssize_t *dims, double *scalars, Py
             places[i] = &g.errors_there
         else:
             places[i] = &units
-    if shared > h.granted:
-        r = cu.cuFuncSetAttribute(h.function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, <int>shared)
-        h.granted = shared
+    r = grant(h, shared)
     if r == CUDA_SUCCESS:
-        r = cu.cuLaunchKernel(h.function, <unsigned int>blocks, 1, 1, h.block, 1, 1, shared, g.stream, places, NULL)
+        r = cu.cuLaunchKernel(h.function, blocks, 1, 1, h.block, 1, 1, shared, g.stream, places, NULL)
     leave(g, before, r)
     if strict:
         synchronize(h.device)
@@ -670,48 +743,287 @@ cdef int set_up_blas(Gpu *g, int device) except -1:
         libraries.append(library)
     workspace = allocate(device, WORKSPACE)  # first: it makes room where our pool has taken all
     check_blas(blas.cublasCreate_v2(&handle))
-    check_blas(blas.cublasSetStream_v2(handle, g.stream))  # which forgets a workspace
-    check_blas(blas.cublasSetWorkspace_v2(handle, workspace, WORKSPACE))
+    check_blas(turn(handle, g.stream, workspace))
     check_blas(blas.cublasSetMathMode(handle, CUBLAS_DEFAULT_MATH))
-    g.blas = handle
+    g.blas, g.workspace = handle, workspace
     return 0
+
+
+cdef cublasStatus_t turn(cublasHandle_t handle, CUstream stream, void *workspace) noexcept:
+    """Let products run on a stream."""
+    cdef cublasStatus_t status = blas.cublasSetStream_v2(handle, stream)  # which forgets a workspace
+    return status if status != 0 else blas.cublasSetWorkspace_v2(handle, workspace, WORKSPACE)
 
 
 cdef int product(int device, int dt, bint ta, bint tb, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, double alpha,
                  const void *a, Py_ssize_t lda, const void *b, Py_ssize_t ldb, double beta, void *y, Py_ssize_t ldy,
                  Py_ssize_t batch, Py_ssize_t stride_a, Py_ssize_t stride_b, Py_ssize_t stride_y) except -1:
-    """y = alpha op(a) op(b) + beta y, row-major, k > 0; dt is 0 for float32 and 1 for float64.
-
-    cuBLAS is column-major: there, the same memory holds the transposes, and y.T = op(b).T op(a).T.
-    """
+    """y = alpha op(a) op(b) + beta y, row-major, k > 0; dt is 0 for float32 and 1 for float64."""
     cdef CUcontext before
     cdef Gpu *g
+    if m <= 0 or n <= 0 or batch <= 0:
+        return 0
+    g = enter(device, &before)
+    try:
+        if g.blas == NULL:
+            set_up_blas(g, device)
+        check_blas(multiply(g.blas, dt, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, y, ldy, batch, stride_a, stride_b,
+                            stride_y))
+    finally:
+        leave(g, before, CUDA_SUCCESS)
+    return 0
+
+
+cdef cublasStatus_t multiply(cublasHandle_t handle, int dt, bint ta, bint tb, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+                             double alpha, const void *a, Py_ssize_t lda, const void *b, Py_ssize_t ldb, double beta,
+                             void *y, Py_ssize_t ldy, Py_ssize_t batch, Py_ssize_t stride_a, Py_ssize_t stride_b,
+                             Py_ssize_t stride_y) noexcept:
+    """cuBLAS is column-major: there, the same memory holds the transposes, and y.T = op(b).T op(a).T."""
     cdef float single_alpha = <float>alpha, single_beta = <float>beta
     cdef void *scale = &single_alpha
     cdef void *keep = &single_beta
     cdef cudaDataType kind = CUDA_R_32F
     cdef cublasComputeType_t compute = CUBLAS_COMPUTE_32F
     cdef cublasOperation_t opa = CUBLAS_OP_T if ta else CUBLAS_OP_N, opb = CUBLAS_OP_T if tb else CUBLAS_OP_N
-    cdef cublasStatus_t status
-    if m <= 0 or n <= 0 or batch <= 0:
-        return 0
-    g = enter(device, &before)
     if dt == 1:
         scale, keep, kind, compute = &alpha, &beta, CUDA_R_64F, CUBLAS_COMPUTE_64F
-    try:
-        if g.blas == NULL:
-            set_up_blas(g, device)
-        if batch == 1:
-            status = blas.cublasGemmEx_64(g.blas, opb, opa, n, m, k, scale, b, kind, ldb, a, kind, lda, keep, y, kind, ldy,
-                                          compute, CUBLAS_GEMM_DEFAULT)
+    if batch == 1:
+        return blas.cublasGemmEx_64(handle, opb, opa, n, m, k, scale, b, kind, ldb, a, kind, lda, keep, y, kind, ldy,
+                                    compute, CUBLAS_GEMM_DEFAULT)
+    return blas.cublasGemmStridedBatchedEx_64(handle, opb, opa, n, m, k, scale, b, kind, ldb, stride_b, a, kind, lda,
+                                              stride_a, keep, y, kind, ldy, stride_y, batch, compute, CUBLAS_GEMM_DEFAULT)
+
+
+# --- graphs -----------------------------------------------------------------------------------------------------------
+
+cdef struct Node:               # a call
+    CUgraphNode node            # of a kernel
+    Handle *handle              # NULL: a copy, a fill or a product
+    unsigned int blocks, shared
+    Py_ssize_t size             # bytes of its operands
+
+cdef struct Graph:
+    int device
+    Py_ssize_t count
+    Work **calls
+    Node *nodes
+    char *operands              # of all calls as the graph has them, then room for those of one
+    CUgraph graph
+    CUgraphExec ready
+
+
+cdef inline size_t number_of(Work *w) noexcept:
+    """Which of COPY_CALL, ...; a large number for a kernel."""
+    return <size_t>(<uint64_t><size_t>w.f & ~BIT)
+
+
+cdef Py_ssize_t room_of(Work *w, Handle *h) noexcept:
+    cdef int i
+    cdef Py_ssize_t n = 0
+    if h == NULL:
+        return 8 * (5 if number_of(w) < PRODUCT_CALL else 19)
+    for i in range(h.count):
+        n += 8 * DIMS if h.kind[i] == c"m" else 8
+    return n
+
+
+cdef void pack(Work *w, Handle *h, Gpu *g, char *to, void **places) noexcept:
+    """Write the operands of a call, ``room_of`` bytes; ``places``: of a kernel's arguments."""
+    cdef int64_t *words = <int64_t *>to
+    cdef size_t number = number_of(w)
+    cdef char kind
+    cdef int i, at
+    if h == NULL:
+        i = 1 if number == FILL_CALL else 2 if number == COPY_CALL else 3
+        at = 4 if number == FILL_CALL else 3 if number == COPY_CALL else 14
+        memcpy(words, w.bufs, 8 * i)
+        memcpy(words + i, w.dims, 8 * at)
+        if number == PRODUCT_CALL:
+            memcpy(words + i + at, w.scalars, 16)
+        return
+    for i in range(h.count):
+        kind, at = h.kind[i], h.index[i]
+        places[i] = words
+        if kind == c"m":
+            memcpy(words, &w.dims[at], 8 * DIMS)
+            words += DIMS
+            continue
+        if kind == c"p":
+            words[0] = <int64_t><size_t>w.bufs[at]
+        elif kind == c"i":
+            words[0] = w.dims[at]
+        elif kind == c"f":
+            words[0] = 0
+            (<float *>words)[0] = <float>w.scalars[at]
+        elif kind == c"d":
+            (<double *>words)[0] = w.scalars[at]
+        elif kind == c"s":
+            words[0] = <int64_t><size_t>w.scalars
+        elif kind == c"e":
+            words[0] = <int64_t>g.errors_there
         else:
-            status = blas.cublasGemmStridedBatchedEx_64(g.blas, opb, opa, n, m, k, scale, b, kind, ldb, stride_b, a, kind,
-                                                        lda, stride_a, keep, y, kind, ldy, stride_y, batch, compute,
-                                                        CUBLAS_GEMM_DEFAULT)
-        check_blas(status)
+            words[0] = w.units
+        words += 1
+
+
+cdef CUresult put_in(Graph *made, Gpu *g) noexcept:
+    """Make all calls on the side stream, which captures them."""
+    cdef void *places[ARGUMENTS]
+    cdef const CUgraphNode *last = NULL
+    cdef const CUgraphEdgeData *edges = NULL
+    cdef CUstreamCaptureStatus status = 0
+    cdef size_t n = 0
+    cdef char *operands = made.operands
+    cdef CUresult r = CUDA_SUCCESS
+    cdef Py_ssize_t i
+    cdef Work *w
+    cdef Node *node
+    cdef Py_ssize_t *d
+    for i in range(made.count):
+        w, node = made.calls[i], &made.nodes[i]
+        d = w.dims
+        pack(w, node.handle, g, operands, places)
+        operands += node.size
+        if node.handle != NULL:
+            r = cu.cuLaunchKernel(node.handle.function, node.blocks, 1, 1, node.handle.block, 1, 1, node.shared, g.side,
+                                  places, NULL)
+            if r == CUDA_SUCCESS:
+                r = cu.cuStreamGetCaptureInfo_v3(g.side, &status, NULL, NULL, &last, &edges, &n)
+            if r == CUDA_SUCCESS and (status != CU_STREAM_CAPTURE_STATUS_ACTIVE or n != 1):
+                r = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
+            if r == CUDA_SUCCESS:
+                node.node = last[0]
+        elif number_of(w) == COPY_CALL:
+            r = cu.cuMemcpyDtoDAsync_v2(<CUdeviceptr><size_t>w.bufs[0], <CUdeviceptr><size_t>w.bufs[1], d[2], g.side)
+        elif number_of(w) == FILL_CALL:
+            r = fill(<CUdeviceptr><size_t>w.bufs[0], &d[3], <int>d[1], d[2], g.side)
+        elif multiply(g.blas, <int>d[12], d[6], d[7], d[0], d[1], d[2], w.scalars[0], w.bufs[1], d[3], w.bufs[2], d[4],
+                      w.scalars[1], w.bufs[0], d[5], d[8], d[9], d[10], d[11]) != 0:
+            r = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
+        if r != CUDA_SUCCESS:
+            return r
+    return r
+
+
+cdef int capture(Graph *made, Gpu *g) except -1:
+    cdef Py_ssize_t i, size = 0, most = 0
+    cdef bint products = False
+    cdef cublasStatus_t status = 0
+    cdef CUresult r, ended
+    cdef Node *node
+    made.nodes = <Node *>calloc(made.count + 1, sizeof(Node))
+    if made.nodes == NULL:
+        raise MemoryError
+    for i in range(made.count):  # what may run Python
+        node = &made.nodes[i]
+        if number_of(made.calls[i]) > PRODUCT_CALL:
+            node.handle = geometry(handle_at(made.calls[i].f), made.calls[i].bufs, made.calls[i].dims, made.calls[i].units,
+                                   &node.blocks, &node.shared)
+            check(grant(node.handle, node.shared))
+        products = products or number_of(made.calls[i]) == PRODUCT_CALL
+        node.size = room_of(made.calls[i], node.handle)
+        size, most = size + node.size, max(most, node.size)
+    made.operands = <char *>calloc(1, size + most)
+    if made.operands == NULL:
+        raise MemoryError
+    if g.side == NULL:
+        check(cu.cuStreamCreate(&g.side, CU_STREAM_NON_BLOCKING))
+    if products and g.blas == NULL:
+        set_up_blas(g, made.device)
+    if products:
+        status = turn(g.blas, g.side, g.workspace)
+    r = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
+    if status == 0:
+        r = cu.cuStreamBeginCapture_v2(g.side, CU_STREAM_CAPTURE_MODE_RELAXED)
+        if r == CUDA_SUCCESS:
+            r = put_in(made, g)
+            ended = cu.cuStreamEndCapture(g.side, &made.graph)
+            r = r if r != CUDA_SUCCESS else ended
+    if products and turn(g.blas, g.stream, g.workspace) != 0:
+        g.blas = NULL  # a new one is made for the next product
+    check(r)
+    return check(cu.cuGraphInstantiateWithFlags(&made.ready, made.graph, 0))
+
+
+cdef void *graph(int device, Work **calls, Py_ssize_t n) except? NULL:
+    cdef CUcontext before
+    cdef Gpu *g
+    cdef Graph *made
+    if strict:  # each kernel is waited for
+        return NULL
+    g = enter(device, &before)
+    try:
+        made = <Graph *>calloc(1, sizeof(Graph))
+        if made == NULL:
+            raise MemoryError
+        made.device, made.calls, made.count = device, calls, n
+        try:
+            capture(made, g)
+        except BaseException:
+            forget(made)
+            raise
     finally:
         leave(g, before, CUDA_SUCCESS)
+    return made
+
+
+cdef int replay(void *graph) except -1:
+    cdef Graph *made = <Graph *>graph
+    cdef void *places[ARGUMENTS]
+    cdef CUDA_KERNEL_NODE_PARAMS given
+    cdef CUcontext before
+    cdef Gpu *g = enter(made.device, &before)
+    cdef CUresult r = CUDA_SUCCESS
+    cdef char *operands = made.operands
+    cdef char *now = made.operands
+    cdef Node *node
+    cdef Py_ssize_t i
+    for i in range(made.count):
+        now += made.nodes[i].size
+    for i in range(made.count):
+        node = &made.nodes[i]
+        if node.handle == NULL:
+            pack(made.calls[i], NULL, g, now, places)
+            if memcmp(operands, now, node.size) != 0:
+                leave(g, before, CUDA_SUCCESS)
+                return 1
+        operands += node.size
+    operands = made.operands
+    for i in range(made.count):
+        node = &made.nodes[i]
+        if node.handle != NULL:
+            pack(made.calls[i], node.handle, g, now, places)
+            if memcmp(operands, now, node.size) != 0:
+                memcpy(operands, now, node.size)
+                memset(&given, 0, sizeof(given))
+                given.func, given.kernelParams, given.sharedMemBytes = node.handle.function, places, node.shared
+                given.gridDimX, given.gridDimY, given.gridDimZ = node.blocks, 1, 1
+                given.blockDimX, given.blockDimY, given.blockDimZ = node.handle.block, 1, 1
+                r = cu.cuGraphExecKernelNodeSetParams_v2(made.ready, node.node, &given)
+                if r != CUDA_SUCCESS:
+                    break
+        operands += node.size
+    if r == CUDA_SUCCESS:
+        r = cu.cuGraphLaunch(made.ready, g.stream)
+    leave(g, before, r)
     return 0
+
+
+cdef void forget(void *graph) noexcept:
+    """One that still runs is freed by the driver when it has."""
+    cdef Graph *made = <Graph *>graph
+    cdef CUcontext before
+    if not forked and not closing and cu.cuCtxGetCurrent(&before) == CUDA_SUCCESS:
+        cu.cuCtxSetCurrent(gpus[made.device].context)
+        if made.ready != NULL:
+            cu.cuGraphExecDestroy(made.ready)
+        if made.graph != NULL:
+            cu.cuGraphDestroy(made.graph)
+        if before != NULL:
+            cu.cuCtxSetCurrent(before)
+    free(made.nodes)
+    free(made.operands)
+    free(made)
 
 
 # --- for Python -------------------------------------------------------------------------------------------------------

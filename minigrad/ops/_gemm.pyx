@@ -17,9 +17,9 @@ d. On another device a product is one call of that device's library (``devices.p
 """
 
 from .._engine cimport Kernel, Tensor, fill, new_tensor, strided_view, to_contiguous
-from .._launch cimport kernel_t, launch
+from .._launch cimport PRODUCT_THERE, kernel_t, launch
 from .._record cimport describe, recorder, recording
-from .._storage cimport F32, F64, ITEMSIZE, devices, device_name, refuse_mixed
+from .._storage cimport F32, F64, ITEMSIZE, refuse_mixed
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
@@ -191,11 +191,19 @@ cdef int multiply(Tensor y, Tensor a, Tensor b, bint ta, bint tb, Tensor bias, b
     return 0
 
 
-cdef int refuse_recording(Tensor y) except -1:
-    if recorder is not None and recording():
-        recorder.refuse(f"computes a matrix product on {device_name(y.storage.device)}: only functions of tensors on the "
-                        "CPU are captured")
-    return 0
+cdef int multiply_there(Tensor y, Py_ssize_t y_at, Tensor a, Py_ssize_t a_at, Tensor b, Py_ssize_t b_at, bint ta, bint tb,
+                        Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t lda, Py_ssize_t ldb, Py_ssize_t ldy,
+                        Py_ssize_t batch, Py_ssize_t da, Py_ssize_t db, Py_ssize_t dy, double alpha, double beta) except -1:
+    """Products on a device that is not the CPU; of ``batch`` matrices from these elements on, at these distances."""
+    cdef Py_ssize_t[14] dims
+    cdef double[2] scalars
+    cdef void *bufs[3]
+    cdef Py_ssize_t size = ITEMSIZE[y.dt]
+    bufs[0], bufs[1], bufs[2] = y.ptr + y_at * size, a.ptr + a_at * size, b.ptr + b_at * size
+    dims[0], dims[1], dims[2], dims[3], dims[4], dims[5], dims[6], dims[7] = m, n, k, lda, ldb, ldy, ta, tb
+    dims[8], dims[9], dims[10], dims[11], dims[12], dims[13] = batch, da, db, dy, y.dt, y.storage.device
+    scalars[0], scalars[1] = alpha, beta
+    return launch(PRODUCT_THERE, bufs, dims, scalars, batch, 0)
 
 
 cdef int multiply_distant(Tensor y, Tensor a, Tensor b, Layout la, Layout lb, Layout ly, bint ta, bint tb, Py_ssize_t k,
@@ -204,12 +212,10 @@ cdef int multiply_distant(Tensor y, Tensor a, Tensor b, Layout la, Layout lb, La
     cdef Py_ssize_t m = y.shape_[0], n = y.shape_[1]
     cdef Py_ssize_t[4] dims
     cdef void *bufs[2]
-    refuse_recording(y)
     if k == 0 and beta == 0:
         fill(y, 0)
     else:
-        devices.product(y.storage.device, y.dt, ta, tb, m, n, k, alpha, a.ptr, la.ld, b.ptr, lb.ld, beta, y.ptr, ly.ld,
-                        1, 0, 0, 0)
+        multiply_there(y, 0, a, 0, b, 0, ta, tb, m, n, k, la.ld, lb.ld, ly.ld, 1, 0, 0, 0, alpha, beta)
     if bias is not None or relu:
         bufs[0], bufs[1] = y.ptr, bias.ptr if bias is not None else NULL
         dims[0], dims[1], dims[2], dims[3] = n, ly.ld, bias is not None, relu
@@ -310,8 +316,7 @@ cdef int batches_distant(Tensor y, Tensor a, Tensor b, Py_ssize_t m, Py_ssize_t 
     """``gemm_batched`` on a device that is not the CPU; ``offsets`` is on the CPU. One call for each run of products whose
     offsets lie at equal distances: mostly one in all, and one for each index of the dimensions outside one that repeats."""
     cdef int64_t *at = <int64_t *>offsets.ptr
-    cdef Py_ssize_t i = 0, j, size = ITEMSIZE[y.dt], batch = offsets.shape_[0], dy, da, db
-    refuse_recording(y)
+    cdef Py_ssize_t i = 0, j, batch = offsets.shape_[0], dy, da, db
     if k == 0:
         return fill(y, 0)
     while i < batch:
@@ -325,7 +330,7 @@ cdef int batches_distant(Tensor y, Tensor a, Tensor b, Py_ssize_t m, Py_ssize_t 
                 j += 1
             if j == i + 2 and (da < 0 or db < 0):  # two neighbours that have nothing to do with each other
                 j = i + 1
-        devices.product(y.storage.device, y.dt, ta, tb, m, n, k, 1, a.ptr + at[3 * i + 1] * size, lda,
-                        b.ptr + at[3 * i + 2] * size, ldb, 0, y.ptr + at[3 * i] * size, ldy, j - i, da, db, dy)
+        multiply_there(y, at[3 * i], a, at[3 * i + 1], b, at[3 * i + 2], ta, tb, m, n, k, lda, ldb, ldy, j - i, da, db, dy,
+                       1, 0)
         i = j
     return 0

@@ -29,7 +29,7 @@ from libc.string cimport memcmp, memcpy
 from .._engine cimport Kernel, Tensor, check_expanded, to_contiguous
 from .._launch cimport launch
 from .._record cimport Prepared, Recorder, recorder, recording
-from .._storage cimport CATEGORY, DTYPES, F32, F64, ITEMSIZE, Storage, device_name, devices, new_storage, refuse_mixed
+from .._storage cimport CATEGORY, DTYPES, F32, F64, ITEMSIZE, Storage, device_name, devices, refuse_mixed, unheard_storage
 
 from .._engine import write_memory
 
@@ -71,7 +71,7 @@ cdef class Tables(Prepared):
     cdef Storage copies                 # on a GPU: addresses, sizes and numbers
     cdef Storage chunk_copies           # and the chunk table, from ``chunk_tables``
     cdef int64_t *packed                # what ``copies`` is a copy of
-    cdef Py_ssize_t packed_room
+    cdef Py_ssize_t packed_room, packed_bytes
     cdef int copied                     # which of ``address`` are in it
     cdef bint factors                   # of ``factored``
 
@@ -122,30 +122,37 @@ cdef class Tables(Prepared):
         self.room = n
         return 0
 
+    cdef bint pack(self) noexcept:
+        """Write the tables one behind the other; whether that changes anything."""
+        cdef Py_ssize_t n = self.tensors, column = n * sizeof(int64_t)
+        cdef int64_t *to = self.packed
+        cdef bint changed = False
+        for i in range(SLOTS):
+            if self.copied >> i & 1:
+                changed |= renewed(to, self.address[i], column)
+                to += n
+        changed |= renewed(to, self.sizes, column)
+        return changed | renewed(to + n, self.table, self.columns * column)
+
     cdef int stage(self, int used) except -1:
         """Copy the tables to the device of the tensors, if that is not the CPU; ``used``: which of ``address``."""
         cdef Py_ssize_t n = self.tensors, room = (SLOTS + 1 + self.columns) * n, column = n * sizeof(int64_t)
         cdef Py_ssize_t half = self.chunks * sizeof(int64_t)
-        cdef int64_t *to
         cdef bytes sizes
         if self.device < 0 or n == 0:
             return 0
         if room > self.packed_room:
             self.packed, self.packed_room = <int64_t *>grown(self.packed, 2 * room * sizeof(int64_t)), 2 * room
-        to, self.copied = self.packed, used
+        self.copied, self.packed_bytes = used, (1 + self.columns) * column
         for i in range(SLOTS):
-            if used >> i & 1:
-                memcpy(to, self.address[i], column)
-                to += n
-        memcpy(to, self.sizes, column)
-        memcpy(to + n, self.table, self.columns * column)
-        room = ((to - self.packed) + n + self.columns * n) * sizeof(int64_t)
-        self.copies = new_storage(room, self.device)
-        devices.upload(self.device, self.copies.ptr, self.packed, room)
+            self.packed_bytes += (used >> i & 1) * column
+        self.pack()
+        self.copies = unheard_storage(self.packed_bytes, self.device)
+        devices.upload(self.device, self.copies.ptr, self.packed, self.packed_bytes)
         sizes = PyBytes_FromStringAndSize(<char *>self.sizes, column)
         self.chunk_copies = <Storage>chunk_tables.get((self.device, sizes))
         if half and self.chunk_copies is None:
-            self.chunk_copies = new_storage(2 * half, self.device)
+            self.chunk_copies = unheard_storage(2 * half, self.device)
             devices.upload(self.device, self.chunk_copies.ptr, self.chunk_tensor, half)
             devices.upload(self.device, self.chunk_copies.ptr + half, self.chunk_start, half)
             if len(chunk_tables) >= SPARE:
@@ -174,8 +181,13 @@ cdef class Tables(Prepared):
             return self.chunk_copies.ptr + self.chunks * sizeof(int64_t)
         return p
 
+    cdef int device_of(self) noexcept:
+        return self.device
+
     cdef bint owns(self, void *p) noexcept:
         cdef int i
+        if self.copies is not None:
+            return within(p, self.copies) or within(p, self.chunk_copies)
         for i in range(SLOTS):
             if p == self.address[i]:
                 return True
@@ -195,6 +207,13 @@ cdef class Tables(Prepared):
         return 0
 
     cdef int prepare(self) except -1:
+        cdef bint idle = self.compute()
+        if self.copies is not None and self.pack():
+            devices.upload(self.device, self.copies.ptr, self.packed, self.packed_bytes)
+        return idle
+
+    cdef int compute(self) except -1:
+        """``prepare`` the tables here."""
         cdef Py_ssize_t at, i
         cdef double[COUNTERS] last
         cdef bint same
@@ -305,12 +324,27 @@ cdef Tables take_tables():
 
 
 cdef int give_back(Tables tables) except -1:
-    tables.borrowed = tables.on = tables.copies = None
+    tables.borrowed = tables.on = None
     tables.release()
-    if len(spare) < SPARE and (recorder is None or not recording()):  # else a program's
+    if recorder is not None and recording():  # a program's
+        return 0
+    tables.copies = None
+    if len(spare) < SPARE:
         tables.row = None
         spare.append(tables)
     return 0
+
+
+cdef bint renewed(int64_t *to, void *values, Py_ssize_t n) noexcept:
+    """Copy n bytes; whether there were others."""
+    if memcmp(to, values, n) == 0:
+        return False
+    memcpy(to, values, n)
+    return True
+
+
+cdef bint within(void *p, Storage s) noexcept:
+    return s is not None and s.ptr <= <char *>p < s.ptr + s.nbytes
 
 
 cdef void *grown(void *p, size_t bytes) except NULL:
@@ -576,7 +610,7 @@ cdef int finish(Kernel kernel, Tables tables, void **bufs, Py_ssize_t n, double 
     if tables.copies is not None:
         for i in range(n):
             bufs[i] = tables.there(bufs[i])
-    elif recorder is not None and recording():
+    if recorder is not None and recording():
         recorder.prepared(tables)
     launch(kernel.find(tables.dt, tables.dt, tables.on), bufs, tables.dims, scalars, units, tables.elements * kernel.cost)
     (<Prepared>tables).finish()  # after it: starting the threads may fail
@@ -613,7 +647,7 @@ def sweep(Kernel kernel not None, tensors, tuple scalars=(), Tensor partials=Non
         tables.keep(factor, False)
     elif factor is not None:
         tables.factor, tables.factor_dt = factor.ptr, factor.dt
-        (<Prepared>tables).prepare()
+        tables.compute()
         if tables.scalars[0] == 1 and (recorder is None or not recording()):
             give_back(tables)
             return
