@@ -32,12 +32,11 @@ from .size import Size
 # --- what the engine asks for -----------------------------------------------------------------------------------------
 
 
-def _any(x, condition):
-    """Whether any integer in ``x`` is negative ("lt") or zero ("eq")."""
+def _any_zero(x):
+    """Whether any integer in ``x`` is zero."""
     if x.numel() == 1:
-        return x.item() < 0 if condition == "lt" else x.item() == 0
-    values = x.detach().numpy() if x._device < 0 else move(x.detach(), None).numpy()
-    return bool((values < 0).any() if condition == "lt" else not values.all())
+        return x.item() == 0
+    return not (x.detach() if x._device < 0 else move(x.detach(), None)).numpy().all()
 
 
 def _decorate(mode, function):
@@ -381,7 +380,7 @@ def _inplace(name, function):
     def of_function(self, *args, **kwargs):
         source = self.clone() if self.requires_grad and is_grad_enabled() else self.detach()
         y = function(source, *args, **kwargs)
-        if y.dtype.is_floating_point > self.dtype.is_floating_point:
+        if y.dtype.is_floating_point > self.dtype.is_floating_point or (self.dtype is bool_) > (y.dtype is bool_):
             raise RuntimeError(f"result type {y.dtype!r} can't be cast to the desired output type {self.dtype!r}")
         return copy_(self, y)
 
@@ -473,8 +472,8 @@ def _methods():
 
 
 install(
-    any=_any,
-    as_tensor=creation.tensor,
+    any_zero=_any_zero,
+    as_tensor=functools.partial(creation.tensor, device=cpu),
     as_strided_op=shape.AS_STRIDED,
     decorate=_decorate,
     device=cpu,
