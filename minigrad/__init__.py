@@ -51,15 +51,15 @@ from .creation import from_dlpack as from_dlpack
 from .creation import from_numpy as from_numpy
 from .creation import full as full
 from .creation import full_like as full_like
-from .creation import get_default_device as get_default_device
 from .creation import linspace as linspace
 from .creation import ones as ones
 from .creation import ones_like as ones_like
-from .creation import set_default_device as set_default_device
 from .creation import tensor as tensor
 from .creation import zeros as zeros
 from .creation import zeros_like as zeros_like
 from .device import device as device
+from .device import get_default_device as get_default_device
+from .device import set_default_device as set_default_device
 from .ops.arithmetic import add as add
 from .ops.arithmetic import addcdiv as addcdiv
 from .ops.arithmetic import addcmul as addcmul

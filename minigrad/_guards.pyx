@@ -15,6 +15,7 @@ from libc.stdlib cimport free, realloc
 import types
 
 from ._engine cimport Tensor, anomaly, default_float, grad_enabled, needs_grad
+from ._storage cimport where
 from ._record cimport PyThread_get_thread_ident, Recorder, recorder, set_recorder
 
 cdef extern from *:
@@ -138,7 +139,7 @@ cdef class Guards:
         self.name_list, self.value_list = [(a, b) for a, b, c in names], [c for a, b, c in names]
         self.lists, self.list_copies = list(lists), [tuple(item) for item in lists]
         self.live, self.changes, self.fixed = {}, set(), frozenset(strings)
-        self.rates, self.grad, self.default_dtype = [], grad_enabled(), default_float
+        self.rates, self.grad, self.default_dtype, self.where = [], grad_enabled(), default_float, where()
         self.tensors = <TensorGuard *>grown(NULL, (len(self.tensor_list) + 1) * sizeof(TensorGuard))
         self.dicts = <DictGuard *>grown(NULL, (len(self.dict_list) + 1) * sizeof(DictGuard))
         self.names = <NameGuard *>grown(NULL, (len(self.name_list) + 1) * sizeof(NameGuard))
@@ -189,8 +190,9 @@ cdef class Guards:
         cdef Tensor t
         cdef TensorGuard *guard
         cdef PyObject *found
-        if self.grad != grad_enabled() or anomaly or self.default_dtype != default_float:
-            return self.fails("grad mode, anomaly mode or default dtype")
+        if (self.grad != grad_enabled() or anomaly or self.default_dtype != default_float
+                or self.where != where()):
+            return self.fails("grad mode, anomaly mode, default dtype or default device")
         for i in range(self.tensor_count):
             guard = &self.tensors[i]
             t = <Tensor>guard.tensor

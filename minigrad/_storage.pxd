@@ -62,5 +62,6 @@ cdef size_t device_kernel(str name, str t, str u, int device) except 0
 cdef int refuse_mixed(int a, int b) except -1
 cdef Storage storage_of(void *block, Py_ssize_t nbytes, int size_class)
 cdef Storage lease(object array, bint writable)
+cdef int where() noexcept
 cdef int promote(int a, int b) noexcept nogil
 cdef int dtype_code(object value) except -1
