@@ -6,6 +6,7 @@ import functools
 import io
 import itertools
 import os
+import pickle
 import sys
 import threading
 import types
@@ -939,6 +940,46 @@ def test_a_compiled_module_for_inference():
             assert again(x).tolist() == run(x).tolist()
     assert again.cache_info().hits == 1
     assert again.function is not model
+
+
+def test_a_module_compiles_itself():
+    model, x, called = nn.Sequential(nn.Linear(5, 7), nn.Tanh()), batch(0)[0], []
+    expected = model(x)
+    model.register_forward_hook(lambda *_: called.append(1))
+    assert model.compile(mode="max-autotune") is None and model[1].compile(fullgraph=True) is None
+    with mg.no_grad():
+        assert all(model(x).tolist() == expected.tolist() for _ in range(5))
+    assert len(called) == 5 and model.forward.cache_info().hits >= 2
+    assert list(model.state_dict()) == ["0.weight", "0.bias"]
+    again = copy.deepcopy(model)
+    assert again(x).tolist() == expected.tolist()
+    assert "forward" not in {*vars(again), *vars(again[1]), *vars(pickle.loads(pickle.dumps(model[1])))}
+    model.compile(disable=True)
+    with pytest.raises(RuntimeError, match="with a history"):
+        model(x)
+    model[1].compile(disable=True)
+    assert model(x).tolist() == expected.tolist() and not hasattr(model.forward, "cache_info")
+
+
+def test_arguments_of_compile():
+    def f(x):
+        return x + 1
+
+    assert mg.compile(f, disable=True) is f and mg.compile(disable=True)(f) is f
+    for mode in (None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"):
+        run = mg.compile(mode=mode, dynamic=None, backend="inductor")(f)
+        assert [run(mg.ones(1)).item() for _ in range(4)] == [2] * 4 and run.cache_info().hits == 1
+    assert mg.compile(f, dynamic=True, options={"max_autotune": True}).cache_info().maxsize == 64
+    for error, arguments in (
+        (RuntimeError, {"mode": "fast"}), (RuntimeError, {"mode": "default", "options": {}}),
+        (TypeError, {"options": 3}), (RuntimeError, {"backend": "fast"}), (NotImplementedError, {"backend": print}),
+    ):  # fmt: skip
+        with pytest.raises(error):
+            mg.compile(f, **arguments)
+        with pytest.raises(error):
+            mg.compile(**arguments)
+    with pytest.raises(TypeError, match="positional"):
+        mg.compile(f, True)
 
 
 def test_decorated_functions_are_looked_into():
