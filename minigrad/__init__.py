@@ -95,6 +95,11 @@ from .ops.linalg import matmul as matmul
 from .ops.linalg import mm as mm
 from .ops.linalg import mv as mv
 from .ops.linalg import outer as outer
+from .ops.memory_format import channels_last as channels_last
+from .ops.memory_format import channels_last_3d as channels_last_3d
+from .ops.memory_format import contiguous_format as contiguous_format
+from .ops.memory_format import memory_format as memory_format
+from .ops.memory_format import preserve_format as preserve_format
 from .ops.pointwise import abs as abs
 from .ops.pointwise import bitwise_and as bitwise_and
 from .ops.pointwise import bitwise_not as bitwise_not

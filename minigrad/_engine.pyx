@@ -1034,6 +1034,16 @@ def result_type(a, b):
     return DTYPES[result_dtype(operand(a), operand(b))]
 
 
+def common_dtype(*tensors):
+    """The dtype of an operation on all of them: 0-d ones count only if they are of a higher category."""
+    cdef int[2] found = [-1, -1]
+    cdef Tensor x
+    for x in tensors:
+        found[x.nd == 0] = x.dt if found[x.nd == 0] < 0 else promote(found[x.nd == 0], x.dt)
+    cdef bint single = found[0] < 0 or (found[1] >= 0 and CATEGORY[found[1]] > CATEGORY[found[0]])
+    return DTYPES[found[single]]
+
+
 cdef Kernel WHERE = Kernel("elementwise.where_strided", 0.5)
 
 
@@ -1882,8 +1892,10 @@ cdef class Tensor:
         self.node, self.requires = None, False
         return self
 
-    def clone(self):
-        """A contiguous copy, recorded."""
+    def clone(self, *, memory_format=None):
+        """A contiguous copy, recorded. ``memory_format``: accepted if it is one that tensors have."""
+        if memory_format is not None:
+            hook_check_format(memory_format, "clone")
         return clone(self)
 
     def backward(self, gradient=None, retain_graph=None, create_graph=False, inputs=None):
@@ -2227,7 +2239,7 @@ cdef class set_grad_enabled(GradMode):
 
 cdef dict dunder = {}
 cdef object hook_as_tensor, hook_backward, hook_expand, hook_slice_write, hook_any_zero, hook_legacy, hook_device
-cdef object hook_size = tuple, hook_warn_nonleaf, hook_decorate, hook_is_array
+cdef object hook_size = tuple, hook_warn_nonleaf, hook_decorate, hook_is_array, hook_check_format
 cdef Op hook_as_strided_op
 
 
@@ -2244,7 +2256,7 @@ cdef int set_backward(backward_t f) noexcept:
 def install(**functions):
     """Plug in what the engine needs from ``ops`` and ``tensor``: see the names below."""
     global hook_as_tensor, hook_sum_to, hook_backward, hook_expand, hook_slice_write, hook_any_zero, hook_legacy, hook_device
-    global hook_size, hook_warn_nonleaf, hook_decorate, hook_is_array, hook_as_strided_op
+    global hook_size, hook_warn_nonleaf, hook_decorate, hook_is_array, hook_as_strided_op, hook_check_format
     for name, value in functions.items():
         if name == "as_tensor":
             hook_as_tensor = value
@@ -2270,6 +2282,8 @@ def install(**functions):
             hook_decorate = value
         elif name == "is_array":
             hook_is_array = value
+        elif name == "check_format":
+            hook_check_format = value
         elif name == "as_strided_op":
             hook_as_strided_op = value
         else:

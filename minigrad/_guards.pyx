@@ -11,6 +11,7 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, realloc
+from libc.string cimport memcmp
 
 import types
 
@@ -53,9 +54,22 @@ cdef void *grown(void *p, size_t n) except NULL:
     return p
 
 
+cdef inline bint same_bits(double a, double b) noexcept:
+    """Equal, but 0.0 is not -0.0, and nan is nan."""
+    return memcmp(&a, &b, sizeof(double)) == 0
+
+
 cdef bint same(object a, object b) except -1:
     """Whether a guard that saw ``a`` lets ``b`` pass."""
-    return a is b or (type(a) is type(b) and type(a) in SIMPLE and a == b)
+    if a is b:
+        return True
+    if type(a) is not type(b) or type(a) not in SIMPLE:
+        return False
+    if type(a) is float:
+        return same_bits(a, b)
+    if type(a) is complex:
+        return same_bits(a.real, b.real) and same_bits(a.imag, b.imag)
+    return a == b
 
 
 def class_dict(kind):
@@ -260,6 +274,8 @@ cdef class Guards:
             return True
         if len(now) != len(then):
             return self.fails("what is in " + self.place(now.keys() ^ then.keys()))
+        if list(now) != list(then) and now.keys() == then.keys():
+            return self.fails("the order of what is in " + self.place(now))
         for key, value in then.items():
             found = PyDict_GetItem(now, key)
             if found == NULL:

@@ -57,7 +57,8 @@ PACKAGES = {
     "serialization": {"numpy", "safetensors"},
 }
 PRETEND = "tests/pretend.py"  # stands for a driver
-KNOW_CUDA = {f"minigrad/{name}.py" for name in ("device", "cuda", "interchange", "__init__")}
+# compile.py: PyTorch's names of modes
+KNOW_CUDA = {f"minigrad/{name}.py" for name in ("device", "cuda", "interchange", "compile", "__init__")}
 STANDARD = {*sys.stdlib_module_names, "cython", "cpython", "libc"}
 
 PYX_IMPORT = re.compile(r"^[ \t]*(?:from\s+([\w.]+)\s+)?c?import\s+(\([^)]*\)|[^\n#]+)", re.MULTILINE)

@@ -499,7 +499,9 @@ class Module(Callable):
 
         A dtype converts floating-point tensors only; TypeError if it is not a floating-point one.
         """
-        given = {name: kwargs.pop(name, None) for name in ("dtype", "device", "tensor", "non_blocking")}
+        given = {
+            name: kwargs.pop(name, None) for name in ("dtype", "device", "tensor", "non_blocking", "memory_format")
+        }
         if kwargs:
             raise TypeError(f"to() received an invalid keyword argument {next(iter(kwargs))!r}")
         args = args if given["tensor"] is None else (*args, given["tensor"])
@@ -507,7 +509,11 @@ class Module(Callable):
         dtype = None if dtype is None else empty((0,), dtype).dtype
         if dtype is not None and not dtype.is_floating_point:
             raise TypeError(f"nn.Module.to only accepts floating point dtypes, but got desired dtype={dtype!r}")
-        return self._apply(lambda t: t.to(dtype=dtype if t.is_floating_point() else None, device=device))
+        return self._apply(
+            lambda t: t.to(
+                dtype=dtype if t.is_floating_point() else None, device=device, memory_format=given["memory_format"]
+            )
+        )
 
     def float(self):
         """Convert floating-point parameters and buffers to float32; the module."""

@@ -18,12 +18,12 @@ from .._engine import (
     Kernel,
     Op,
     Tensor,
+    common_dtype,
     empty,
     filled,
     from_buffer,
     move,
     region_of,
-    result_type,
     rewrite_base,
     together,
     write_memory,
@@ -31,6 +31,7 @@ from .._engine import (
 from .._engine import _cast as cast
 from .._engine import view as _view
 from ._late import np
+from .memory_format import check_format, contiguous_format
 
 _K_TAKE = Kernel("index.take", 0.8)
 _K_TAKE_ADD = Kernel("index.take_add", 1.2)
@@ -220,13 +221,18 @@ def record_slice(y, x, base_shape, shape, strides, offset):
 # --- contiguous, reshape ----------------------------------------------------------------------------------------------
 
 
-def contiguous(input):
+def contiguous(input, *, memory_format=contiguous_format):
     """``input`` itself if its elements lie in row-major order, else a contiguous copy.
+
+    ``memory_format``: ``contiguous_format``; NotImplementedError for channels last.
 
     >>> import minigrad as mg
     >>> mg.ones(2, 3).t().contiguous().stride()
     (2, 1)
     """
+    if memory_format is not contiguous_format:
+        check_format(memory_format, "contiguous")
+        raise RuntimeError("preserve memory format is unsupported by the contiguous operator")
     return input if input.is_contiguous() else input.clone()
 
 
@@ -736,20 +742,6 @@ def _tensor_list(tensors, name):
     return tensors
 
 
-def _common_dtype(tensors):
-    dtype = tensors[0].dtype
-    for x in tensors:
-        if x.dtype is not dtype:
-            scalars = [t for t in tensors if t.ndim == 0]
-            arrays = [t for t in tensors if t.ndim]
-            one = (arrays or scalars)[0]
-            for x in (arrays or scalars) + (scalars if arrays else []):
-                kind = result_type(one, x)
-                one = one if one.dtype is kind else empty((1,) if arrays else (), kind)
-            return one.dtype
-    return dtype
-
-
 def cat(tensors, dim=0):
     """Join tensors along an existing dimension; their other sizes must agree, dtypes are promoted.
 
@@ -783,7 +775,7 @@ def cat(tensors, dim=0):
                 f"{shape[bad]} for tensor number {i} in the list (shapes {list(first)} and {list(shape)})."
             )
         total += shape[d]
-    dtype = _common_dtype(tensors)
+    dtype = common_dtype(*tensors)
     tensors = together(*tensors)
     y = empty(first[:d] + (total,) + first[d + 1 :], dtype, tensors[0])
     strides = y.stride()
@@ -820,7 +812,7 @@ def stack(tensors, dim=0):
             )
     d = wrap_dim(dim, len(shape) + 1)
     _check_dims(len(shape) + 1, shape)
-    dtype = _common_dtype(tensors)
+    dtype = common_dtype(*tensors)
     tensors = together(*tensors)
     y = empty(shape[:d] + (len(tensors),) + shape[d:], dtype, tensors[0])
     strides = y.stride()
