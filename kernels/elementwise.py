@@ -302,12 +302,19 @@ def _int_floor_divide(a, b):
 
 def _int_pow(a, b):
     result, base = type(a)(1), a
-    while b > 0:  # square and multiply; the engine refuses negative exponents
+    if b < 0:  # rounded towards zero, and 0 for 1 / 0, as PyTorch
+        return type(a)(a == 1) if a != type(a)(-1) else a if b & 1 else type(a)(1)
+    while b > 0:  # square and multiply
         if b & 1:
             result = type(a)(result * base)
         base = type(a)(base * base)
         b >>= 1
     return result
+
+
+def _np_int_pow(a, b):
+    inverse = (np.abs(a) == 1) * np.where(b & 1, a, 1)
+    return np.where(b < 0, inverse, np.power(a, np.maximum(b, 0)))
 
 
 def _drelu(dy, y):
@@ -366,7 +373,7 @@ BINARY = [
     ("mul", lambda a, b: a * b, np.multiply),
     ("div", lambda a, b: a / b, np.divide),
     ("pow", lambda a, b: km.pow(a, b), np.power),
-    ("int_pow", _int_pow, np.power),
+    ("int_pow", _int_pow, _np_int_pow),
     ("remainder", _float_remainder, np.remainder),
     ("int_remainder", _int_remainder, np.remainder),
     ("floor_divide", _float_floor_divide, np.floor_divide),

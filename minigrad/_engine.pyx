@@ -25,7 +25,7 @@ cimport cython
 from cpython.object cimport PyObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
@@ -485,7 +485,7 @@ cdef int store(char *p, int dt, object value) except -1:
         except OverflowError:
             raise RuntimeError(f"value {value!r} cannot be converted to {DTYPES[dt]!r} without overflow") from None
         if (dt == I32 and i != <int32_t>i) or (dt == I16 and i != <int16_t>i) or (
-            dt == I8 and i != <int8_t>i) or (dt == U8 and i != <uint8_t>i):
+            dt == I8 and i != <int8_t>i) or (dt == U8 and not -255 <= i <= 255):  # -1 is 255, as in PyTorch
             raise RuntimeError(f"value {value!r} cannot be converted to {DTYPES[dt]!r} without overflow")
         if dt == I64:
             (<int64_t *>p)[0] = i
@@ -561,6 +561,28 @@ cdef Tensor scalar_tensor(object value, int dt, Storage on):
     if recorder is not None and recording():
         recorder.written(t.ptr, ITEMSIZE[dt])
     return t
+
+
+cdef Tensor number_beside(object value, int dt, Tensor x):
+    """A number as an operand beside x; an integer that a narrower dtype cannot hold wraps around, as in PyTorch."""
+    cdef int64_t i
+    if CATEGORY[dt] != 1:
+        return scalar_tensor(value, dt, x.storage)
+    try:
+        i = value
+    except OverflowError:
+        if not 0 < value < 1 << 64:
+            raise OverflowError(f"int too big to convert: {value!r}") from None
+        i = <int64_t><uint64_t>value
+    if dt == I32:
+        i = <int32_t>i
+    elif dt == I16:
+        i = <int16_t>i
+    elif dt == I8:
+        i = <int8_t>i
+    elif dt == U8:
+        i = <uint8_t>i
+    return scalar_tensor(i, dt, x.storage)
 
 
 # --- other devices ----------------------------------------------------------------------------------------------------
@@ -697,6 +719,7 @@ cdef enum:
     NO_BOOL = 8     # refuses bool
     NOTED = 16      # the storage of the result remembers the operation, see ``made_by``
     BOOL_TO_INT = 32  # bools are promoted to int64, as an integer exponent does
+    DIVIDES = 64    # integers refuse a zero among the second operand
 
 cdef int default_float = F32
 cdef Op CAST_OP, SLOT, IDENTITY, SUB, MUL, DIV, POW, NEG, ABS, EQ, NE, LT, LE, GT, GE, AND, OR, XOR, INVERT
@@ -830,7 +853,8 @@ cdef inline int compute_dtype(Op op, int dt) except -1:
     if op.kind & BOOL_TO_INT and dt == BOOL:
         return I64
     if op.kind & NO_BOOL and dt == BOOL:
-        raise RuntimeError(f"{op.name.lower()} is not defined for bool tensors; use logical_not, ^ or convert them")
+        raise (NotImplementedError if op is POW else RuntimeError)(
+            f"{op.name.lower()} is not defined for bool tensors; use logical_not, ^ or convert them")
     return dt
 
 
@@ -842,12 +866,12 @@ cdef object binary(Op op, object a, object b):
             return apply_binary(op, <Tensor>a, <Tensor>b)
         if is_number(b):
             dt = compute_dtype(op, number_dtype(b, (<Tensor>a).dt))
-            return apply_binary(op, cast(<Tensor>a, dt), scalar_tensor(b, dt, (<Tensor>a).storage))
+            return apply_binary(op, cast(<Tensor>a, dt), second(op, b, dt, <Tensor>a))
         return apply_binary(op, <Tensor>a, hook_as_tensor(b))
     if isinstance(b, Tensor):
         if is_number(a):
             dt = compute_dtype(op, number_dtype(a, (<Tensor>b).dt))
-            return apply_binary(op, scalar_tensor(a, dt, (<Tensor>b).storage), cast(<Tensor>b, dt))
+            return apply_binary(op, number_beside(a, dt, <Tensor>b), cast(<Tensor>b, dt))
         return apply_binary(op, hook_as_tensor(a), <Tensor>b)
     return apply_binary(op, as_operand(a, "input"), as_operand(b, "other"))
 
@@ -919,8 +943,8 @@ cdef Tensor apply_binary(Op op, Tensor a, Tensor b):
             mode = 1
     if mode < 0:
         ndim = broadcast(a, b, shape)
-    if op.int_flat is not op.flat and CATEGORY[dt] != 2 and a.count:
-        check_integers(op, b)
+    if op.kind & DIVIDES and CATEGORY[dt] != 2 and a.count:
+        check_divisor(b)
     k = op.flat if CATEGORY[dt] == 2 else op.int_flat
     if mode >= 0:
         y = new_like(b if mode == 1 else a, to)
@@ -945,14 +969,22 @@ cdef Tensor apply_binary(Op op, Tensor a, Tensor b):
     return y
 
 
-cdef int check_integers(Op op, Tensor b) except -1:
-    """Integer kernels never raise: refuse zero divisors and negative exponents first."""
-    if op.name == "Pow":
-        if b.dt != U8 and b.dt != BOOL and b.count and hook_any(b, "lt"):
-            raise RuntimeError("Integers to negative integer powers are not allowed.")
-    elif b.count and hook_any(b, "eq"):
+cdef int check_divisor(Tensor b) except -1:
+    """Integer kernels never raise: refuse zero divisors first."""
+    if b.count and hook_any_zero(b):
         raise RuntimeError("ZeroDivisionError: integer division or remainder by zero")
     return 0
+
+
+cdef Tensor second(Op op, object value, int dt, Tensor x):
+    """A number as the second operand of x. An exponent of integers must fit and not be negative; in a tensor it may be,
+    and gives 0, 1 or -1, as in PyTorch."""
+    cdef Tensor y = number_beside(value, dt, x)
+    if op is not POW or CATEGORY[dt] == 2:
+        return y
+    if value < 0:
+        raise RuntimeError("Integers to negative integer powers are not allowed.")
+    return scalar_tensor(value, dt, x.storage)
 
 
 def _dcast(dy, code):
@@ -1001,6 +1033,16 @@ def result_type(a, b):
     if isinstance(b, Tensor):
         return result_type(b, a)
     return DTYPES[result_dtype(operand(a), operand(b))]
+
+
+def common_dtype(*tensors):
+    """The dtype of an operation on all of them: 0-d ones count only if they are of a higher category."""
+    cdef int[2] found = [-1, -1]
+    cdef Tensor x
+    for x in tensors:
+        found[x.nd == 0] = x.dt if found[x.nd == 0] < 0 else promote(found[x.nd == 0], x.dt)
+    cdef bint single = found[0] < 0 or (found[1] >= 0 and CATEGORY[found[1]] > CATEGORY[found[0]])
+    return DTYPES[found[single]]
 
 
 cdef Kernel WHERE = Kernel("elementwise.where_strided", 0.5)
@@ -1415,7 +1457,7 @@ cdef Tensor apply_inplace(Op op, Tensor x, object other):
         if isinstance(other, Tensor):
             b = <Tensor>other
         elif is_number(other):
-            b = scalar_tensor(other, compute_dtype(op, number_dtype(other, x.dt)), x.storage)
+            b = second(op, other, compute_dtype(op, number_dtype(other, x.dt)), x)
         else:
             b = hook_as_tensor(other)
         if b.storage.device != x.storage.device:
@@ -1444,8 +1486,8 @@ cdef Tensor apply_inplace(Op op, Tensor x, object other):
         return x
     if b.dt != dt:
         b = cast(b, dt)
-    if op.int_flat is not op.flat and CATEGORY[dt] != 2 and x.count:
-        check_integers(op, b)
+    if op.kind & DIVIDES and CATEGORY[dt] != 2 and x.count:
+        check_divisor(b)
     if x.contiguous and b.contiguous and (same_shape(x, b) or (b.count == 1 and b.nd <= x.nd)):
         dims[0], bufs[2] = 3 if same_shape(x, b) else 4, b.ptr
         launch(entry_of(k, dt, dt, x.storage.device), bufs, dims, NULL, x.count, x.count * k.cost)
@@ -1851,8 +1893,10 @@ cdef class Tensor:
         self.node, self.requires = None, False
         return self
 
-    def clone(self):
-        """A contiguous copy, recorded."""
+    def clone(self, *, memory_format=None):
+        """A contiguous copy, recorded. ``memory_format``: accepted if it is one that tensors have."""
+        if memory_format is not None:
+            hook_check_format(memory_format, "clone")
         return clone(self)
 
     def backward(self, gradient=None, retain_graph=None, create_graph=False, inputs=None):
@@ -2195,8 +2239,8 @@ cdef class set_grad_enabled(GradMode):
 # --- what the rest of the package plugs in ----------------------------------------------------------------------------
 
 cdef dict dunder = {}
-cdef object hook_as_tensor, hook_backward, hook_expand, hook_slice_write, hook_any, hook_legacy, hook_device
-cdef object hook_size = tuple, hook_warn_nonleaf, hook_decorate, hook_is_array
+cdef object hook_as_tensor, hook_backward, hook_expand, hook_slice_write, hook_any_zero, hook_legacy, hook_device
+cdef object hook_size = tuple, hook_warn_nonleaf, hook_decorate, hook_is_array, hook_check_format
 cdef Op hook_as_strided_op
 
 
@@ -2212,8 +2256,8 @@ cdef int set_backward(backward_t f) noexcept:
 
 def install(**functions):
     """Plug in what the engine needs from ``ops`` and ``tensor``: see the names below."""
-    global hook_as_tensor, hook_sum_to, hook_backward, hook_expand, hook_slice_write, hook_any, hook_legacy, hook_device
-    global hook_size, hook_warn_nonleaf, hook_decorate, hook_is_array, hook_as_strided_op
+    global hook_as_tensor, hook_sum_to, hook_backward, hook_expand, hook_slice_write, hook_any_zero, hook_legacy, hook_device
+    global hook_size, hook_warn_nonleaf, hook_decorate, hook_is_array, hook_as_strided_op, hook_check_format
     for name, value in functions.items():
         if name == "as_tensor":
             hook_as_tensor = value
@@ -2225,8 +2269,8 @@ def install(**functions):
             hook_expand = value
         elif name == "slice_write":
             hook_slice_write = value
-        elif name == "any":
-            hook_any = value
+        elif name == "any_zero":
+            hook_any_zero = value
         elif name == "legacy":
             hook_legacy = value
         elif name == "device":
@@ -2239,6 +2283,8 @@ def install(**functions):
             hook_decorate = value
         elif name == "is_array":
             hook_is_array = value
+        elif name == "check_format":
+            hook_check_format = value
         elif name == "as_strided_op":
             hook_as_strided_op = value
         else:

@@ -37,7 +37,7 @@ cdef class Guards:
     cdef public bint renewed   # one has for the first time: the function may set it itself, so the program is proved anew
     cdef list rates            # [tensor, its number, (optimizer, group, tables)]
     cdef readonly bint grad
-    cdef int default_dtype
+    cdef int default_dtype, where
     cdef readonly object reason
     cdef bint fails(self, object why)
     cdef bint hold(self, bint gradients) except -1

@@ -11,10 +11,12 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, realloc
+from libc.string cimport memcmp
 
 import types
 
 from ._engine cimport Tensor, anomaly, default_float, grad_enabled, needs_grad
+from ._storage cimport where
 from ._record cimport PyThread_get_thread_ident, Recorder, recorder, set_recorder
 
 cdef extern from *:
@@ -52,9 +54,22 @@ cdef void *grown(void *p, size_t n) except NULL:
     return p
 
 
+cdef inline bint same_bits(double a, double b) noexcept:
+    """Equal, but 0.0 is not -0.0, and nan is nan."""
+    return memcmp(&a, &b, sizeof(double)) == 0
+
+
 cdef bint same(object a, object b) except -1:
     """Whether a guard that saw ``a`` lets ``b`` pass."""
-    return a is b or (type(a) is type(b) and type(a) in SIMPLE and a == b)
+    if a is b:
+        return True
+    if type(a) is not type(b) or type(a) not in SIMPLE:
+        return False
+    if type(a) is float:
+        return same_bits(a, b)
+    if type(a) is complex:
+        return same_bits(a.real, b.real) and same_bits(a.imag, b.imag)
+    return a == b
 
 
 def class_dict(kind):
@@ -138,7 +153,7 @@ cdef class Guards:
         self.name_list, self.value_list = [(a, b) for a, b, c in names], [c for a, b, c in names]
         self.lists, self.list_copies = list(lists), [tuple(item) for item in lists]
         self.live, self.changes, self.fixed = {}, set(), frozenset(strings)
-        self.rates, self.grad, self.default_dtype = [], grad_enabled(), default_float
+        self.rates, self.grad, self.default_dtype, self.where = [], grad_enabled(), default_float, where()
         self.tensors = <TensorGuard *>grown(NULL, (len(self.tensor_list) + 1) * sizeof(TensorGuard))
         self.dicts = <DictGuard *>grown(NULL, (len(self.dict_list) + 1) * sizeof(DictGuard))
         self.names = <NameGuard *>grown(NULL, (len(self.name_list) + 1) * sizeof(NameGuard))
@@ -189,8 +204,9 @@ cdef class Guards:
         cdef Tensor t
         cdef TensorGuard *guard
         cdef PyObject *found
-        if self.grad != grad_enabled() or anomaly or self.default_dtype != default_float:
-            return self.fails("grad mode, anomaly mode or default dtype")
+        if (self.grad != grad_enabled() or anomaly or self.default_dtype != default_float
+                or self.where != where()):
+            return self.fails("grad mode, anomaly mode, default dtype or default device")
         for i in range(self.tensor_count):
             guard = &self.tensors[i]
             t = <Tensor>guard.tensor
@@ -258,6 +274,8 @@ cdef class Guards:
             return True
         if len(now) != len(then):
             return self.fails("what is in " + self.place(now.keys() ^ then.keys()))
+        if list(now) != list(then) and now.keys() == then.keys():
+            return self.fails("the order of what is in " + self.place(now))
         for key, value in then.items():
             found = PyDict_GetItem(now, key)
             if found == NULL:

@@ -32,7 +32,8 @@ IMPLICIT = {"__add__", "__call__", "__enter__", "__exit__", "__getattr__", "__ge
             "__matmul__", "__mul__", "__next__", "__setitem__", "__sub__", "__truediv__"}
 UNSEEN = {("builtins", "set"), ("builtins", "bytearray"), ("builtins", "memoryview"), ("collections", "deque"),
           ("array", "array"), ("numpy", "ndarray"), ("numpy", "Generator"), ("numpy", "RandomState"),
-          ("_random", "Random")}
+          ("_random", "Random"), ("_contextvars", "ContextVar"), ("_thread", "_local")}
+BLIND = {"eval", "exec", "globals", "locals", "__import__"}  # functions whose effect or result no guard can see
 LIMIT = 100_000  # objects
 
 cdef dict kinds = {}  # type -> Kind
@@ -226,8 +227,11 @@ cdef class Reach:
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
             self.names.append((function, name, getattr(function, name)))
         self.objects.append(function.__dict__)
-        names, strings, module = scan(function.__code__)
+        names, strings, module, blind = scan(function.__code__)
         self.strings |= strings
+        for name in blind:
+            if name not in scope:  # there it is the user's own
+                self.unguarded = f"calls {name}(), whose effect compile cannot see"
         if module is not None:
             self.unguarded = f"imports {module}, whose changes compile cannot see"
         self.mentioned.update(names)
@@ -255,18 +259,21 @@ cdef bint library(name) except -1:
 @functools.lru_cache(1024)
 def scan(code):
     """Global names and attributes that code, and code within it, mentions; strings that it holds, also in tuples; a
-    module of the user's that it imports when it runs, or None."""
-    found, strings, module = dict.fromkeys(code.co_names), set(), None
+    module of the user's that it imports when it runs, or None; which of ``BLIND`` it names."""
+    found, strings, module, blind = dict.fromkeys(code.co_names), set(), None, set()
     for one in dis.get_instructions(code):
+        if one.argval in BLIND and one.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            blind.add(one.argval)
         if one.opname == "IMPORT_NAME" and not library(one.argval):
             module = one.argval
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
-            names, others, other = scan(inner)
+            names, others, other, more = scan(inner)
             found.update(names)
             strings |= others
+            blind |= more
             module = module or other
         else:
             held = inner if isinstance(inner, (tuple, frozenset)) else (inner,)
             strings.update([s for s in held if type(s) is str])
-    return found, strings, module
+    return found, strings, module, blind

@@ -80,5 +80,6 @@ cdef tuple device_kernel_shape(str name, str t, str u)
 cdef int refuse_mixed(int a, int b) except -1
 cdef Storage storage_of(void *block, Py_ssize_t nbytes, int size_class, int device)
 cdef Storage lease(object array, bint writable)
+cdef int where() noexcept
 cdef int promote(int a, int b) noexcept nogil
 cdef int dtype_code(object value) except -1

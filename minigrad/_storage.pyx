@@ -40,7 +40,13 @@ cdef extern from *:
     }
     static void mg_unblock(void *p) { free(p); }
     #endif
+    #ifdef _MSC_VER
+    static __declspec(thread) int mg_where = 0;
+    #else
+    static __thread int mg_where = 0;
+    #endif
     """
+    int mg_where
     void *mg_block(size_t n) nogil
     void mg_unblock(void *p) nogil
 
@@ -278,6 +284,17 @@ def set_devices(size_t table, describe, kernel, shape, current):
     -1 scalars where they are read from the device. ``current()`` is the one that users mean where they name none."""
     global devices, describe_device, find_kernel, shape_of_kernel, find_current
     devices, describe_device, find_kernel, shape_of_kernel, find_current = <Device *>table, describe, kernel, shape, current
+
+
+def set_where(int default, int current):
+    """Note, for ``where``, on which devices the calling thread makes tensors by default and works."""
+    global mg_where
+    mg_where = (default + 1) << 16 | current
+
+
+cdef int where() noexcept:
+    """What ``set_where`` said in this thread: programs that a function was captured in depend on it."""
+    return mg_where
 
 
 cdef object device_object(int device):

@@ -226,10 +226,28 @@ def _bits(value):
     return [_bits(v) for v in value] if isinstance(value, (list, tuple)) else None
 
 
-def compile(function=None, *, dynamic=False, fullgraph=False, backend=None):
-    """``function``, captured in its first calls and replayed as one native call from then on; a decorator too.
+_MODES = ("default", "lite", "reduce-overhead", "max-autotune-no-cudagraphs", "max-autotune")
+_BACKENDS = ("inductor", "cudagraphs", "eager", "aot_eager", "aot_eager_decomp_partition", "openxla", "tvm")
 
-    function: a training step (zero_grad, forward, backward, step), an evaluation step, a module; any function of
+
+def _check_options(mode, options, backend):
+    """Refuse what PyTorch refuses."""
+    if mode is not None and options is not None:
+        raise RuntimeError("Either mode or options can be specified, but both can't be specified at the same time.")
+    if mode is not None and mode not in _MODES:
+        raise RuntimeError(f"Unrecognized mode={mode}, should be one of: {', '.join(_MODES)}")
+    if options is not None and not (isinstance(options, dict) and all(isinstance(key, str) for key in options)):
+        raise TypeError(f"compile: options must be a dict of names, got {options!r}")
+    if callable(backend):
+        raise NotImplementedError("compile: a backend of one's own would be given a graph, and there are none here")
+    if backend is not None and backend not in _BACKENDS:
+        raise RuntimeError(f"Invalid backend: {backend!r}, should be one of: {', '.join(_BACKENDS)}")
+
+
+def compile(model=None, *, fullgraph=False, dynamic=None, backend=None, mode=None, options=None, disable=False):
+    """``model``, captured in its first calls and replayed as one native call from then on; a decorator too.
+
+    model: a training step (zero_grad, forward, backward, step), an evaluation step, a module; any function of
     tensors that makes the same kernel calls whenever the shapes, dtypes and settings that it depends on are the same.
     Results and all effects on tensors have the bits of the eager run. Learning rates and other hyperparameters of
     optimizers, step counts, random streams and the values of tensors are read anew in each call; numbers and strings
@@ -237,8 +255,10 @@ def compile(function=None, *, dynamic=False, fullgraph=False, backend=None):
     A function that looks at values (``.item()``, ``bool(tensor)``, NumPy, printing), calls hooks, uses sets or NumPy
     arrays, imports the user's modules or is seen to change Python objects runs eagerly, after one warning that names
     the line; with ``fullgraph`` that is an error, ``CompileError``. What it asks of the system (environment variables,
-    clocks) counts as constant. ``dynamic``: keep up to 64 programs instead of 8, for inputs of many shapes. ``backend``
-    is accepted and ignored. With the environment variable ``MINIGRAD_LOG=capture`` each capture says what led to it.
+    clocks) counts as constant. With the environment variable ``MINIGRAD_LOG=capture`` each capture says what led to it.
+    ``dynamic``: keep up to 64 programs instead of 8, for inputs of many shapes. ``disable``: the function itself.
+    ``backend``, ``mode`` and ``options`` are for scripts that PyTorch runs too: there is one way to compile here, and
+    what PyTorch refuses as well is a RuntimeError; a function as ``backend``, a NotImplementedError.
     The first call with arguments of some shapes and types only runs, the second is recorded, the third proves the
     program: it is replayed and run eagerly, and the bits are compared (``fullgraph``: one call earlier each,
     if the first call creates no state, as an optimizer does).
@@ -257,8 +277,9 @@ def compile(function=None, *, dynamic=False, fullgraph=False, backend=None):
     >>> step.cache_info().hits
     2
     """
-    if function is None:
-        return lambda f: compile(f, dynamic=dynamic, fullgraph=fullgraph, backend=backend)
-    if not callable(function):
-        raise TypeError(f"compile: expected a function or a module, got {type(function).__name__}")
-    return CompiledFunction(function, dynamic, fullgraph)
+    _check_options(mode, options, backend)
+    if model is None:
+        return functools.partial(compile, fullgraph=fullgraph, dynamic=dynamic, disable=disable)
+    if not callable(model):
+        raise TypeError(f"compile: expected a function or a module, got {type(model).__name__}")
+    return model if disable else CompiledFunction(model, bool(dynamic), fullgraph)

@@ -24,7 +24,7 @@ from ._engine import empty as _empty
 from ._record import current
 from ._storage import bool_, float32, float64, int8, int16, int32, int64, uint8
 from ._storage import dtype as dtype_type
-from .device import cpu, number
+from .device import cpu, default, defaults, number
 
 CODES = {float32: "f", float64: "d", int64: "q", int32: "i", int16: "h", int8: "b", uint8: "B", bool_: "?"}
 _BY_NAME = {d.name: d for d in CODES}
@@ -38,35 +38,16 @@ _NUMBERS = {float, int, bool}
 _K_ARANGE = Kernel("elementwise.arange", 0.3)
 
 
-_default_device, _default_like = cpu, None  # and what ``like=`` takes for it
-
-
 # --- where ------------------------------------------------------------------------------------------------------------
 
 
 def like_of(device):
-    """What ``like=`` takes for a device, a name or a number; None is the default device."""
+    """What ``like=`` takes for a device, a name or a number; None is the default device of this thread."""
     if device is None:
-        return _default_like
+        if not defaults.count:
+            return None
+        device = default()
     return None if device is cpu or (type(device) is str and device == "cpu") else place(number(device))
-
-
-def set_default_device(device):
-    """Where tensors are made unless ``device=`` says it; None is the CPU.
-
-    >>> import minigrad as mg
-    >>> mg.set_default_device("cpu")
-    >>> mg.get_default_device()
-    device(type='cpu')
-    """
-    global _default_device, _default_like
-    _default_like = place(number(device))
-    _default_device = cpu if _default_like is None else _default_like.device
-
-
-def get_default_device():
-    """Where tensors are made unless ``device=`` says it."""
-    return _default_device
 
 
 # --- from data --------------------------------------------------------------------------------------------------------
@@ -86,6 +67,7 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False):
     minigrad.int64
     """
     if isinstance(data, Tensor):
+        device = default() if device is None and defaults.count else device
         made = data.detach() if device is None else move(data.detach(), like_of(device))
         made = made if dtype is None else cast(made, dtype)
         return _finish(made.clone() if made._storage is data._storage else made, made.device, requires_grad)
@@ -110,6 +92,7 @@ def as_tensor(data, dtype=None, device=None):
     array([1., 0.])
     """
     if isinstance(data, Tensor):
+        device = default() if device is None and defaults.count else device
         made = data if device is None else move(data, like_of(device))
         return made if dtype is None else cast(made, dtype)
     if is_array(data):
@@ -247,7 +230,9 @@ def _filled_with(flat, shape, dtype):
         elif made.dtype is bool_:
             values = array("B", map(bool, flat))
         else:
-            values = array(code, map(int, flat))
+            values = array(
+                code, [v + 256 if -256 < v < 0 else v for v in map(int, flat)] if code == "B" else map(int, flat)
+            )
     except OverflowError:
         raise RuntimeError(f"a value cannot be converted to {made.dtype!r} without overflow") from None
     memoryview(made._storage)[: len(values) * values.itemsize] = memoryview(values).cast("B")
@@ -350,7 +335,7 @@ def sizes(name, size):
 
 
 def _finish(made, device, requires_grad):
-    if device is not None or _default_like is not None:
+    if device is not None or defaults.count:
         made = move(made, like_of(device))
     if requires_grad:
         made.requires_grad = True
@@ -364,7 +349,7 @@ def empty(*size, dtype=None, device=None, requires_grad=False):
     >>> mg.empty(2, 3).shape
     minigrad.Size([2, 3])
     """
-    made = _empty(sizes("empty", size), dtype, _default_like if device is None else like_of(device))
+    made = _empty(sizes("empty", size), dtype, like_of(device) if device is not None or defaults.count else None)
     if requires_grad:
         made.requires_grad = True
     return made
@@ -378,7 +363,7 @@ def zeros(*size, dtype=None, device=None, requires_grad=False):
     tensor([[0., 0.],
             [0., 0.]])
     """
-    made = filled(sizes("zeros", size), 0.0, dtype, _default_like if device is None else like_of(device))
+    made = filled(sizes("zeros", size), 0.0, dtype, like_of(device) if device is not None or defaults.count else None)
     if requires_grad:
         made.requires_grad = True
     return made
@@ -391,7 +376,7 @@ def ones(*size, dtype=None, device=None, requires_grad=False):
     >>> mg.ones((3,))
     tensor([1., 1., 1.])
     """
-    made = filled(sizes("ones", size), 1.0, dtype, _default_like if device is None else like_of(device))
+    made = filled(sizes("ones", size), 1.0, dtype, like_of(device) if device is not None or defaults.count else None)
     if requires_grad:
         made.requires_grad = True
     return made
@@ -405,7 +390,8 @@ def full(size, fill_value, *, dtype=None, device=None, requires_grad=False):
     tensor([7, 7])
     """
     fill_value = _number("full", fill_value)
-    made = filled(sizes("full", (size,)), fill_value, dtype, _default_like if device is None else like_of(device))
+    like = like_of(device) if device is not None or defaults.count else None
+    made = filled(sizes("full", (size,)), fill_value, dtype, like)
     if requires_grad:
         made.requires_grad = True
     return made
@@ -492,7 +478,7 @@ def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad=Fa
     made = _empty(
         (n,),
         dtype if dtype is not None else int64 if whole else None,
-        _default_like if device is None else like_of(device),
+        like_of(device) if device is not None or defaults.count else None,
     )
     if whole and max(abs(start), abs(end)) >= 2**53:  # beyond what the kernel's float64 holds
         made = tensor(list(range(start, end, step)), dtype=made.dtype, device=device)
@@ -512,7 +498,7 @@ def linspace(start, end, steps, *, dtype=None, device=None, requires_grad=False)
     n = index(steps)
     if n < 0:
         raise RuntimeError("number of steps must be non-negative")
-    made = _empty((n,), dtype, _default_like if device is None else like_of(device))
+    made = _empty((n,), dtype, like_of(device) if device is not None or defaults.count else None)
     _K_ARANGE((made,), (), (), (start, (end - start) / max(n - 1, 1)))
     if n > 1:
         write_memory(view(made, (), (), n - 1), filled((), end, made.dtype, made))
@@ -528,7 +514,7 @@ def eye(n, m=None, *, dtype=None, device=None, requires_grad=False):
             [0., 1.]])
     """
     n, m = sizes("eye", (n, n if m is None else m))
-    made = filled((n, m), 0.0, dtype, _default_like if device is None else like_of(device))
+    made = filled((n, m), 0.0, dtype, like_of(device) if device is not None or defaults.count else None)
     k = min(n, m)
     if k:
         write_memory(view(made, (k,), (m + 1,)), filled((), 1, made.dtype, made))

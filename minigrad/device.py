@@ -6,6 +6,9 @@ a. The engine numbers devices: -1 is the CPU, 0 the first GPU. ``number`` makes 
 b. No driver and no package for GPUs is loaded before somebody names one. Then ``plug`` gives the engine their table of
    functions; tests plug in a pretended one.
 c. As in PyTorch, "cuda" is the GPU that is current in the calling thread, and the devices of tensors have an index.
+d. Where tensors are made by default is a matter of the thread, too: the innermost ``with device(...)``, else what
+   ``set_default_device`` said, else the CPU. Who makes tensors asks only if ``defaults.count`` says that some thread
+   has such a default. What a compiled function depends on is told to the engine (``_storage.set_where``).
 """
 
 import threading
@@ -32,6 +35,11 @@ class device:
     device(type='cpu')
     >>> mg.zeros(2).device == mg.device("cpu")
     True
+
+    As a context manager: where tensors are made meanwhile, in this thread, unless ``device=`` says otherwise.
+
+    >>> with mg.device("cpu"):
+    ...     model = mg.nn.Linear(2, 1)
     """
 
     __slots__ = ("index", "type")
@@ -78,6 +86,16 @@ class device:
     def __reduce__(self):
         return device, (self.type, self.index)
 
+    def __enter__(self):
+        number(self)  # an error if it is not there
+        _here.__dict__.setdefault("entered", []).append(self)
+        _count(1)
+        return self
+
+    def __exit__(self, *error):
+        _here.entered.pop()
+        _count(-1)
+
 
 def number(where) -> int:
     """The engine's number of a device: -1 for the CPU and None, else a GPU that is there."""
@@ -104,6 +122,54 @@ def current() -> int:
 
 def set_current(i: int) -> None:
     _here.gpu = i
+    _tell()
+
+
+class _Defaults:
+    """How many defaults there are, in all threads: see ``default``."""
+
+    __slots__ = ("count",)
+
+    count: int
+
+
+defaults = _Defaults()
+defaults.count = 0
+
+
+def _count(more: int) -> None:
+    with _lock:
+        defaults.count += more
+    _tell()
+
+
+def _tell() -> None:
+    _storage.set_where(number(default()), current())
+
+
+def default():
+    """Where tensors are made in this thread unless ``device=`` says it; None if nobody has said so."""
+    entered = getattr(_here, "entered", None)
+    return entered[-1] if entered else getattr(_here, "default", None)
+
+
+def set_default_device(device):
+    """Where tensors are made in this thread unless ``device=`` says it; None is the CPU.
+
+    >>> import minigrad as mg
+    >>> mg.set_default_device("cpu")
+    >>> mg.get_default_device()
+    device(type='cpu')
+    """
+    made = None if device is None else _device(device)
+    number(made)
+    had, _here.default = getattr(_here, "default", None), made
+    _count((made is not None) - (had is not None))
+
+
+def get_default_device():
+    """Where tensors are made in this thread unless ``device=`` says it."""
+    return described(number(default()))
 
 
 def start(name: str = "cuda") -> int:
@@ -159,4 +225,5 @@ def is_page_locked(address: int) -> bool:
     return pinned.holds(address)
 
 
+_device = device  # where an argument has that name
 cpu = device("cpu")

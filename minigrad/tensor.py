@@ -27,17 +27,17 @@ from .device import ACCELERATOR, cpu, is_page_locked, page_locked
 from .device import device as device_type
 from .ops import arithmetic, comparison, indexing, linalg, pointwise, reduce, shape
 from .ops._warn import warn_user
+from .ops.memory_format import check_format, contiguous_format
 from .size import Size
 
 # --- what the engine asks for -----------------------------------------------------------------------------------------
 
 
-def _any(x, condition):
-    """Whether any integer in ``x`` is negative ("lt") or zero ("eq")."""
+def _any_zero(x):
+    """Whether any integer in ``x`` is zero."""
     if x.numel() == 1:
-        return x.item() < 0 if condition == "lt" else x.item() == 0
-    values = x.detach().numpy() if x._device < 0 else move(x.detach(), None).numpy()
-    return bool((values < 0).any() if condition == "lt" else not values.all())
+        return x.item() == 0
+    return not (x.detach() if x._device < 0 else move(x.detach(), None)).numpy().all()
 
 
 def _decorate(mode, function):
@@ -115,12 +115,13 @@ def destination(args, dtype=None, device=None, copy=False):
     return dtype, device, copy
 
 
-def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False):
+def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, memory_format=None):
     """The tensor with another dtype or on another device: ``to(dtype)``, ``to(device)``, ``to(other)``; recorded.
 
     ``to(device, dtype, non_blocking, copy)`` and ``to(other, non_blocking, copy)`` work too. The tensor itself if
     nothing changes and ``copy`` is false. ``non_blocking`` changes nothing: what is copied to a device may be changed
-    at once, and what is copied from one is there.
+    at once, and what is copied from one is there. ``memory_format``: ``contiguous_format`` makes what lies channels last
+    contiguous, as in PyTorch.
 
     >>> import minigrad as mg
     >>> mg.tensor([1, 2]).to(mg.float64)
@@ -130,17 +131,21 @@ def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False):
         dtype, device, copy = destination(args, dtype, device, copy)
     made = self if device is None else move(self, creation.like_of(device))
     made = made if dtype is None else cast(made, dtype)
+    if memory_format is not None:
+        check_format(memory_format, "to")
+        if memory_format is contiguous_format and made.ndim in (4, 5):
+            made = made.contiguous() if made.movedim(1, -1).is_contiguous() else made
     return made.clone() if copy and made is self else made
 
 
 def to_cpu(self, memory_format=None):
     """The tensor itself if it is on the CPU, else a copy that is; recorded."""
-    return move(self, None)
+    return to(self, device=cpu, memory_format=memory_format)
 
 
 def to_accelerator(self, device=None, non_blocking=False, memory_format=None):
     """The tensor on a GPU, by default the current one: itself if it is there, else a copy; recorded."""
-    return move(self, creation.like_of(ACCELERATOR if device is None else device))
+    return to(self, device=ACCELERATOR if device is None else device, memory_format=memory_format)
 
 
 _PIN = Op("PinMemory", "dy")
@@ -316,10 +321,10 @@ def is_tensor(obj):
     return isinstance(obj, Tensor)
 
 
-def clone(input):
-    """A contiguous copy of ``input``, recorded."""
+def clone(input, *, memory_format=None):
+    """A contiguous copy of ``input``, recorded. ``memory_format``: accepted if it is one that tensors have."""
     creation.model("clone", input, None)
-    return input.clone()
+    return input.clone(memory_format=memory_format)
 
 
 def numel(input):
@@ -381,7 +386,7 @@ def _inplace(name, function):
     def of_function(self, *args, **kwargs):
         source = self.clone() if self.requires_grad and is_grad_enabled() else self.detach()
         y = function(source, *args, **kwargs)
-        if y.dtype.is_floating_point > self.dtype.is_floating_point:
+        if y.dtype.is_floating_point > self.dtype.is_floating_point or (self.dtype is bool_) > (y.dtype is bool_):
             raise RuntimeError(f"result type {y.dtype!r} can't be cast to the desired output type {self.dtype!r}")
         return copy_(self, y)
 
@@ -473,9 +478,10 @@ def _methods():
 
 
 install(
-    any=_any,
-    as_tensor=creation.tensor,
+    any_zero=_any_zero,
+    as_tensor=functools.partial(creation.tensor, device=cpu),
     as_strided_op=shape.AS_STRIDED,
+    check_format=check_format,
     decorate=_decorate,
     device=cpu,
     expand=shape.expand,

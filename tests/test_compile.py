@@ -1,11 +1,14 @@
 """Compiled functions: the bits of the eager run, in all that can be seen of it."""
 
 import collections
+import contextvars
 import copy
 import functools
 import io
 import itertools
+import math
 import os
+import pickle
 import sys
 import threading
 import types
@@ -794,6 +797,76 @@ def test_attributes_of_parameters_are_guarded():
     assert run.cache_info().hits == 11
 
 
+def test_signs_of_zero_nan_and_the_order_of_dicts_are_guarded():
+    number, weights = [0.0], {"a": mg.ones(1), "b": mg.full((1,), 2.0)}
+    run = mg.compile(lambda x: x / number[0])
+    power = mg.compile(lambda x, n: x / n)
+    for i, value in enumerate([0.0, -0.0, math.nan, float("nan"), 0.0, -0.0] * 4):
+        number[0] = value
+        expected = [math.copysign(math.inf, value)] if value == value else [math.nan]
+        for found in (run(mg.ones(1)).tolist(), power(mg.ones(1), value).tolist()):
+            assert str(found) == str(expected), i
+    assert run.cache_info().hits >= 8 and power.cache_info().hits >= 8
+    fold = mg.compile(lambda x: functools.reduce(lambda y, w: y * 2 + w, weights.values(), x))
+    for i in range(12):
+        if i % 4 == 0:
+            weights["a"] = weights.pop("a")
+        if i == 8:
+            weights["b"] = weights.pop("b")
+        wanted = 5.0 if list(weights) == ["b", "a"] else 4.0
+        assert fold(mg.zeros(1)).item() == wanted, i
+    assert fold.cache_info().hits >= 2
+
+
+rate_of_the_module = 1.0
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * globals()["rate_of_the_module"],
+        lambda x: x * eval("rate_of_the_" + "module"),
+        lambda x: [exec("y = rate_of_the_module"), x * rate_of_the_module][1],  # noqa: S102
+        lambda x: x * len(locals()),
+        lambda x: (lambda: x * globals()["rate_of_the_module"])(),
+    ],
+)
+def test_functions_that_reach_what_no_guard_sees_run_eagerly(function, monkeypatch):
+    run = mg.compile(function)
+    with pytest.warns(UserWarning, match="calls (globals|eval|exec|locals).*effect compile cannot see"):
+        run(mg.ones(1)), run(mg.ones(1))
+    for rate in (2.0, 3.0):
+        monkeypatch.setitem(globals(), "rate_of_the_module", rate)
+        assert run(mg.ones(1)).item() == function(mg.ones(1)).item()
+
+
+def test_names_of_blind_functions_that_are_methods_or_the_users_own_are_no_reason():
+    model = nn.Dropout(0.5)
+
+    def locals():
+        return 2.0
+
+    run = mg.compile(lambda x: model.eval()(x) * locals())
+    with mg.no_grad():
+        assert [run(mg.ones(1)).item() for _ in range(4)] == [2.0] * 4
+    assert run.cache_info().hits == 1
+
+
+@pytest.mark.parametrize("kind", ["ContextVar", "local"])
+def test_what_depends_on_a_context_or_a_thread_runs_eagerly(kind):
+    if kind == "local":
+        here = threading.local()
+        here.rate = 1.0
+        run, change = mg.compile(lambda x: x * here.rate), lambda: setattr(here, "rate", 5.0)
+    else:
+        rate = contextvars.ContextVar("rate", default=1.0)
+        run, change = mg.compile(lambda x: x * rate.get()), lambda: rate.set(5.0)
+    with pytest.warns(UserWarning, match=f"uses a _?{kind}"):
+        assert [run(mg.ones(1)).item() for _ in range(4)] == [1.0] * 4
+    change()
+    assert run(mg.ones(1)).item() == 5
+
+
 def test_what_no_guard_can_see_runs_eagerly(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "rates_of_mine.py").write_text("rate = 1.0")
@@ -941,6 +1014,46 @@ def test_a_compiled_module_for_inference():
     assert again.function is not model
 
 
+def test_a_module_compiles_itself():
+    model, x, called = nn.Sequential(nn.Linear(5, 7), nn.Tanh()), batch(0)[0], []
+    expected = model(x)
+    model.register_forward_hook(lambda *_: called.append(1))
+    assert model.compile(mode="max-autotune") is None and model[1].compile(fullgraph=True) is None
+    with mg.no_grad():
+        assert all(model(x).tolist() == expected.tolist() for _ in range(5))
+    assert len(called) == 5 and model.forward.cache_info().hits >= 2
+    assert list(model.state_dict()) == ["0.weight", "0.bias"]
+    again = copy.deepcopy(model)
+    assert again(x).tolist() == expected.tolist()
+    assert "forward" not in {*vars(again), *vars(again[1]), *vars(pickle.loads(pickle.dumps(model[1])))}
+    model.compile(disable=True)
+    with pytest.raises(RuntimeError, match="with a history"):
+        model(x)
+    model[1].compile(disable=True)
+    assert model(x).tolist() == expected.tolist() and not hasattr(model.forward, "cache_info")
+
+
+def test_arguments_of_compile():
+    def f(x):
+        return x + 1
+
+    assert mg.compile(f, disable=True) is f and mg.compile(disable=True)(f) is f
+    for mode in (None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"):
+        run = mg.compile(mode=mode, dynamic=None, backend="inductor")(f)
+        assert [run(mg.ones(1)).item() for _ in range(4)] == [2] * 4 and run.cache_info().hits == 1
+    assert mg.compile(f, dynamic=True, options={"max_autotune": True}).cache_info().maxsize == 64
+    for error, arguments in (
+        (RuntimeError, {"mode": "fast"}), (RuntimeError, {"mode": "default", "options": {}}),
+        (TypeError, {"options": 3}), (RuntimeError, {"backend": "fast"}), (NotImplementedError, {"backend": print}),
+    ):  # fmt: skip
+        with pytest.raises(error):
+            mg.compile(f, **arguments)
+        with pytest.raises(error):
+            mg.compile(**arguments)
+    with pytest.raises(TypeError, match="positional"):
+        mg.compile(f, True)
+
+
 def test_decorated_functions_are_looked_into():
     rate = 2.0
 
@@ -1035,6 +1148,7 @@ def test_threads_that_call_one_compiled_function():
 
 
 FORK = """
+import math
 import os
 import minigrad as mg
 net = mg.nn.Sequential(mg.nn.Linear(5, 7), mg.nn.ReLU(), mg.nn.Linear(7, 3))

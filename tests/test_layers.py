@@ -49,15 +49,16 @@ LAYERS = {
     "testing": {*BASICS, "tensor", "autograd"},
     "utils": {*BASICS, "tensor", "data"},
 }
-# What a single file may import besides: an averaged model is a Module, optimizers know none.
-FILES = {"minigrad/optim/swa_utils.py": {"nn"}}
+# What a single file may import besides: an averaged model is a Module, optimizers know none; a module compiles itself.
+FILES = {"minigrad/optim/swa_utils.py": {"nn"}, "minigrad/nn/module.py": {"compile"}}
 # Packages besides the standard library (and what Cython brings); numpy for all others.
 PACKAGES = {
     "kernels": {"numpy", "numba", "llvmlite", "scipy_openblas32"},
     "serialization": {"numpy", "safetensors"},
 }
 PRETEND = "tests/pretend.py"  # stands for a driver
-KNOW_CUDA = {f"minigrad/{name}.py" for name in ("device", "cuda", "interchange", "__init__")}
+# compile.py: PyTorch's names of modes
+KNOW_CUDA = {f"minigrad/{name}.py" for name in ("device", "cuda", "interchange", "compile", "__init__")}
 STANDARD = {*sys.stdlib_module_names, "cython", "cpython", "libc"}
 
 PYX_IMPORT = re.compile(r"^[ \t]*(?:from\s+([\w.]+)\s+)?c?import\s+(\([^)]*\)|[^\n#]+)", re.MULTILINE)

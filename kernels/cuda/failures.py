@@ -21,11 +21,15 @@ class OutOfMemoryError(RuntimeError, MemoryError):
     """No memory is left on a GPU, also after what was kept for reuse has been given back."""
 
 
+class LabelError(IndexError, RuntimeError):
+    """A label out of range: on the CPU losses raise an IndexError or a RuntimeError, as PyTorch's do; this is both."""
+
+
 def complaint(code: int, at: int, value: int, size: int) -> Exception:
     """The exception for what a kernel has written into ``errors``: where it first went wrong, the value, the size."""
     if code == LABEL:
         found = f"target[{at}] = {value} is outside [0, {size})"
-        return IndexError(f"Target {value} is out of bounds: {found}{LATE}")
+        return LabelError(f"Target {value} is out of bounds: {found}{LATE}")
     if code in (INPUT, TARGET):
         name = "input" if code == INPUT else "target"
         return RuntimeError(f"all elements of {name} should be between 0 and 1: element {at} is not{LATE}")

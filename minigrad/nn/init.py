@@ -214,7 +214,7 @@ def orthogonal_(tensor, gain=1, generator=None):
     import numpy as np
 
     rows = tensor.shape[0]
-    flat = _randn((rows, tensor.numel() // rows), generator=generator, dtype=float64).numpy()
+    flat = _randn((rows, tensor.numel() // rows), generator=generator, dtype=float64, device="cpu").numpy()
     q, r = np.linalg.qr(flat if flat.shape[0] >= flat.shape[1] else flat.T)
     q = q * np.sign(np.diag(r))  # makes q uniformly distributed: Mezzadri 2006, arXiv:math-ph/0609050
     q = q if flat.shape[0] >= flat.shape[1] else q.T

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from .._engine import RemovableHandle, Tensor, copy_, empty, no_grad
 from .._record import current as current_recorder
 from .._storage import float32, float64
+from ..compile import compile
 from ..device import ACCELERATOR
 from ..ops._warn import warn_user
 from ..tensor import destination
@@ -223,6 +224,8 @@ class Module(Callable):
         for registry in ("_parameter_names", "_buffer_names", "_module_names"):
             if registry in state:
                 state[registry] = state[registry].copy()
+        if state.pop("_compiled", False):  # copies are not compiled, as in PyTorch
+            del state["forward"]
         return state
 
     # --- what it contains ---
@@ -448,6 +451,24 @@ class Module(Callable):
             for name in own["_module_names"]:
                 waiting.append(own[name])
 
+    def compile(self, *args, **kwargs):
+        """Call ``forward`` through ``minigrad.compile``, which takes the arguments, from now on; hooks run as ever.
+
+        It is replayed where nothing is recorded (evaluation, ``no_grad``); a training step is best compiled whole.
+
+        >>> import minigrad as mg
+        >>> net = mg.nn.Linear(2, 1)
+        >>> net.compile()
+        >>> with mg.no_grad():
+        ...     y = [net(mg.ones(1, 2)) for _ in range(4)]
+        >>> net.forward.cache_info().hits
+        1
+        """
+        own = self.__dict__
+        function = own["forward"].function if own.get("_compiled") else self.forward
+        made = compile(function, *args, **kwargs)
+        own["forward"], own["_compiled"] = made, made is not function
+
     def apply(self, fn):
         """Call ``fn(module)`` on all submodules, then on this module; the module."""
         for module in self.children():
@@ -478,7 +499,9 @@ class Module(Callable):
 
         A dtype converts floating-point tensors only; TypeError if it is not a floating-point one.
         """
-        given = {name: kwargs.pop(name, None) for name in ("dtype", "device", "tensor", "non_blocking")}
+        given = {
+            name: kwargs.pop(name, None) for name in ("dtype", "device", "tensor", "non_blocking", "memory_format")
+        }
         if kwargs:
             raise TypeError(f"to() received an invalid keyword argument {next(iter(kwargs))!r}")
         args = args if given["tensor"] is None else (*args, given["tensor"])
@@ -486,7 +509,11 @@ class Module(Callable):
         dtype = None if dtype is None else empty((0,), dtype).dtype
         if dtype is not None and not dtype.is_floating_point:
             raise TypeError(f"nn.Module.to only accepts floating point dtypes, but got desired dtype={dtype!r}")
-        return self._apply(lambda t: t.to(dtype=dtype if t.is_floating_point() else None, device=device))
+        return self._apply(
+            lambda t: t.to(
+                dtype=dtype if t.is_floating_point() else None, device=device, memory_format=given["memory_format"]
+            )
+        )
 
     def float(self):
         """Convert floating-point parameters and buffers to float32; the module."""

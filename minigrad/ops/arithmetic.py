@@ -1,8 +1,6 @@
 """Arithmetic with PyTorch's extra arguments, over the rows of ``pointwise``."""
 
-import functools
-
-from .._engine import Tensor, empty, operand, result_type
+from .._engine import Tensor, common_dtype, operand
 from .._engine import _cast as cast
 from . import pointwise as p
 
@@ -63,12 +61,7 @@ def div(input, other, *, rounding_mode=None):
 
 def _together(*tensors):
     """The tensors in the dtype that an operation on all of them has."""
-    if all(x.dtype is tensors[0].dtype for x in tensors):
-        return tensors
-    kinds = [[x for x in tensors if x.ndim > 0], [x for x in tensors if x.ndim == 0]]  # the first ones count for more
-    found = [functools.reduce(lambda a, b: empty(like.shape, result_type(a, b)), kind)
-             for kind, like in zip(kinds, (empty((0,)), empty(()))) if kind]  # fmt: skip
-    dtype = result_type(found[0], found[-1])
+    dtype = common_dtype(*tensors)
     return [cast(x, dtype) for x in tensors]
 
 

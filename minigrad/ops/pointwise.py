@@ -10,7 +10,7 @@ from .._engine import Kernel, Op, Tensor, empty, filled, is_grad_enabled, operan
 from .._engine import _cast as cast
 from .._storage import bool_
 
-FLOATS, TO_BOOL, INTS, NO_BOOL, NOTED, BOOL_TO_INT = 1, 2, 4, 8, 16, 32  # flags of Op: see _engine.pyx
+FLOATS, TO_BOOL, INTS, NO_BOOL, NOTED, BOOL_TO_INT, DIVIDES = 1, 2, 4, 8, 16, 32, 64  # flags of Op: see _engine.pyx
 
 # --- arithmetic -------------------------------------------------------------------------------------------------------
 
@@ -47,11 +47,11 @@ remainder = Op(
     "Remainder",
     lambda dy, a, b: dy,
     lambda dy, a, b: -dy * floor_divide(a, b),
-    kernel="remainder", int_kernel="int_remainder", saves=("", "ab"), flags=NO_BOOL, cost=2,
+    kernel="remainder", int_kernel="int_remainder", saves=("", "ab"), flags=NO_BOOL | DIVIDES, cost=2,
     doc="input - other * floor(input / other): the sign of other; integers refuse a zero other.",
 )  # fmt: skip
 floor_divide = Op(
-    "FloorDivide", kernel="floor_divide", int_kernel="int_floor_divide", flags=NO_BOOL, cost=2, arity=2,
+    "FloorDivide", kernel="floor_divide", int_kernel="int_floor_divide", flags=NO_BOOL | DIVIDES, cost=2, arity=2,
     doc="floor(input / other); integers refuse a zero other; no gradient.",
 )  # fmt: skip
 
@@ -69,8 +69,8 @@ def _dpow_exponent(dy, a, b, y):
 
 
 power = Op(
-    "Pow", _dpow_base, _dpow_exponent, kernel="pow", int_kernel="int_pow", saves=("aby", "aby"), cost=4,
-    doc="input ** other; integers refuse negative exponents.",
+    "Pow", _dpow_base, _dpow_exponent, kernel="pow", int_kernel="int_pow", saves=("aby", "aby"), flags=NO_BOOL, cost=4,
+    doc="input ** other; integers to negative powers are 0, 1 or -1, and refuse a negative number as the power.",
 )  # fmt: skip
 
 
@@ -187,7 +187,7 @@ _K_CLAMP = Kernel("elementwise.clamp")
 def where(condition, input, other):
     """``input`` where ``condition`` (bool) else ``other``, broadcast together."""
     dtype = result_type(input, other)
-    a, b = operand(input, dtype), operand(other, dtype)
+    a, b = (filled((), x, dtype) if isinstance(x, (int, float)) else operand(x, dtype) for x in (input, other))
     if condition.dtype is not bool_:
         raise RuntimeError(f"where expected condition to be a boolean tensor, but got {condition.dtype!r}")
     condition, a, b = together(condition, a, b)
@@ -213,8 +213,8 @@ def clamp(input, min=None, max=None):
         if bound is not None:
             input = cast(input, result_type(input, bound))
     x = input.detach().contiguous()
-    low = operand(_lowest(x.dtype) if min is None else min, x.dtype, x)
-    high = operand(_highest(x.dtype) if max is None else max, x.dtype, x)
+    low = filled((), _lowest(x.dtype) if min is None else min, x.dtype, x)
+    high = filled((), _highest(x.dtype) if max is None else max, x.dtype, x)
     y = empty(x.shape, x.dtype, x)
     _K_CLAMP((y,), (x, low, high))
     return _clamp.record(y, input, saved=(input, low, high))

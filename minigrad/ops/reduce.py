@@ -790,8 +790,9 @@ def softmax(input, dim, dtype=None):
     >>> mg.softmax(mg.tensor([1., 1.]), 0)
     tensor([0.5000, 0.5000])
     """
-    _check(input, "softmax", floating=dtype is None)
+    _check(input, "softmax")
     input = input if dtype is None else cast(input, dtype)
+    _check(input, "softmax", floating=True)
     d = wrap_dim(dim, input.ndim)
     y = _by_rows(_K_SOFTMAX, d, input)
     return _softmax.record(y, input, saved=(y, d))
@@ -806,8 +807,9 @@ def log_softmax(input, dim, dtype=None):
     >>> mg.log_softmax(mg.tensor([1., 1.]), 0)
     tensor([-0.6931, -0.6931])
     """
-    _check(input, "log_softmax", floating=dtype is None)
+    _check(input, "log_softmax")
     input = input if dtype is None else cast(input, dtype)
+    _check(input, "log_softmax", floating=True)
     d = wrap_dim(dim, input.ndim)
     y = _by_rows(_K_LOG_SOFTMAX, d, input)
     return _log_softmax.record(y, input, saved=(y, d))

@@ -51,7 +51,7 @@ def numbers(n, t, name=""):
     if t == "bool":
         return rng.integers(0, 2, n).astype(bool)
     if "float" not in t:
-        return rng.integers(0 if name == "int_pow" or t == "uint8" else -9, 9, n).astype(t)
+        return rng.integers(0 if t == "uint8" else -9, 9, n).astype(t)
     if name in ("dsigmoid", "dtanh"):  # where 1 - y and 1 - y * y lose no digits
         return (rng.random(n) / 2).astype(t)
     x = rng.standard_normal(n) * 4

@@ -3,6 +3,8 @@
 import copy
 import io
 import pickle
+import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -62,6 +64,56 @@ def test_default_device():
     finally:
         mg.set_default_device(None)
     assert not mg.zeros(2).is_cuda
+
+
+def test_device_as_a_context():
+    def made():
+        return {mg.zeros(2).get_device(), mg.tensor([1.0]).get_device(), mg.nn.Linear(2, 2).bias.get_device(),
+                mg.rand(2).get_device(), mg.randperm(3).get_device(), mg.full((2,), 1).get_device(),
+                mg.as_tensor(np.ones(2)).get_device(), mg.arange(3).get_device(), mg.eye(2).get_device()}  # fmt: skip
+
+    x, array = mg.ones(2), np.ones(2)
+    with mg.device("cuda") as device:
+        assert made() == {0} and device == mg.device("cuda") and mg.get_default_device() == mg.device("cuda:0")
+        assert mg.as_tensor(x).is_cuda and mg.tensor(x).is_cuda  # as in PyTorch
+        assert x.new_zeros(2).is_cpu and mg.zeros_like(x).is_cpu and mg.from_numpy(array).is_cpu
+        assert mg.zeros(2, device="cpu").is_cpu and (x + array).is_cpu
+        assert mg.nn.init.orthogonal_(mg.empty(3, 3)).is_cuda and mg.nn.init.trunc_normal_(mg.empty(3)).is_cuda
+        others = []
+        thread = threading.Thread(target=lambda: others.append((made(), mg.get_default_device())))
+        thread.start()
+        thread.join()
+        assert others == [({-1}, mg.device("cpu"))]
+        with mg.device("cpu"), device:
+            assert made() == {0}
+        with mg.device("cpu"):
+            assert made() == {-1} and mg.tensor(mg.ones(2, device="cuda")).is_cpu
+            mg.set_default_device("cuda")
+            assert made() == {-1}
+        mg.set_default_device("cpu")
+        assert made() == {0}
+        if mg.cuda.device_count() > 1:
+            with mg.cuda.device(1):
+                assert made() == {1} and mg.get_default_device() == mg.device("cuda:1")
+    mg.set_default_device(None)
+    with pytest.raises(KeyError), mg.device("cuda"):
+        raise KeyError
+    assert made() == {-1} and mg.tensor(mg.ones(2, device="cuda")).is_cuda
+
+
+def test_a_program_is_of_a_default_device():
+    @mg.compile
+    def f(x):
+        return x * mg.ones(2) + mg.arange(2.0)
+
+    x = mg.full((), 3.0)
+    for _ in range(4):
+        assert f(x).tolist() == [3, 4] and f(x).is_cpu
+    assert f.cache_info().hits
+    with mg.device("cuda"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert f(x).is_cuda and f(x).tolist() == [3, 4]
+    assert f(x).is_cpu
 
 
 def test_moves():

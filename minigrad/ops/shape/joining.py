@@ -3,7 +3,7 @@
 import functools
 import operator
 
-from ..._engine import Op, Tensor, empty, filled, result_type, together, write_memory
+from ..._engine import Op, Tensor, common_dtype, empty, filled, together, write_memory
 from ..._engine import _cast as cast
 from ..._engine import view as _view
 from .parts import narrow, select
@@ -36,20 +36,6 @@ def _tensor_list(tensors, name):
         if not isinstance(x, Tensor):
             raise TypeError(f"{name}(): expected Tensor as element {i} in argument 0, but got {type(x).__name__}")
     return tensors
-
-
-def _common_dtype(tensors):
-    dtype = tensors[0].dtype
-    for x in tensors:
-        if x.dtype is not dtype:
-            scalars = [t for t in tensors if t.ndim == 0]
-            arrays = [t for t in tensors if t.ndim]
-            one = (arrays or scalars)[0]
-            for x in (arrays or scalars) + (scalars if arrays else []):
-                kind = result_type(one, x)
-                one = one if one.dtype is kind else empty((1,) if arrays else (), kind)
-            return one.dtype
-    return dtype
 
 
 def cat(tensors, dim=0):
@@ -85,7 +71,7 @@ def cat(tensors, dim=0):
                 f"{shape[bad]} for tensor number {i} in the list (shapes {list(first)} and {list(shape)})."
             )
         total += shape[d]
-    dtype = _common_dtype(tensors)
+    dtype = common_dtype(*tensors)
     tensors = together(*tensors)
     y = empty(first[:d] + (total,) + first[d + 1 :], dtype, tensors[0])
     strides = y.stride()
@@ -119,7 +105,7 @@ def stack(tensors, dim=0):
             )
     d = wrap_dim(dim, len(shape) + 1)
     check_dims(len(shape) + 1, shape)
-    dtype = _common_dtype(tensors)
+    dtype = common_dtype(*tensors)
     tensors = together(*tensors)
     y = empty(shape[:d] + (len(tensors),) + shape[d:], dtype, tensors[0])
     strides = y.stride()

@@ -4,16 +4,22 @@ import math
 
 from ..._engine import Op, empty, write_memory
 from ..._engine import view as _view
+from ..memory_format import check_format, contiguous_format
 from .sizes import check_dims, distinct_dims, row_major, sizes_of, wrap_dim
 
 
-def contiguous(input):
+def contiguous(input, *, memory_format=contiguous_format):
     """``input`` itself if its elements lie in row-major order, else a contiguous copy.
+
+    ``memory_format``: ``contiguous_format``; NotImplementedError for channels last.
 
     >>> import minigrad as mg
     >>> mg.ones(2, 3).t().contiguous().stride()
     (2, 1)
     """
+    if memory_format is not contiguous_format:
+        check_format(memory_format, "contiguous")
+        raise RuntimeError("preserve memory format is unsupported by the contiguous operator")
     return input if input.is_contiguous() else input.clone()
 
 
