@@ -9,8 +9,8 @@ a. ``add`` runs over contiguous operands, two times four elements a thread where
 b. ``add@strided`` is what the CPU does by calling ``add`` from ``strided_binary``: the same buffers and dims, but for
    the addresses. One thread an element. Where an input runs along the last outer dimension, blocks cover tiles of SIDE
    x SIDE elements, so that what one warp leaves of a cache line another one reads.
-c. Loops are ``while``, and the long ones have two ends: Numba divides to know how often a ``range`` with a step runs, and
-   NVVM to unroll a loop with one end, each time 64-bit numbers, as long as loading and storing the elements takes.
+c. Loops are ``while``, and the long ones have two ends: Numba divides to know how often a ``range`` with a step runs,
+   and NVVM to unroll a loop with one end, each time 64-bit numbers, which takes as long as the elements do.
 d. Functions that the CPU has from its own ``math.py`` are CUDA's here.
 """
 
