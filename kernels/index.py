@@ -185,31 +185,39 @@ def _scatter(x, v, index, m, size, inner):
 
 
 @kernel
-def check_index(bad: i8, index: i8, n: dim, low: dim, high: dim, lo, hi):
-    """bad[0] = first position of index (n,) whose value is outside [low, high), or -1; one unit."""
-    bad[0] = -1
+def check_index(bad: i8, index: i8, n: dim, low: dim, high: dim, block: dim, lo, hi):
+    """bad[k] = first position in block k of index (n,) whose value is outside [low, high), or -1; unit = a block."""
     count = np.uint64(high - low) if high > low else np.uint64(0)
-    for start in range(0, n, 1024):  # 1,024 at once whether one is bad, then which
-        stop = start + 1024 if start + 1024 < n else n
-        wrong = False
-        for j in range(start, stop):
-            wrong |= np.uint64(index[j] - low) >= count  # below low wraps around to a huge number
-        if wrong:
+    for k in range(lo, hi):
+        bad[k] = -1
+        end = (k + 1) * block if (k + 1) * block < n else n
+        for start in range(k * block, end, 1024):  # 1,024 at once whether one is bad, then which
+            stop = start + 1024 if start + 1024 < end else end
+            wrong = False
             for j in range(start, stop):
-                if np.uint64(index[j] - low) >= count:
-                    bad[0] = j
-                    return
+                wrong |= np.uint64(index[j] - low) >= count  # below low wraps around to a huge number
+            if wrong:
+                for j in range(start, stop):
+                    if np.uint64(index[j] - low) >= count:
+                        bad[k] = j
+                        break
+                break
 
 
 @check_index.reference
-def _check_index(bad, index, n, low, high):
+def _check_index(bad, index, n, low, high, block):
     wrong = np.flatnonzero((index < low) | (index >= high))
-    bad[0] = wrong[0] if wrong.size else -1
+    for k in range(bad.size):
+        found = wrong[wrong // max(block, 1) == k]
+        bad[k] = found[0] if found.size else -1
 
 
 @kernel
-def wrap_index(y: i8, x: i8, size: dim, lo, hi):
-    """y = x + size where x < 0, else x, over elements; 0 where that is outside [0, size): see kernels/cuda/index.py."""
+def wrap_index(y: i8, x: i8, bad: i8, size: dim, blocks: dim, lo, hi):
+    """y = x + size where x < 0, else x, over elements; 0 where that is outside [0, size).
+
+    bad (blocks,), or NULL and 0: what check_index found, for a GPU: see kernels/cuda/index.py.
+    """
     for i in range(lo, hi):
         v = x[i]
         v = v + size if v < 0 else v
@@ -217,25 +225,42 @@ def wrap_index(y: i8, x: i8, size: dim, lo, hi):
 
 
 @wrap_index.reference
-def _wrap_index(y, x, size):
+def _wrap_index(y, x, bad, size, blocks):
     v = np.where(x < 0, x + size, x)
     y[:] = np.where((v >= 0) & (v < size), v, 0)
 
 
 @kernel
-def mask_to_index(index: i8, count: i8, mask: u1, n: dim, lo, hi):
-    """index[:count[0]] = positions where mask (n,) is not 0; index has room for n, the rest is scratch; one unit."""
-    k = 0
-    for i in range(n):  # without a branch: a position that is not taken is overwritten
-        index[k] = i
-        k += mask[i] != 0
-    count[0] = k
+def count_mask(count: i8, mask: u1, n: dim, block: dim, lo, hi):
+    """count[k] = how many of block k of mask (n,) are not 0; unit = a block."""
+    for k in range(lo, hi):
+        end = (k + 1) * block if (k + 1) * block < n else n
+        total = 0
+        for i in range(k * block, end):
+            total += mask[i] != 0
+        count[k] = total
+
+
+@count_mask.reference
+def _count_mask(count, mask, n, block):
+    for k in range(count.size):
+        count[k] = np.count_nonzero(mask[k * block : (k + 1) * block])
+
+
+@kernel
+def mask_to_index(index: i8, start: i8, mask: u1, n: dim, block: dim, lo, hi):
+    """index[start[k] : start[k + 1]] = positions in block k of mask (n,) where it is not 0; unit = a block."""
+    for k in range(lo, hi):
+        at, end, i = start[k], start[k + 1], k * block
+        while at < end:  # without a branch: a position that is not taken is overwritten
+            index[at] = i
+            at += mask[i] != 0
+            i += 1
 
 
 @mask_to_index.reference
-def _mask_to_index(index, count, mask, n):
-    found = np.flatnonzero(mask)
-    index[: found.size], count[0] = found, found.size
+def _mask_to_index(index, start, mask, n, block):
+    index[:] = np.flatnonzero(mask)
 
 
 @kernel

@@ -415,8 +415,9 @@ static void run_kernel(Work *w) {
         errors[1] = bad, errors[2] = ((int64_t *)w->bufs[2])[bad], errors[3] = w->dims[1], errors[0] = 1;
     for (int i = 0; image->check == 2 && i < 2; i++)                // bce_check
         if (!errors[0] && (bad = ((int64_t *)w->bufs[0])[i]) >= 0) errors[1] = bad, errors[0] = 2 + i;
-    if (image->check == 4 && (bad = *(int64_t *)w->bufs[0]) >= 0)   // check_index
-        errors[1] = bad, errors[2] = ((int64_t *)w->bufs[1])[bad], errors[3] = w->dims[2], errors[0] = 4;
+    for (int64_t i = 0; image->check == 4 && i < w->dims[1]; i++)   // wrap_index
+        if (!errors[0] && (bad = ((int64_t *)w->bufs[2])[i]) >= 0)
+            errors[1] = bad, errors[2] = ((int64_t *)w->bufs[1])[bad], errors[3] = w->dims[0], errors[0] = 4;
 }
 
 static void take_arguments(Work *w, const Image *f, void **values);

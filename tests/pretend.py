@@ -19,7 +19,7 @@ from minigrad.kernels.cuda import launch
 
 # Twins that read their scalars from device memory, and those that complain, of what (kernels/cuda/failures.py).
 DEVICE_SCALARS = ("losses.cross_entropy", "losses.cross_entropy_loss", "losses.nll", "optimizers.scale")
-CHECKS = {"losses.label_stats": 1, "losses_each.bce_check": 2, "index.check_index": 4}
+CHECKS = {"losses.label_stats": 1, "losses_each.bce_check": 2, "index.wrap_index": 4}
 TABLES = ("optimizers.", "factored.")  # kernels whose int64 buffers hold addresses
 PACKED = {"elementwise.strided_unary": 2, "elementwise.strided_binary": 3}
 

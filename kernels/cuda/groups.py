@@ -77,6 +77,11 @@ def swap(v, bit):
     return peek(v, threading.current_thread().thread_id ^ int(bit))
 
 
+def glance(v, lane):
+    """The v of a lane of the warp."""
+    return peek(v, threading.current_thread().thread_id // 32 * 32 + int(lane))
+
+
 if not config.ENABLE_CUDASIM:
     from numba.cuda import types
     from numba.cuda.extending import overload
@@ -111,6 +116,10 @@ if not config.ENABLE_CUDASIM:
 
         return among_block
 
+    @overload(glance)
+    def _glance(v, lane):
+        return lambda v, lane: cuda.shfl_sync(0xFFFFFFFF, v, lane)
+
     @overload(swap)
     def _swap(v, bit):
         def within_warp_or_block(v, bit):
@@ -133,6 +142,34 @@ def fold_by(combine):
         return v
 
     return fold
+
+
+def scan_by(combine):
+    """``scan(v, identity)``: what the v of the threads before this one combine to, and those of the whole block.
+
+    All threads of the block call it; each warp by itself first (Hillis and Steele 1986), then the warps in order.
+    """
+    combine = jit(combine)
+
+    @jit
+    def scan(v, identity):
+        lane, warp, warps = cuda.threadIdx.x & 31, cuda.threadIdx.x >> 5, cuda.blockDim.x >> 5
+        reach = 1
+        while reach < 32:
+            w = glance(v, lane - reach if lane >= reach else lane)
+            v = combine(w, v) if lane >= reach else v
+            reach *= 2
+        mine, w = glance(v, lane - 1 if lane > 0 else 0), peek(v, 32 * min(lane, warps - 1) + 31)
+        reach = 1
+        while reach < 32:
+            u = glance(w, lane - reach if lane >= reach else lane)
+            w = combine(u, w) if lane >= reach else w
+            reach *= 2
+        before, total = glance(w, warp - 1 if warp > 0 else 0), glance(w, warps - 1)
+        before = before if warp > 0 else identity
+        return combine(before, mine if lane > 0 else identity), total
+
+    return scan
 
 
 # --- who computes what ------------------------------------------------------------------------------------------------

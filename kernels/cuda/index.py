@@ -1,8 +1,9 @@
 """Indexing: selecting, gathering and scattering by position, masks, one-hot and triangles. Twins of kernels/index.py.
 
 DESIGN
-a. The host does not wait to learn whether an index is valid. ``check_index`` reports a bad one in ``errors``, which
-   becomes an exception at the next synchronisation, and ``wrap_index`` makes it 0, so that nothing reads wild memory.
+a. The host does not wait to learn whether an index is valid. ``check_index`` finds the first bad one of each block;
+   ``wrap_index``, which follows, notes the first of all in ``errors``, which becomes an exception at the next
+   synchronisation, and makes it 0, so that nothing reads wild memory.
 b. Kernels that write to places which repeat do so in the order of j, without atomics: the bits are those of the CPU.
    Each place has one owner. With many columns (or few j) that is a thread for each column, which walks all j. Else
    places are cut into parts by their lowest bits: a block owns every PARTS-th place and looks for those among all
@@ -16,8 +17,8 @@ import numpy as np
 from numba import cuda
 
 from .contract import FLOATS, THREADS, T, dim, errors, i8, jit, kernel, u1
-from .groups import copy, four, peek, rows_grid, walk, width_bits
-from .parts import aligned, block_min, split
+from .groups import copy, four, peek, rows_grid, scan_by, walk, width_bits
+from .parts import aligned, block_min, block_sum, load4, split
 
 TILE = 64  # columns of a unit of the kernels that write to repeated places
 PARTS = 256  # at most
@@ -26,8 +27,8 @@ FEW = 32  # places that a thread may as well walk alone
 BLOCKS = 1024
 EACH = 8  # indices that a thread looks at in one go
 CHUNK = THREADS * EACH
-WIDE = 1024  # threads of a kernel that has one block
 INDEX = 4  # errors[0]: an index is outside its dimension; errors[1:4]: its place in the index, its value, the size
+block_before = scan_by(lambda a, b: a + b)
 _MOVED = (*FLOATS, ("int16", ""), ("uint8", ""))
 _ADDED = (*FLOATS, ("int64", ""))
 _WHOLE = (("int64", ""),)
@@ -228,58 +229,114 @@ def scatter(x: T, v: T, index: i8, m: dim, size: dim, inner: dim, units):
 # --- indices themselves -----------------------------------------------------------------------------------------------
 
 
-@kernel(block=WIDE, blocks=lambda units, dims: 1, types=_WHOLE)
-def check_index(bad: i8, index: i8, n: dim, low: dim, high: dim, errors: errors, units):
-    """bad[0] = first position of index (n,) whose value is outside [low, high), or -1; ``errors`` too. One block."""
-    first, whole = n, aligned(index)
-    j, hop, gap, end = walk(n, 1, cuda.threadIdx.x, cuda.blockDim.x)
-    while j < end and first == n:
-        a, b, c, d = four(index, j, gap, whole)
-        first = j + 3 if (d < low) | (d >= high) else first
-        first = j + 2 if (c < low) | (c >= high) else first
-        first = j + 1 if (b < low) | (b >= high) else first
-        first = j if (a < low) | (a >= high) else first
-        j += hop
-    j = end + cuda.threadIdx.x
-    if j < n and first == n and (index[j] < low or index[j] >= high):
-        first = j
-    first = block_min(first)
-    if cuda.grid(1) == 0:
-        bad[0] = first if first < n else -1
-        if first < n and errors[0] == 0:
-            errors[1], errors[2], errors[3] = first, index[first], high
-            errors[0] = INDEX
+@kernel(per=1, types=_WHOLE)
+def check_index(bad: i8, index: i8, n: dim, low: dim, high: dim, block: dim, units):
+    """bad[k] = first position in block k of index (n,) whose value is outside [low, high), or -1; unit = a block."""
+    whole = aligned(index) and block % 4 == 0
+    k = cuda.blockIdx.x
+    while k < units:
+        at = k * block
+        size = min(block, n - at)
+        first = size
+        j, hop, gap, end = walk(size, 1, cuda.threadIdx.x, cuda.blockDim.x)
+        while j < end and first == size:
+            a, b, c, d = four(index, at + j, gap, whole)
+            first = j + 3 if (d < low) | (d >= high) else first
+            first = j + 2 if (c < low) | (c >= high) else first
+            first = j + 1 if (b < low) | (b >= high) else first
+            first = j if (a < low) | (a >= high) else first
+            j += hop
+        j = end + cuda.threadIdx.x
+        if j < size and first == size and (index[at + j] < low or index[at + j] >= high):
+            first = j
+        first = block_min(first)
+        if cuda.threadIdx.x == 0:
+            bad[k] = at + first if first < size else -1
+        k += cuda.gridDim.x
 
 
 @kernel(types=_WHOLE)
-def wrap_index(y: i8, x: i8, size: dim, units):
-    """y = x + size where x < 0, else x, over elements; 0 where that is outside [0, size)."""
-    for i in range(cuda.grid(1), units, cuda.gridsize(1)):
+def wrap_index(y: i8, x: i8, bad: i8, size: dim, blocks: dim, errors: errors, units):
+    """y = x + size where x < 0, else x, over elements; 0 where that is outside [0, size). What is bad becomes an error.
+
+    bad (blocks,): what check_index found.
+    """
+    i = cuda.grid(1)
+    while i < units:
         v = x[i] + size if x[i] < 0 else x[i]
         y[i] = v if (v >= 0) & (v < size) else 0
+        i += cuda.gridsize(1)
+    if cuda.blockIdx.x == 0:
+        first = units
+        i = np.int64(cuda.threadIdx.x)
+        while i < blocks:
+            first = min(first, bad[i]) if bad[i] >= 0 else first
+            i += cuda.blockDim.x
+        first = block_min(first)
+        if cuda.threadIdx.x == 0 and first < units and errors[0] == 0:
+            errors[1], errors[2], errors[3] = first, x[first], size
+            cuda.threadfence_system()  # the host sees a code only with the rest
+            errors[0] = INDEX
 
 
-@kernel(blocks=lambda units, dims: 1, types=_WHOLE)
-def mask_to_index(index: i8, count: i8, mask: u1, n: dim, units):
-    """index[:count[0]] = positions where mask (n,) is not 0; index has room for n. One block, a run for each thread."""
-    me, threads = cuda.threadIdx.x, cuda.blockDim.x
-    run = (n + threads - 1) // threads
-    start, stop = me * run, min((me + 1) * run, n)
-    mine = 0
-    for i in range(start, stop):
-        mine += 1 if mask[i] != 0 else 0
-    total, reach = mine, 1
-    while reach < threads:
-        before = peek(total, me - reach if me >= reach else me)
-        total += before if me >= reach else 0
-        reach *= 2
-    k = total - mine
-    for i in range(start, stop):
-        if mask[i] != 0:
-            index[k] = i
-            k += 1
-    if me == threads - 1:
-        count[0] = total
+@jit
+def _chosen(mask, i, end, whole):
+    """Which of mask[i : i + 4] are not 0, as 0 or 1."""
+    if whole and i + 3 < end:
+        a, b, c, d = load4(mask, i)
+        return np.int64(a != 0), np.int64(b != 0), np.int64(c != 0), np.int64(d != 0)
+    zero = np.int64(0)
+    a = np.int64(mask[i] != 0) if i < end else zero
+    b = np.int64(mask[i + 1] != 0) if i + 1 < end else zero
+    c = np.int64(mask[i + 2] != 0) if i + 2 < end else zero
+    d = np.int64(mask[i + 3] != 0) if i + 3 < end else zero
+    return a, b, c, d
+
+
+@kernel(per=1, types=_WHOLE)
+def count_mask(count: i8, mask: u1, n: dim, block: dim, units):
+    """count[k] = how many of block k of mask (n,) are not 0; unit = a block."""
+    whole = aligned(mask) and block % 4 == 0
+    k, step = cuda.blockIdx.x, 4 * cuda.blockDim.x
+    while k < units:
+        i, end, total = k * block + 4 * cuda.threadIdx.x, min((k + 1) * block, n), np.int64(0)
+        while i < end:
+            a, b, c, d = _chosen(mask, i, end, whole)
+            e, f, g, h = _chosen(mask, i + step, end, whole)
+            total += ((a + b) + (c + d)) + ((e + f) + (g + h))
+            i += 2 * step
+        total = block_sum(total)
+        if cuda.threadIdx.x == 0:
+            count[k] = total
+        k += cuda.gridDim.x
+
+
+@kernel(per=1, types=_WHOLE)
+def mask_to_index(index: i8, start: i8, mask: u1, n: dim, block: dim, units):
+    """index[start[k] : start[k + 1]] = positions in block k of mask (n,) where it is not 0; unit = a block."""
+    whole = aligned(mask) and block % 4 == 0
+    k, step = cuda.blockIdx.x, 4 * cuda.blockDim.x
+    while k < units:
+        first, end, at = k * block, min((k + 1) * block, n), start[k]
+        while first < end and at < start[k + 1]:
+            i = first + 4 * cuda.threadIdx.x
+            a, b, c, d = _chosen(mask, i, end, whole)
+            before, total = block_before((a + b) + (c + d), np.int64(0))
+            j = at + before
+            if a != 0:
+                index[j] = i
+            j += a
+            if b != 0:
+                index[j] = i + 1
+            j += b
+            if c != 0:
+                index[j] = i + 2
+            j += c
+            if d != 0:
+                index[j] = i + 3
+            at += total
+            first += step
+        k += cuda.gridDim.x
 
 
 @kernel(blocks=_rows_of(0), types=_WHOLE)

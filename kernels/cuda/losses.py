@@ -1,8 +1,11 @@
 """Losses of classes on a GPU: cross-entropy and negative log-likelihood, a row the work of a warp or of a block.
 
 DESIGN
-a. A row is summed as it passes (online softmax) and read again for the gradient, which so few rows at once find in the
-   caches: memory sees one read and one write. A thread takes four vectors at once, so that enough is under way.
+a. cross_entropy: memory sees each logit once and its gradient once, 8 bytes of float32, and 12 bytes a row beside. A
+   thread keeps what it has of a row, up to 64 numbers, in registers: all loads are under way at once, and each number
+   has one exponential, relative to the largest of its thread until that of the row is known. Up to 2,048 numbers a row
+   is a warp's, then two warps', ..., up to 32,768 a block's. Rows that are longer, not aligned or smoothed, and those
+   of float64, are summed as they pass (online softmax) and read again for the gradient: out of the L2, if they fit.
 b. Exponentials are of x less the largest number so far, so that nothing overflows; sums are float32 a thread, float64
    over threads.
 c. The scalars of cross_entropy and nll depend on labels: they are read from memory, where label_stats has put them. A
@@ -31,7 +34,9 @@ from .losses_parts import (
     row_sum,
     single,
 )
-from .parts import after, aligned, block_min, block_sum
+from .parts import after, aligned, block_min, block_sum, load4, store4, warp_max, warp_sum
+
+HELD = 16  # times four numbers of a row that a thread keeps in registers
 
 # --- cross-entropy with labels ----------------------------------------------------------------------------------------
 
@@ -49,13 +54,9 @@ def _larger(a, b):
 
 
 @jit
-def _exp(v, j, n, m):
-    """e**(v - m), 0 beyond the row."""
-    a, b, c, d = v
-    if j >= n:
-        zero = type(m)(0)
-        return zero, zero, zero, zero
-    return exp(a - m), exp(b - m), exp(c - m), exp(d - m)
+def _exp(v, m):
+    """e**(v - m); beyond the row v is -inf."""
+    return exp(v[0] - m), exp(v[1] - m), exp(v[2] - m), exp(v[3] - m)
 
 
 @jit
@@ -64,26 +65,17 @@ def _sum(v):
 
 
 @jit
-def _places(j, n, step, low):
-    """Where four vectors ``step`` apart begin, from j on; of float64, whose arithmetic takes more registers, one."""
-    some = single(low)
-    return j, j + step if some else n, j + 2 * step if some else n, j + 3 * step if some else n
-
-
-@jit
 def _online(x, n, step, full, low):
     """The largest of what a thread has of a row, every step-th vector of x[:n], and the sum of e**(x - largest)."""
-    m, s, zero = low, type(low)(0), type(low)(0)
-    for j in range(0, n, 4 * step if single(low) else step):
-        j0, j1, j2, j3 = _places(j, n, step, low)
-        v0, v1 = four(x, 0, j0, n, full, low), four(x, 0, j1, n, full, low)
-        v2, v3 = four(x, 0, j2, n, full, low), four(x, 0, j3, n, full, low)
-        top = _larger(_larger(_largest(v0), _largest(v1)), _larger(_largest(v2), _largest(v3)))
+    m, s, zero, j = low, type(low)(0), type(low)(0), np.int64(0)
+    while j < n:
+        v, w = four(x, 0, j, n, full, low), four(x, 0, j + step, n, full, low)
+        top = _larger(_largest(v), _largest(w))
         if top > m:
             s, m = s * exp(m - top), top
         base = m if m > low else zero  # nothing but -inf so far: each e**-inf is 0
-        s += _sum(_exp(v0, j0, n, base)) + _sum(_exp(v1, j1, n, base))
-        s += _sum(_exp(v2, j2, n, base)) + _sum(_exp(v3, j3, n, base))
+        s += _sum(_exp(v, base)) + _sum(_exp(w, base))
+        j += 2 * step
     return m, s
 
 
@@ -109,70 +101,218 @@ def _label_loss(x, n, m, total, w, smoothing, all_weight, spread):
     return (type(m)(1) - smoothing) * loss + smoothing / type(m)(n) * smooth
 
 
+def _warps(n, most):
+    """How many warps share a row of n numbers: so that each thread may hold what it has of it."""
+    warps = 1
+    while warps < most and HELD * 128 * warps < n:
+        warps *= 2
+    return warps
+
+
+warps_of = jit(_warps)
+
+
+def _fused_grid(units, dims):
+    return -(-units // (THREADS // 32 // _warps(dims[0], THREADS // 32)))
+
+
 @jit
-def _slopes(e, j, before, n, a, t, hit, each, weight, has_weight):
-    """e a, less ``each`` w, less ``hit`` at the label t; j, n and t count from where the thread begins: ``before``."""
+def _statistics(m, s, warps, low, tops, sums):
+    """The largest of a row and its sum of e**(x - largest), from those of its threads; of a warp's, nobody waits."""
+    zero = type(low)(0)
+    top = warp_max(m)
+    base = top if top > low else zero
+    total = warp_sum(np.float64(s * exp(m - base) if m > low or s != zero else zero))
+    if warps == 1:
+        return top, total
+    lane, warp = cuda.threadIdx.x & 31, cuda.threadIdx.x >> 5
+    if lane == 0:
+        tops[warp], sums[warp] = top, total
+    cuda.syncthreads()
+    there = (warp & ~(warps - 1)) + lane
+    one, part = low, np.float64(0)
+    if lane < warps:
+        one, part = type(low)(tops[there]), sums[there]
+    cuda.syncthreads()  # before the next row's are written
+    top = warp_max(one)
+    base = top if top > low else zero
+    return top, warp_sum(part * np.float64(exp(one - base)) if one > low or part != 0 else np.float64(0))
+
+
+@jit
+def _added(v, warps, sums):
+    """The sum of v over the threads of a row."""
+    v = warp_sum(v)
+    if warps == 1:
+        return v
+    lane, warp = cuda.threadIdx.x & 31, cuda.threadIdx.x >> 5
+    if lane == 0:
+        sums[warp] = v
+    cuda.syncthreads()
+    v = sums[(warp & ~(warps - 1)) + lane] if lane < warps else np.float64(0)
+    cuda.syncthreads()
+    return warp_sum(v)
+
+
+@jit
+def _take4(x, j, n, low):
+    if j < n:
+        return load4(x, j)
+    return low, low, low, low
+
+
+@jit
+def _give4(y, j, n, e, a):
+    if j < n:
+        store4(y, j, e[0] * a, e[1] * a, e[2] * a, e[3] * a)
+
+
+@jit
+def _take16(x, j, n, step, low):
+    """Four vectors ``step`` apart, -inf beyond the row."""
+    a = b = c = d = (low, low, low, low)
+    if j < n:
+        a = load4(x, j)
+    if j + step < n:
+        b = load4(x, j + step)
+    if j + 2 * step < n:
+        c = load4(x, j + 2 * step)
+    if j + 3 * step < n:
+        d = load4(x, j + 3 * step)
+    return a, b, c, d
+
+
+@jit
+def _give4(y, j, n, e, a):
+    if j < n:
+        store4(y, j, e[0] * a, e[1] * a, e[2] * a, e[3] * a)
+
+
+@jit
+def _give16(y, j, n, step, v, a):
+    _give4(y, j, n, v[0], a)
+    _give4(y, j + step, n, v[1], a)
+    _give4(y, j + 2 * step, n, v[2], a)
+    _give4(y, j + 3 * step, n, v[3], a)
+
+
+@jit
+def _largest16(v):
+    return _larger(_larger(_largest(v[0]), _largest(v[1])), _larger(_largest(v[2]), _largest(v[3])))
+
+
+@jit
+def _exp16(v, m):
+    return _exp(v[0], m), _exp(v[1], m), _exp(v[2], m), _exp(v[3], m)
+
+
+@jit
+def _sum16(v):
+    return (_sum(v[0]) + _sum(v[1])) + (_sum(v[2]) + _sum(v[3]))
+
+
+@jit
+def _held(loss, dx, x, weight, row, t, n, there, has_weight, scale, rank, warps, low, tops, sums):
+    """The fused loss of a row whose numbers its threads keep: each is read once, and has one exponential."""
+    zero, step = type(low)(0), 128 * warps
+    o = row * n if there else np.int64(0)
+    before = 4 * rank
+    own = n - before if there else np.int64(0)
+    p, q = after(x, o + min(before, n)), after(dx, o + min(before, n))
+    v = _take16(p, 0, own, step, low)
+    m, some, more = _largest16(v), n > 4 * step, n > 8 * step
+    w = y = z = v
+    if some:
+        w = _take16(p, 4 * step, own, step, low)
+        m = _larger(m, _largest16(w))
+    if more:
+        y, z = _take16(p, 8 * step, own, step, low), _take16(p, 12 * step, own, step, low)
+        m = _larger(m, _larger(_largest16(y), _largest16(z)))
+    base = m if m > low else zero  # nothing but -inf: each e**-inf is 0
+    v = _exp16(v, base)
+    s = _sum16(v)
+    if some:
+        w = _exp16(w, base)
+        s += _sum16(w)
+    if more:
+        y, z = _exp16(y, base), _exp16(z, base)
+        s += _sum16(y) + _sum16(z)
+    top, total = _statistics(m, s, warps, low, tops, sums)
+    label, b, a, hit = zero, zero, zero, zero
+    if t >= 0:
+        label, b = x[o + t], weight[t] if has_weight else type(low)(1)
+        hit = scale * b
+        a = hit / type(low)(total)
+        if rank == 0:
+            loss[row] = b * (log(type(low)(total)) - (label - top))
+        b = exp(m - top) * a
+        _give16(q, 0, own, step, v, b)
+        if some:
+            _give16(q, 4 * step, own, step, w, b)
+        if more:
+            _give16(q, 8 * step, own, step, y, b)
+            _give16(q, 12 * step, own, step, z, b)
+        if (t >> 2) & (32 * warps - 1) == rank:  # who has just written it
+            dx[o + t] = exp(label - top) * a - hit
+    elif there:
+        if rank == 0:
+            loss[row] = zero
+        j = np.int64(0)
+        while j < own:
+            store4(q, j, zero, zero, zero, zero)
+            j += step
+
+
+@jit
+def _slopes(e, j, before, n, a, each, weight, has_weight):
+    """e a, less ``each`` w; j and n count from where the thread begins: ``before``."""
     e0, e1, e2, e3 = e[0] * a, e[1] * a, e[2] * a, e[3] * a
     if each != type(a)(0):
         one = type(a)(1)
         w0, w1, w2, w3 = four(weight, before, j, n, False, one) if has_weight else (one, one, one, one)
         e0, e1, e2, e3 = e0 - each * w0, e1 - each * w1, e2 - each * w2, e3 - each * w3
-    e0 = e0 - hit if t == j else e0
-    e1 = e1 - hit if t == j + 1 else e1
-    e2 = e2 - hit if t == j + 2 else e2
-    e3 = e3 - hit if t == j + 3 else e3
     return e0, e1, e2, e3
 
 
-def _row_of(size):
-    """The fused loss of a row that ``size`` threads share: a constant, so that distances are constants."""
-    step, wide = 4 * size, size > 32
-
-    @jit
-    def fused(loss, dx, x, weight, row, t, n, has_weight, smoothing, scale, full, low):
-        o, rank, zero, one = row * n, cuda.threadIdx.x % size, type(low)(0), type(low)(1)
-        before = 4 * rank  # this thread's first number; what follows counts from there
-        own = n - before
-        p, q = after(x, o + min(before, n)), after(dx, o + min(before, n))
+@jit
+def _read_twice(
+    loss, dx, x, weight, row, t, n, there, has_weight, smoothing, scale, full, rank, warps, low, tops, sums
+):
+    """The fused loss of any row: it is read again for the gradient."""
+    zero, one, step = type(low)(0), type(low)(1), 128 * warps
+    o = row * n if there else np.int64(0)
+    before = 4 * rank
+    own = n - before if there else np.int64(0)
+    p, q = after(x, o + min(before, n)), after(dx, o + min(before, n))
+    m, s = _online(p, own, step, full, low)
+    top, total = _statistics(m, s, warps, low, tops, sums)
+    all_weight, spread = np.float64(0), np.float64(0)
+    if smoothing != zero:
+        all_weight, spread = _smooth_sums(x, o, rank, n if there else 0, 32 * warps, top, weight, has_weight)
+        all_weight, spread = _added(all_weight, warps, sums), _added(spread, warps, sums)
+    label, w = zero, zero
+    if t >= 0:
+        label, w = x[o + t], weight[t] if has_weight else one
+    hit = scale * (one - smoothing) * w
+    each = scale * smoothing / type(low)(n) if smoothing != zero else zero
+    a = (hit + each * type(low)(all_weight)) / type(low)(total)
+    j = np.int64(0)
+    while j < own:
         if t < 0:
-            if rank == 0:
-                loss[row] = zero
-            for j in range(0, own, step):
-                put(q, 0, j, own, full, (zero, zero, zero, zero))
-            return
-        top, s = _online(p, own, step, full, low)
-        m = row_max(top, wide)
-        total = type(low)(row_sum(np.float64(s * exp(top - m) if own > 0 else zero), wide))
-        w, all_weight, spread = weight[t] if has_weight else one, np.float64(0), np.float64(0)
-        if smoothing != zero:
-            all_weight, spread = _smooth_sums(x, o, rank, n, size, m, weight, has_weight)
-            all_weight, spread = row_sum(all_weight, wide), row_sum(spread, wide)
-        if rank == 0:
-            loss[row] = _label_loss(x[o + t], n, m, total, w, smoothing, all_weight, spread)
-        hit = scale * (one - smoothing) * w
-        each = scale * smoothing / type(low)(n) if smoothing != zero else zero
-        a = (hit + each * type(low)(all_weight)) / total
-        t -= before
-        for j in range(0, own, 4 * step if single(low) else step):
-            j0, j1, j2, j3 = _places(j, own, step, low)
-            v0, v1 = four(p, 0, j0, own, full, low), four(p, 0, j1, own, full, low)
-            v2, v3 = four(p, 0, j2, own, full, low), four(p, 0, j3, own, full, low)
-            e = _exp(v0, j0, own, m)
-            put(q, 0, j0, own, full, _slopes(e, j0, before, own, a, t, hit, each, weight, has_weight))
-            e = _exp(v1, j1, own, m)
-            put(q, 0, j1, own, full, _slopes(e, j1, before, own, a, t, hit, each, weight, has_weight))
-            e = _exp(v2, j2, own, m)
-            put(q, 0, j2, own, full, _slopes(e, j2, before, own, a, t, hit, each, weight, has_weight))
-            e = _exp(v3, j3, own, m)
-            put(q, 0, j3, own, full, _slopes(e, j3, before, own, a, t, hit, each, weight, has_weight))
-
-    return fused
+            put(q, 0, j, own, full, (zero, zero, zero, zero))
+        else:
+            e = _exp(four(p, 0, j, own, full, low), top)
+            put(q, 0, j, own, full, _slopes(e, j, before, own, a, each, weight, has_weight))
+        j += step
+    if t >= 0 and (t >> 2) & (32 * warps - 1) == rank:  # who has just written it
+        dx[o + t] = (exp(label - top) * a - each * (w if has_weight else one)) - hit
+    if rank == 0 and there:
+        loss[row] = zero
+        if t >= 0:
+            loss[row] = _label_loss(label, n, top, type(low)(total), w, smoothing, all_weight, spread)
 
 
-_warp_row, _block_row = _row_of(32), _row_of(THREADS)
-
-
-@kernel(block=THREADS, blocks=blocks_of_rows)
+@kernel(block=THREADS, blocks=_fused_grid)
 def cross_entropy(
     loss: T,  # (N,)
     dx: T,  # (N, C)
@@ -190,20 +330,46 @@ def cross_entropy(
     With smoothing s: loss = (1 - s) w_t (lse - x_t) + s/C sum_c w_c (lse - x_c). An ignored row has loss and dx 0.
     """
     n, smoothing, scale, low = n_classes, T(scalars[0]), T(scalars[1]), T(-inf)
+    tops = cuda.shared.array(32, np.float64)
+    sums = cuda.shared.array(32, np.float64)  # on a line of its own: that is how the simulator knows which it is
     full = n % 4 == 0 and aligned(x) and aligned(dx)
-    if n > WARP_ROW:
-        following = target[min(cuda.blockIdx.x, units - 1)]  # on its way while another row is computed
-        for row in range(cuda.blockIdx.x, units, cuda.gridDim.x):
-            t = counted(following, n, ignore_index)
-            following = target[min(row + cuda.gridDim.x, units - 1)]
-            _block_row(loss, dx, x, weight, row, t, n, has_weight, smoothing, scale, full, low)
-    else:
-        first, rows = cuda.grid(1) // 32, cuda.gridsize(1) // 32
-        following = target[min(first, units - 1)]
-        for row in range(first, units, rows):
-            t = counted(following, n, ignore_index)
-            following = target[min(row + rows, units - 1)]
-            _warp_row(loss, dx, x, weight, row, t, n, has_weight, smoothing, scale, full, low)
+    warps = warps_of(n, cuda.blockDim.x // 32)
+    lanes = 32 * warps
+    rank, slot, side = cuda.threadIdx.x & (lanes - 1), cuda.threadIdx.x // lanes, cuda.blockDim.x // lanes
+    held = single(low) and full and smoothing == T(0) and n <= HELD * 4 * lanes
+    first = cuda.blockIdx.x * side
+    if held:
+        while first < units:  # all threads of the block, for they wait for each other
+            row, t = first + slot, np.int64(-1)
+            if row < units:
+                t = counted(target[row], n, ignore_index)
+            _held(loss, dx, x, weight, row, t, n, row < units, has_weight, scale, rank, warps, low, tops, sums)
+            first += cuda.gridDim.x * side
+        return
+    while first < units:
+        row, t = first + slot, np.int64(-1)
+        if row < units:
+            t = counted(target[row], n, ignore_index)
+        _read_twice(
+            loss,
+            dx,
+            x,
+            weight,
+            row,
+            t,
+            n,
+            row < units,
+            has_weight,
+            smoothing,
+            scale,
+            full,
+            rank,
+            warps,
+            low,
+            tops,
+            sums,
+        )
+        first += cuda.gridDim.x * side
 
 
 @kernel(block=THREADS, blocks=blocks_of_rows)

@@ -97,47 +97,47 @@ def test_parts_of_many_indices():
 
 
 def test_check_index():
-    for n in (0, 1, 7, 129):
-        index, bad = places(10, n), np.zeros(1, np.int64)
-        cases = [(0, 9)] + [(1, v) for v in (-1, 10, 2**62, -(2**63))]
-        for wrong, v in cases if n else []:
+    for n, block in ((1, 1), (7, 7), (129, 129), (129, 40), (300, 64)):
+        index, blocks = places(10, n), -(-n // block)
+        bad = np.zeros(blocks, np.int64)
+        for wrong, v in [(0, 9)] + [(1, v) for v in (-1, 10, 2**62, -(2**63))]:
             for j in {0, n // 2, n - 1}:
-                changed, errors = index.copy(), np.zeros(8, np.int64)
+                changed = index.copy()
                 changed[j] = v
                 if wrong and n > 2:
-                    changed[n - 1] = v  # the first one counts
-                check("check_index", "int64", [bad], [changed], (n, 0, 10), 1)
-                given = [bad.copy(), changed]
-                contract.simulate("index.check_index", "int64", "", given, (n, 0, 10), (), 1, errors=errors, threads=64)
-                want = [cuda_kernels.INDEX, j, v, 10] if wrong else [0] * 4
-                np.testing.assert_array_equal(errors, [*want, 0, 0, 0, 0])
-        check("check_index", "int64", [bad], [index - 10], (n, -10, 0), 1)
-        check("check_index", "int64", [bad], [index], (n, 3, 3), 1)
-
-
-def test_first_complaint_stays():
-    errors = np.array([1, 2, 3, 4, 0, 0, 0, 0])
-    given = [np.zeros(1, np.int64), np.array([5])]
-    contract.simulate("index.check_index", "int64", "", given, (1, 0, 5), (), 1, errors=errors, threads=32)
-    np.testing.assert_array_equal(errors[:4], [1, 2, 3, 4])
+                    changed[n - 1] = v
+                check("check_index", "int64", [bad], [changed], (n, 0, 10, block), blocks)
+        check("check_index", "int64", [bad], [index - 10], (n, -10, 0, block), blocks)
+        check("check_index", "int64", [bad], [index], (n, 3, 3, block), blocks)
 
 
 def test_wrap_index():
-    for n in (0, 1, 9, 300):
-        check("wrap_index", "int64", [np.zeros(n, np.int64)], [places(14, n) - 7], (7,), n)
-    y = np.zeros(4, np.int64)
-    contract.simulate("index.wrap_index", "int64", "", [y, np.array([7, -8, 6, 2**62])], (7,), (), 4, threads=32)
-    np.testing.assert_array_equal(y, [0, 0, 6, 0])  # a bad one is harmless: check_index has noted it
+    def wrap(x, bad, size, errors):
+        y = np.zeros(x.size, np.int64)
+        arrays, dims = [y, x, np.array(bad, np.int64)], (size, len(bad))
+        contract.simulate("index.wrap_index", "int64", "", arrays, dims, (), x.size, errors=errors, threads=32)
+        return y.tolist()
+
+    errors = np.zeros(8, np.int64)
+    for n in (1, 9, 300):
+        x = places(14, n) - 7
+        assert wrap(x, [-1] * 70, 7, errors) == np.where(x < 0, x + 7, x).tolist()
+    assert not errors.any()
+    x = np.array([6, -8, 6, 2**62])  # a bad one is harmless
+    assert wrap(x, [-1] * 40 + [1, -1, 3], 7, errors) == [6, 0, 6, 0]
+    assert errors[:4].tolist() == [cuda_kernels.INDEX, 1, -8, 7]
+    assert wrap(x, [3], 7, errors) == [6, 0, 6, 0]
+    assert errors[:4].tolist() == [cuda_kernels.INDEX, 1, -8, 7]  # the first complaint stays
 
 
 def test_mask_to_index():
-    for n in (0, 1, 5, 64, 1001):
+    for n, block in ((1, 4), (5, 4), (64, 64), (1001, 300), (1001, 1001)):
         for p in (0.0, 0.5, 1.0):
-            mask = RNG.random(n) < p
-            index, count = np.zeros(n, np.int64), np.zeros(1, np.int64)
-            contract.simulate("index.mask_to_index", "int64", "", [index, count, mask], (n,), (), 1, threads=64)
-            np.testing.assert_array_equal(index[: count[0]], np.flatnonzero(mask))
-            assert count[0] == mask.sum()
+            mask, blocks = RNG.random(n) < p, -(-n // block)
+            (count,) = check("count_mask", "int64", [np.zeros(blocks, np.int64)], [mask], (n, block), blocks)
+            start = np.concatenate([[0], np.cumsum(count)])
+            assert start[-1] == mask.sum()
+            check("mask_to_index", "int64", [np.zeros(start[-1], np.int64)], [start, mask], (n, block), blocks)
 
 
 def test_one_hot():

@@ -107,26 +107,33 @@ def test_check_index():
                 changed[j] = v
                 if wrong and n > 2:
                     changed[n - 1] = v  # the first one counts
-                check("check_index", "int64", [bad], [changed], (n, 0, 10), 1)
-        check("check_index", "int64", [bad], [index], (n, 0, 10), 1)
-        check("check_index", "int64", [bad], [index - 10], (n, -10, 0), 1)
-        check("check_index", "int64", [bad], [index], (n, 3, 3), 1)  # nothing is inside an empty range
+                check("check_index", "int64", [bad], [changed], (n, 0, 10, n), 1)
+                check(
+                    "check_index",
+                    "int64",
+                    [np.zeros(-(-n // 1100), np.int64)],
+                    [changed],
+                    (n, 0, 10, 1100),
+                    -(-n // 1100),
+                )
+        check("check_index", "int64", [bad], [index], (n, 0, 10, n), 1)
+        check("check_index", "int64", [bad], [index - 10], (n, -10, 0, n), 1)
+        check("check_index", "int64", [bad], [index], (n, 3, 3, n), 1)  # nothing is inside an empty range
 
 
 def test_wrap_index():
     for n in (0, 1, 9, 1000):
-        check("wrap_index", "int64", [np.zeros(n, np.int64)], [places(14, n) - 7], (7,), n)
+        check("wrap_index", "int64", [np.zeros(n, np.int64)], [places(14, n) - 7, None], (7, 0), n)
 
 
 def test_mask_to_index():
-    for n in (0, 1, 5, 64, 1001):
+    for n, block in ((1, 4), (5, 4), (64, 64), (1001, 300), (1001, 1001)):
         for p in (0.0, 0.5, 1.0):
-            mask = RNG.random(n) < p
-            index, count = np.zeros(n, np.int64), np.zeros(1, np.int64)
-            run("index.mask_to_index", [index, count, mask], (n,), units=1)
-            np.testing.assert_array_equal(index[: count[0]], np.flatnonzero(mask))
-            reference("index.mask_to_index", [index, count, mask], (n,))
-            assert count[0] == mask.sum()
+            mask, blocks = RNG.random(n) < p, -(-n // block)
+            (count,) = check("count_mask", "int64", [np.zeros(blocks, np.int64)], [mask], (n, block), blocks)
+            start = np.concatenate([[0], np.cumsum(count)])
+            assert start[-1] == mask.sum()
+            check("mask_to_index", "int64", [np.zeros(start[-1], np.int64)], [start, mask], (n, block), blocks)
 
 
 def test_one_hot():

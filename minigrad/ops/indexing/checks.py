@@ -3,16 +3,25 @@
 from ..._engine import Kernel, empty, expected, move
 from ..._engine import view as _view
 from ..._storage import int64
+from .._arrays import as_numpy, from_array
+from .._late import np
 from ..shape import reshape
 
 _K_CHECK = Kernel("index.check_index", 0.3)
 _K_WRAP = Kernel("index.wrap_index", 0.3)
-_K_MASK = Kernel("index.mask_to_index", 1.0)
+_K_COUNT, _K_MASK = Kernel("index.count_mask", 0.05), Kernel("index.mask_to_index", 1.0)
+
+
+def _blocks(n):
+    """How n > 0 elements are cut where each block is one's work: (size of a block, blocks)."""
+    size = max(4096, -(-n // 4096) * 4)  # at most 1,024
+    return size, -(-n // size)
 
 
 def _bad_position(index, dim, size, low):
     bad = empty((1,), int64, index)
-    _K_CHECK((bad,), (index,), dims=(index.numel(), low, size), units=1, work=index.numel())
+    n = index.numel()
+    _K_CHECK((bad,), (index,), dims=(n, low, size, n), units=1, work=n)
     return expected(bad)
 
 
@@ -34,15 +43,17 @@ def checked_index(index, dim, size, private=False, negative=True):
         value = _view(value, (), (), at).item()
         raise IndexError(f"index {value} is out of bounds for dimension {dim} with size {size}")
     y = empty(index.shape, int64, index)
-    _K_WRAP((y,), (index,), dims=(size,))
+    _K_WRAP((y,), (index, None), dims=(size, 0))
     return y
 
 
 def _checked_later(index, size, negative):
     """``checked_index`` where the host does not wait (DESIGN f of the package)."""
-    bad, y = empty((1,), int64, index), empty(index.shape, int64, index)
-    _K_CHECK((bad,), (index,), dims=(index.numel(), -size if negative else 0, size), units=1)
-    _K_WRAP((y,), (index,), dims=(size,))
+    n = index.numel()
+    block, blocks = _blocks(n)
+    bad, y = empty((blocks,), int64, index), empty(index.shape, int64, index)
+    _K_CHECK((bad,), (index,), dims=(n, -size if negative else 0, size, block), units=blocks)
+    _K_WRAP((y,), (index, bad), dims=(size, blocks))
     return y
 
 
@@ -58,10 +69,15 @@ def beside(index, x):
 
 def mask_positions(mask):
     """The positions (row-major) where a contiguous bool tensor is true: an int64 tensor (count,)."""
-    n, found = mask.numel(), 0
-    index = empty((n,), int64, mask)
-    if n:
-        count = empty((1,), int64, mask)
-        _K_MASK((index, count), (mask,), dims=(n,), units=1, work=n)
-        found = count.item()
-    return _view(index, (found,), (1,)).detach()
+    n = mask.numel()
+    if n == 0:
+        return empty((0,), int64, mask)
+    block, blocks = _blocks(n)
+    count = empty((blocks,), int64, mask)
+    _K_COUNT((count,), (mask,), dims=(n, block), units=blocks, work=n)
+    start = np.zeros(blocks + 1, np.int64)
+    np.cumsum(as_numpy(count), out=start[1:])
+    index = empty((int(start[-1]),), int64, mask)
+    if index.numel():
+        _K_MASK((index,), (from_array(start, like=mask), mask), dims=(n, block), units=blocks, work=n)
+    return index
