@@ -17,12 +17,45 @@ import numpy as np
 
 from . import math as km
 from .contract import T, U, code, dim, dims, f8s, jit, kernel, u1
-from .lanes import BLOCK, LANES, after, call, evens, load, same, splat, stack, store, turn
+from .lanes import BLOCK, LANES, after, call, load, same, splat, spread_load, spread_store, stack, store, turn
 
 PIECE = 4096  # elements of an operand in the stack buffer
 ROOM = PIECE + LANES
+SPREAD = 1024  # of those whose output does not lie side by side: it is still in the first cache when it is written
 TILE = 128  # columns of a tile that is transposed
 NARROW = 64  # rows up to this length are computed together where the output lies side by side
+
+
+def _every(s):
+    """``row(to, q, x, p, width)``: to[q + c] = x[p + s * c]; what is too much is overwritten by the next row."""
+    more = LANES + 1  # elements follow, so that all in between may be read
+
+    @jit
+    def row(to, q, x, p, width):
+        whole = (width - 1) // LANES * LANES
+        for c in range(0, whole, LANES):
+            store(to, q + c, spread_load(x, p + s * c, more, s))
+        store(to, q + whole, spread_load(x, p + s * whole, width - whole, s))
+
+    return row
+
+
+def _to_every(s):
+    """``row(y, at, x, width)``: y[at + s * c] = x[c], where x has room for LANES more."""
+
+    @jit
+    def row(y, at, x, width):
+        whole = width // LANES * LANES
+        for c in range(0, whole, LANES):
+            spread_store(y, at + s * c, load(x, c, LANES, x[0]), LANES, s)
+        if whole < width:
+            spread_store(y, at + s * whole, load(x, whole, LANES, x[0]), width - whole, s)
+
+    return row
+
+
+_every2, _every3, _every4, _backwards = _every(2), _every(3), _every(4), _every(-1)
+_to_every2, _to_every3, _to_every4 = _to_every(2), _to_every(3), _to_every(4)
 
 
 @kernel
@@ -54,10 +87,13 @@ def pack(to: T, x: T, at: dim, rows: dim, width: dim, step: dim, stride: dim, lo
                 for c in range(width):
                     to[q + c] = x[p + c]
             elif stride == 2:
-                for c in range(0, width, LANES):  # what is too much is overwritten by the next row
-                    rest = 2 * (width - c) - 1
-                    v = load(x, p + 2 * c, rest, x[p]), load(x, p + 2 * c + LANES, rest - LANES, x[p])
-                    store(to, q + c, evens(v[0], v[1]))
+                _every2(to, q, x, p, width)
+            elif stride == 3:
+                _every3(to, q, x, p, width)
+            elif stride == 4:
+                _every4(to, q, x, p, width)
+            elif stride == -1:
+                _backwards(to, q, x, p, width)
             else:
                 for c in range(width):
                     to[q + c] = x[p + c * stride]
@@ -69,20 +105,35 @@ def _pack(to, x, at, rows, width, step, stride):
         to[r * width : (r + 1) * width] = x.reshape(-1)[at + r * step + stride * np.arange(width)]
 
 
+@jit
+def _unpack(y, at, stride, x, width):
+    """y[at + c * stride] = x[c]."""
+    if stride == 2:
+        _to_every2(y, at, x, width)
+    elif stride == 3:
+        _to_every3(y, at, x, width)
+    elif stride == 4:
+        _to_every4(y, at, x, width)
+    else:
+        for c in range(width):
+            y[at + c * stride] = x[c]
+
+
 # --- any strides ------------------------------------------------------------------------------------------------------
 
 
 @kernel
 def strided_unary(y: U, x: T, flat: code, packing: code, k: dim, n: dim, sy: dim, sx: dim, outer: dims, lo, hi):
     """y = f(x), over rows of n; ``flat`` is the address of the kernel of f, ``packing`` that of ``pack``."""
-    packed, out = stack(T(0), ROOM), stack(U(0), PIECE)
+    packed, out = stack(T(0), ROOM), stack(U(0), ROOM)
     last = 3 * (k - 1)
     run, ty, tx = (outer[last], outer[last + 1], outer[last + 2]) if k > 0 else (1, 0, 0)
     narrow = n <= NARROW and sy == 1 and ty == n
     packs = sx != 1 or (narrow and tx != n)
     mode = 3 if same(y, x) and not packs else 0
-    width = min(n, TILE if packs and 0 < tx < sx and run >= BLOCK else PIECE)
-    depth = PIECE // width if packs or sy != 1 else hi
+    piece = PIECE if sy == 1 else SPREAD
+    width = min(n, TILE if packs and 0 < tx < sx and run >= BLOCK else piece)
+    depth = piece // width if packs or sy != 1 else hi
     r = lo
     while r < hi:
         oy, ox, t, j = 0, 0, r, 0
@@ -102,12 +153,16 @@ def strided_unary(y: U, x: T, flat: code, packing: code, k: dim, n: dim, sy: dim
             if narrow:
                 call(flat, rows * n, (after(y, oy), after(a, at)), (mode,))
                 continue
+            if sy != 1 and step == w:
+                call(flat, rows * w, (out, after(a, at)), (0,))
+                for i in range(rows):
+                    _unpack(y, oy + i * ty + c * sy, sy, after(out, i * w), w)
+                continue
             for i in range(rows):
                 to = oy + i * ty + c * sy
                 call(flat, w, (after(y, to) if sy == 1 else out, after(a, at + i * step)), (mode,))
                 if sy != 1:
-                    for e in range(w):
-                        y[to + e * sy] = out[e]
+                    _unpack(y, to, sy, out, w)
         r += rows
 
 
@@ -116,7 +171,7 @@ def strided_binary(
     y: U, a: T, b: T, flat: code, packing: code, k: dim, n: dim, sy: dim, sa: dim, sb: dim, outer: dims, lo, hi
 ):
     """y = f(a, b), over rows of n, as ``strided_unary``."""
-    packed_a, packed_b, out = stack(T(0), ROOM), stack(T(0), ROOM), stack(U(0), PIECE)
+    packed_a, packed_b, out = stack(T(0), ROOM), stack(T(0), ROOM), stack(U(0), ROOM)
     last = 4 * (k - 1)
     run, ty, ta, tb = (outer[last], outer[last + 1], outer[last + 2], outer[last + 3]) if k > 0 else (1, 0, 0, 0)
     narrow = n <= NARROW and sy == 1 and ty == n
@@ -125,8 +180,9 @@ def strided_binary(
     mode = 1 if sa == 0 and not packs_a else (2 if sb == 0 and not packs_b else 0)
     mode = (4 if mode == 2 else 3) if same(y, a) and not packs_a else mode
     turned = ((packs_a and 0 < ta < sa) or (packs_b and 0 < tb < sb)) and run >= BLOCK
-    width = min(n, TILE if turned else PIECE)
-    depth = PIECE // width if packs_a or packs_b or sy != 1 else hi
+    piece = PIECE if sy == 1 else SPREAD
+    width = min(n, TILE if turned else piece)
+    depth = piece // width if packs_a or packs_b or sy != 1 else hi
     kept_a, kept_b = -1, -1  # of narrow rows: where a buffer that serves the whole run was filled from
     r = lo
     while r < hi:
@@ -153,13 +209,17 @@ def strided_binary(
             if narrow:
                 call(flat, rows * n, (after(y, oy), after(pa, qa), after(pb, qb)), (mode,))
                 continue
+            if sy != 1 and mode == 0 and ra == w and rb == w:
+                call(flat, rows * w, (out, after(pa, qa), after(pb, qb)), (0,))
+                for i in range(rows):
+                    _unpack(y, oy + i * ty + c * sy, sy, after(out, i * w), w)
+                continue
             for i in range(rows):
                 to = oy + i * ty + c * sy
                 z = after(y, to) if sy == 1 else out
                 call(flat, w, (z, after(pa, qa + i * ra), after(pb, qb + i * rb)), (mode,))
                 if sy != 1:
-                    for e in range(w):
-                        y[to + e * sy] = out[e]
+                    _unpack(y, to, sy, out, w)
         r += rows
 
 
