@@ -8,7 +8,8 @@ a. ``add`` is a flat loop over elements ``[lo, hi)`` of contiguous operands. For
    of that and of the innermost dimension is then transposed in registers.
 b. LLVM guards a loop by an alias check and falls to scalar code where it fails, hence ``mode``: 0 distinct operands,
    1 and 2 the first or second is one number, 3 and 4 the same in place (y is a).
-c. The tables at the end say everything: name, scalar function, whether the result is bool.
+c. A copy between tensors of one dtype needs no buffer: ``copy_strided`` moves rows and tiles at once.
+d. The tables at the end say everything: name, scalar function, whether the result is bool.
 """
 
 import math
@@ -26,36 +27,78 @@ TILE = 128  # columns of a tile that is transposed
 NARROW = 64  # rows up to this length are computed together where the output lies side by side
 
 
-def _every(s):
-    """``row(to, q, x, p, width)``: to[q + c] = x[p + s * c]; what is too much is overwritten by the next row."""
+def _from_every(s):
+    """``row(y, to, x, at, width)``: y[to + c] = x[at + s * c]."""
     more = LANES + 1  # elements follow, so that all in between may be read
 
     @jit
-    def row(to, q, x, p, width):
+    def row(y, to, x, at, width):
         whole = (width - 1) // LANES * LANES
         for c in range(0, whole, LANES):
-            store(to, q + c, spread_load(x, p + s * c, more, s))
-        store(to, q + whole, spread_load(x, p + s * whole, width - whole, s))
+            store(y, to + c, spread_load(x, at + s * c, more, s))
+        spread_store(y, to + whole, spread_load(x, at + s * whole, width - whole, s), width - whole, 1)
 
     return row
 
 
 def _to_every(s):
-    """``row(y, at, x, width)``: y[at + s * c] = x[c], where x has room for LANES more."""
+    """``row(y, to, x, at, width)``: y[to + s * c] = x[at + c]."""
 
     @jit
-    def row(y, at, x, width):
+    def row(y, to, x, at, width):
         whole = width // LANES * LANES
         for c in range(0, whole, LANES):
-            spread_store(y, at + s * c, load(x, c, LANES, x[0]), LANES, s)
+            spread_store(y, to + s * c, load(x, at + c, LANES, x[at]), LANES, s)
         if whole < width:
-            spread_store(y, at + s * whole, load(x, whole, LANES, x[0]), width - whole, s)
+            spread_store(y, to + s * whole, load(x, at + whole, width - whole, x[at]), width - whole, s)
 
     return row
 
 
-_every2, _every3, _every4, _backwards = _every(2), _every(3), _every(4), _every(-1)
-_to_every2, _to_every3, _to_every4 = _to_every(2), _to_every(3), _to_every(4)
+_beside, _every2, _every3, _every4, _backwards = [_from_every(s) for s in (1, 2, 3, 4, -1)]
+_to_every2, _to_every3, _to_every4 = [_to_every(s) for s in (2, 3, 4)]
+
+
+@jit
+def _line(y, to, sy, x, at, sx, width):
+    """y[to + c * sy] = x[at + c * sx]."""
+    if sy == 1 and sx == 1:
+        _beside(y, to, x, at, width)
+    elif sy == 1 and sx == 2:
+        _every2(y, to, x, at, width)
+    elif sy == 1 and sx == 3:
+        _every3(y, to, x, at, width)
+    elif sy == 1 and sx == 4:
+        _every4(y, to, x, at, width)
+    elif sy == 1 and sx == -1:
+        _backwards(y, to, x, at, width)
+    elif sy == 2 and sx == 1:
+        _to_every2(y, to, x, at, width)
+    elif sy == 3 and sx == 1:
+        _to_every3(y, to, x, at, width)
+    elif sy == 4 and sx == 1:
+        _to_every4(y, to, x, at, width)
+    else:
+        for c in range(width):
+            y[to + c * sy] = x[at + c * sx]
+
+
+@jit
+def _turned(y, to, sy, x, at, sx, rows, width):
+    """y[to + r * sy + c] = x[at + r + c * sx], by blocks."""
+    high, wide = rows // BLOCK * BLOCK, width // BLOCK * BLOCK
+    for top in range(0, high, 4 * BLOCK):
+        bottom = min(top + 4 * BLOCK, high)
+        for left in range(0, wide, 2 * BLOCK):
+            for r in range(top, bottom, BLOCK):
+                for c in range(left, min(left + 2 * BLOCK, wide), BLOCK):
+                    turn(y, to + r * sy + c, sy, x, at + r + c * sx, sx)
+    for r in range(high):
+        for c in range(wide, width):
+            y[to + r * sy + c] = x[at + r + c * sx]
+    for r in range(high, rows):
+        for c in range(width):
+            y[to + r * sy + c] = x[at + r + c * sx]
 
 
 @kernel
@@ -69,34 +112,15 @@ def pack(to: T, x: T, at: dim, rows: dim, width: dim, step: dim, stride: dim, lo
             v = splat(x[at + r * step])
             for c in range(r * width, r * width + width, LANES):
                 store(to, c, v)  # what is too much is overwritten by the next row
-    elif rows > 1 and 0 < step < stride:  # x runs along the rows
-        high, wide = rows // BLOCK * BLOCK if step == 1 else 0, width // BLOCK * BLOCK
-        for c in range(0, wide, BLOCK):
-            for r in range(0, high, BLOCK):
-                turn(to, r * width + c, width, x, at + r + c * stride, stride)
-        for c in range(wide, width):
-            for r in range(high):
-                to[r * width + c] = x[at + r + c * stride]
+    elif rows > 1 and step == 1 < stride:  # x runs along the rows
+        _turned(to, 0, width, x, at, stride, rows, width)
+    elif rows > 1 and 0 < step < stride:
         for c in range(width):
-            for r in range(high, rows):
+            for r in range(rows):
                 to[r * width + c] = x[at + r * step + c * stride]
     else:
         for r in range(rows):
-            p, q = at + r * step, r * width
-            if stride == 1:
-                for c in range(width):
-                    to[q + c] = x[p + c]
-            elif stride == 2:
-                _every2(to, q, x, p, width)
-            elif stride == 3:
-                _every3(to, q, x, p, width)
-            elif stride == 4:
-                _every4(to, q, x, p, width)
-            elif stride == -1:
-                _backwards(to, q, x, p, width)
-            else:
-                for c in range(width):
-                    to[q + c] = x[p + c * stride]
+            _line(to, r * width, 1, x, at + r * step, stride, width)
 
 
 @pack.reference
@@ -105,27 +129,42 @@ def _pack(to, x, at, rows, width, step, stride):
         to[r * width : (r + 1) * width] = x.reshape(-1)[at + r * step + stride * np.arange(width)]
 
 
-@jit
-def _unpack(y, at, stride, x, width):
-    """y[at + c * stride] = x[c]."""
-    if stride == 2:
-        _to_every2(y, at, x, width)
-    elif stride == 3:
-        _to_every3(y, at, x, width)
-    elif stride == 4:
-        _to_every4(y, at, x, width)
-    else:
-        for c in range(width):
-            y[at + c * stride] = x[c]
-
-
 # --- any strides ------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def copy_strided(y: T, x: T, k: dim, n: dim, sy: dim, sx: dim, outer: dims, lo, hi):
+    """y = x, which do not overlap, over rows of n."""
+    last = 3 * (k - 1)
+    run, ty, tx = (outer[last], outer[last + 1], outer[last + 2]) if k > 0 else (1, 0, 0)
+    turned = sy == 1 and tx == 1 < sx and run >= BLOCK
+    across = 0 < tx < sx and run > n and (n < BLOCK or not turned)
+    r = lo
+    while r < hi:
+        oy, ox, t, j = 0, 0, r, 0
+        for d in range(k - 1, -1, -1):
+            q = t // outer[3 * d]
+            i = t - q * outer[3 * d]
+            t = q
+            oy += i * outer[3 * d + 1]
+            ox += i * outer[3 * d + 2]
+            j = i if d == k - 1 else j
+        rows = min(run - j, hi - r)
+        if across:
+            for c in range(n):
+                _line(y, oy + c * sy, ty, x, ox + c * sx, tx, rows)
+        elif turned:
+            _turned(y, oy, ty, x, ox, sx, rows, n)
+        else:
+            for i in range(rows):
+                _line(y, oy + i * ty, sy, x, ox + i * tx, sx, n)
+        r += rows
 
 
 @kernel
 def strided_unary(y: U, x: T, flat: code, packing: code, k: dim, n: dim, sy: dim, sx: dim, outer: dims, lo, hi):
     """y = f(x), over rows of n; ``flat`` is the address of the kernel of f, ``packing`` that of ``pack``."""
-    packed, out = stack(T(0), ROOM), stack(U(0), ROOM)
+    packed, out = stack(T(0), ROOM), stack(U(0), PIECE)
     last = 3 * (k - 1)
     run, ty, tx = (outer[last], outer[last + 1], outer[last + 2]) if k > 0 else (1, 0, 0)
     narrow = n <= NARROW and sy == 1 and ty == n
@@ -156,13 +195,13 @@ def strided_unary(y: U, x: T, flat: code, packing: code, k: dim, n: dim, sy: dim
             if sy != 1 and step == w:
                 call(flat, rows * w, (out, after(a, at)), (0,))
                 for i in range(rows):
-                    _unpack(y, oy + i * ty + c * sy, sy, after(out, i * w), w)
+                    _line(y, oy + i * ty + c * sy, sy, out, i * w, 1, w)
                 continue
             for i in range(rows):
                 to = oy + i * ty + c * sy
                 call(flat, w, (after(y, to) if sy == 1 else out, after(a, at + i * step)), (mode,))
                 if sy != 1:
-                    _unpack(y, to, sy, out, w)
+                    _line(y, to, sy, out, 0, 1, w)
         r += rows
 
 
@@ -171,7 +210,7 @@ def strided_binary(
     y: U, a: T, b: T, flat: code, packing: code, k: dim, n: dim, sy: dim, sa: dim, sb: dim, outer: dims, lo, hi
 ):
     """y = f(a, b), over rows of n, as ``strided_unary``."""
-    packed_a, packed_b, out = stack(T(0), ROOM), stack(T(0), ROOM), stack(U(0), ROOM)
+    packed_a, packed_b, out = stack(T(0), ROOM), stack(T(0), ROOM), stack(U(0), PIECE)
     last = 4 * (k - 1)
     run, ty, ta, tb = (outer[last], outer[last + 1], outer[last + 2], outer[last + 3]) if k > 0 else (1, 0, 0, 0)
     narrow = n <= NARROW and sy == 1 and ty == n
@@ -212,14 +251,14 @@ def strided_binary(
             if sy != 1 and mode == 0 and ra == w and rb == w:
                 call(flat, rows * w, (out, after(pa, qa), after(pb, qb)), (0,))
                 for i in range(rows):
-                    _unpack(y, oy + i * ty + c * sy, sy, after(out, i * w), w)
+                    _line(y, oy + i * ty + c * sy, sy, out, i * w, 1, w)
                 continue
             for i in range(rows):
                 to = oy + i * ty + c * sy
                 z = after(y, to) if sy == 1 else out
                 call(flat, w, (z, after(pa, qa + i * ra), after(pb, qb + i * rb)), (mode,))
                 if sy != 1:
-                    _unpack(y, to, sy, out, w)
+                    _line(y, to, sy, out, 0, 1, w)
         r += rows
 
 

@@ -131,7 +131,7 @@ def _below(builder, values, count):
 
 @intrinsic
 def spread_load(typing, x, at, count, stride):
-    """Lane i is x[at + i * stride] for i < count; stride is a literal: -1, or 2 and more."""
+    """Lane i is x[at + i * stride] for i < count; stride is a literal: -1, or 1 and more."""
     if not isinstance(stride, types.IntegerLiteral):
         return None
     s = stride.literal_value
@@ -167,7 +167,7 @@ def spread_load(typing, x, at, count, stride):
 
 @intrinsic
 def spread_store(typing, y, at, v, count, stride):
-    """y[at + i * stride] = lane i for i < count, and nothing in between is written; stride is a literal from 2 on."""
+    """y[at + i * stride] = lane i for i < count, and nothing in between is written; stride is a literal from 1 on."""
     if not isinstance(stride, types.IntegerLiteral):
         return None
     s = stride.literal_value
