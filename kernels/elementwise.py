@@ -8,7 +8,8 @@ a. ``add`` is a flat loop over elements ``[lo, hi)`` of contiguous operands. For
    of that and of the innermost dimension is then transposed in registers.
 b. LLVM guards a loop by an alias check and falls to scalar code where it fails, hence ``mode``: 0 distinct operands,
    1 and 2 the first or second is one number, 3 and 4 the same in place (y is a).
-c. The tables at the end say everything: name, scalar function, whether the result is bool.
+c. A copy between tensors of one dtype needs no buffer: ``copy_strided`` moves rows and tiles at once.
+d. The tables at the end say everything: name, scalar function, whether the result is bool.
 """
 
 import math
@@ -17,12 +18,87 @@ import numpy as np
 
 from . import math as km
 from .contract import T, U, code, dim, dims, f8s, jit, kernel, u1
-from .lanes import BLOCK, LANES, after, call, evens, load, same, splat, stack, store, turn
+from .lanes import BLOCK, LANES, after, call, load, same, splat, spread_load, spread_store, stack, store, turn
 
 PIECE = 4096  # elements of an operand in the stack buffer
 ROOM = PIECE + LANES
+SPREAD = 1024  # of those whose output does not lie side by side: it is still in the first cache when it is written
 TILE = 128  # columns of a tile that is transposed
 NARROW = 64  # rows up to this length are computed together where the output lies side by side
+
+
+def _from_every(s):
+    """``row(y, to, x, at, width)``: y[to + c] = x[at + s * c]."""
+    more = LANES + 1  # elements follow, so that all in between may be read
+
+    @jit
+    def row(y, to, x, at, width):
+        whole = (width - 1) // LANES * LANES
+        for c in range(0, whole, LANES):
+            store(y, to + c, spread_load(x, at + s * c, more, s))
+        spread_store(y, to + whole, spread_load(x, at + s * whole, width - whole, s), width - whole, 1)
+
+    return row
+
+
+def _to_every(s):
+    """``row(y, to, x, at, width)``: y[to + s * c] = x[at + c]."""
+
+    @jit
+    def row(y, to, x, at, width):
+        whole = width // LANES * LANES
+        for c in range(0, whole, LANES):
+            spread_store(y, to + s * c, load(x, at + c, LANES, x[at]), LANES, s)
+        if whole < width:
+            spread_store(y, to + s * whole, load(x, at + whole, width - whole, x[at]), width - whole, s)
+
+    return row
+
+
+_beside, _every2, _every3, _every4, _backwards = [_from_every(s) for s in (1, 2, 3, 4, -1)]
+_to_every2, _to_every3, _to_every4 = [_to_every(s) for s in (2, 3, 4)]
+
+
+@jit
+def _line(y, to, sy, x, at, sx, width):
+    """y[to + c * sy] = x[at + c * sx]."""
+    if sy == 1 and sx == 1:
+        _beside(y, to, x, at, width)
+    elif sy == 1 and sx == 2:
+        _every2(y, to, x, at, width)
+    elif sy == 1 and sx == 3:
+        _every3(y, to, x, at, width)
+    elif sy == 1 and sx == 4:
+        _every4(y, to, x, at, width)
+    elif sy == 1 and sx == -1:
+        _backwards(y, to, x, at, width)
+    elif sy == 2 and sx == 1:
+        _to_every2(y, to, x, at, width)
+    elif sy == 3 and sx == 1:
+        _to_every3(y, to, x, at, width)
+    elif sy == 4 and sx == 1:
+        _to_every4(y, to, x, at, width)
+    else:
+        for c in range(width):
+            y[to + c * sy] = x[at + c * sx]
+
+
+@jit
+def _turned(y, to, sy, x, at, sx, rows, width):
+    """y[to + r * sy + c] = x[at + r + c * sx], by blocks."""
+    high, wide = rows // BLOCK * BLOCK, width // BLOCK * BLOCK
+    for top in range(0, high, 4 * BLOCK):
+        bottom = min(top + 4 * BLOCK, high)
+        for left in range(0, wide, 2 * BLOCK):
+            for r in range(top, bottom, BLOCK):
+                for c in range(left, min(left + 2 * BLOCK, wide), BLOCK):
+                    turn(y, to + r * sy + c, sy, x, at + r + c * sx, sx)
+    for r in range(high):
+        for c in range(wide, width):
+            y[to + r * sy + c] = x[at + r + c * sx]
+    for r in range(high, rows):
+        for c in range(width):
+            y[to + r * sy + c] = x[at + r + c * sx]
 
 
 @kernel
@@ -36,31 +112,15 @@ def pack(to: T, x: T, at: dim, rows: dim, width: dim, step: dim, stride: dim, lo
             v = splat(x[at + r * step])
             for c in range(r * width, r * width + width, LANES):
                 store(to, c, v)  # what is too much is overwritten by the next row
-    elif rows > 1 and 0 < step < stride:  # x runs along the rows
-        high, wide = rows // BLOCK * BLOCK if step == 1 else 0, width // BLOCK * BLOCK
-        for c in range(0, wide, BLOCK):
-            for r in range(0, high, BLOCK):
-                turn(to, r * width + c, width, x, at + r + c * stride, stride)
-        for c in range(wide, width):
-            for r in range(high):
-                to[r * width + c] = x[at + r + c * stride]
+    elif rows > 1 and step == 1 < stride:  # x runs along the rows
+        _turned(to, 0, width, x, at, stride, rows, width)
+    elif rows > 1 and 0 < step < stride:
         for c in range(width):
-            for r in range(high, rows):
+            for r in range(rows):
                 to[r * width + c] = x[at + r * step + c * stride]
     else:
         for r in range(rows):
-            p, q = at + r * step, r * width
-            if stride == 1:
-                for c in range(width):
-                    to[q + c] = x[p + c]
-            elif stride == 2:
-                for c in range(0, width, LANES):  # what is too much is overwritten by the next row
-                    rest = 2 * (width - c) - 1
-                    v = load(x, p + 2 * c, rest, x[p]), load(x, p + 2 * c + LANES, rest - LANES, x[p])
-                    store(to, q + c, evens(v[0], v[1]))
-            else:
-                for c in range(width):
-                    to[q + c] = x[p + c * stride]
+            _line(to, r * width, 1, x, at + r * step, stride, width)
 
 
 @pack.reference
@@ -73,6 +133,35 @@ def _pack(to, x, at, rows, width, step, stride):
 
 
 @kernel
+def copy_strided(y: T, x: T, k: dim, n: dim, sy: dim, sx: dim, outer: dims, lo, hi):
+    """y = x, which do not overlap, over rows of n."""
+    last = 3 * (k - 1)
+    run, ty, tx = (outer[last], outer[last + 1], outer[last + 2]) if k > 0 else (1, 0, 0)
+    turned = sy == 1 and tx == 1 < sx and run >= BLOCK
+    across = 0 < tx < sx and run > n and (n < BLOCK or not turned)
+    r = lo
+    while r < hi:
+        oy, ox, t, j = 0, 0, r, 0
+        for d in range(k - 1, -1, -1):
+            q = t // outer[3 * d]
+            i = t - q * outer[3 * d]
+            t = q
+            oy += i * outer[3 * d + 1]
+            ox += i * outer[3 * d + 2]
+            j = i if d == k - 1 else j
+        rows = min(run - j, hi - r)
+        if across:
+            for c in range(n):
+                _line(y, oy + c * sy, ty, x, ox + c * sx, tx, rows)
+        elif turned:
+            _turned(y, oy, ty, x, ox, sx, rows, n)
+        else:
+            for i in range(rows):
+                _line(y, oy + i * ty, sy, x, ox + i * tx, sx, n)
+        r += rows
+
+
+@kernel
 def strided_unary(y: U, x: T, flat: code, packing: code, k: dim, n: dim, sy: dim, sx: dim, outer: dims, lo, hi):
     """y = f(x), over rows of n; ``flat`` is the address of the kernel of f, ``packing`` that of ``pack``."""
     packed, out = stack(T(0), ROOM), stack(U(0), PIECE)
@@ -81,8 +170,9 @@ def strided_unary(y: U, x: T, flat: code, packing: code, k: dim, n: dim, sy: dim
     narrow = n <= NARROW and sy == 1 and ty == n
     packs = sx != 1 or (narrow and tx != n)
     mode = 3 if same(y, x) and not packs else 0
-    width = min(n, TILE if packs and 0 < tx < sx and run >= BLOCK else PIECE)
-    depth = PIECE // width if packs or sy != 1 else hi
+    piece = PIECE if sy == 1 else SPREAD
+    width = min(n, TILE if packs and 0 < tx < sx and run >= BLOCK else piece)
+    depth = piece // width if packs or sy != 1 else hi
     r = lo
     while r < hi:
         oy, ox, t, j = 0, 0, r, 0
@@ -102,12 +192,16 @@ def strided_unary(y: U, x: T, flat: code, packing: code, k: dim, n: dim, sy: dim
             if narrow:
                 call(flat, rows * n, (after(y, oy), after(a, at)), (mode,))
                 continue
+            if sy != 1 and step == w:
+                call(flat, rows * w, (out, after(a, at)), (0,))
+                for i in range(rows):
+                    _line(y, oy + i * ty + c * sy, sy, out, i * w, 1, w)
+                continue
             for i in range(rows):
                 to = oy + i * ty + c * sy
                 call(flat, w, (after(y, to) if sy == 1 else out, after(a, at + i * step)), (mode,))
                 if sy != 1:
-                    for e in range(w):
-                        y[to + e * sy] = out[e]
+                    _line(y, to, sy, out, 0, 1, w)
         r += rows
 
 
@@ -125,8 +219,9 @@ def strided_binary(
     mode = 1 if sa == 0 and not packs_a else (2 if sb == 0 and not packs_b else 0)
     mode = (4 if mode == 2 else 3) if same(y, a) and not packs_a else mode
     turned = ((packs_a and 0 < ta < sa) or (packs_b and 0 < tb < sb)) and run >= BLOCK
-    width = min(n, TILE if turned else PIECE)
-    depth = PIECE // width if packs_a or packs_b or sy != 1 else hi
+    piece = PIECE if sy == 1 else SPREAD
+    width = min(n, TILE if turned else piece)
+    depth = piece // width if packs_a or packs_b or sy != 1 else hi
     kept_a, kept_b = -1, -1  # of narrow rows: where a buffer that serves the whole run was filled from
     r = lo
     while r < hi:
@@ -153,13 +248,17 @@ def strided_binary(
             if narrow:
                 call(flat, rows * n, (after(y, oy), after(pa, qa), after(pb, qb)), (mode,))
                 continue
+            if sy != 1 and mode == 0 and ra == w and rb == w:
+                call(flat, rows * w, (out, after(pa, qa), after(pb, qb)), (0,))
+                for i in range(rows):
+                    _line(y, oy + i * ty + c * sy, sy, out, i * w, 1, w)
+                continue
             for i in range(rows):
                 to = oy + i * ty + c * sy
                 z = after(y, to) if sy == 1 else out
                 call(flat, w, (z, after(pa, qa + i * ra), after(pb, qb + i * rb)), (mode,))
                 if sy != 1:
-                    for e in range(w):
-                        y[to + e * sy] = out[e]
+                    _line(y, to, sy, out, 0, 1, w)
         r += rows
 
 

@@ -18,6 +18,7 @@ from numba.extending import intrinsic, overload, register_model
 from .contract import JIT
 
 LANES = 16
+NEVER = 1 << 30  # more than lanes are asked for
 BLOCK = 8  # rows and columns that ``turn`` transposes
 
 
@@ -88,15 +89,8 @@ def load(typing, x, at, count, other):
     def generate(context, builder, signature, arguments):
         p, i, n, rest = arguments
         rest = _splat(builder, context.get_value_as_data(builder, x.dtype, rest))
-        word = ir.IntType(32)
-        numbers = ir.Constant(ir.VectorType(word, LANES), list(range(LANES)))
-        mask = builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(n, word)))
-        p = builder.gep(p, [i])
-        kind = f"{'f' if isinstance(x.dtype, types.Float) else 'i'}{8 * _size(context, x.dtype)}"
-        name = f"llvm.masked.load.v{LANES}{kind}.p0"
-        signature = ir.FunctionType(rest.type, [p.type, word, mask.type, rest.type])
-        function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
-        return builder.call(function, [p, word(_size(context, x.dtype)), mask, rest])
+        mask = _below(builder, list(range(LANES)), n)
+        return _masked(context, builder, "load", x.dtype, builder.gep(p, [i]), mask, rest)
 
     return Lanes(x.dtype)(x, at, types.intp, x.dtype), generate
 
@@ -112,6 +106,83 @@ def store(typing, y, at, v):
         return context.get_dummy_value()
 
     return types.void(y, at, v), generate
+
+
+def _masked(context, builder, name, element, pointer, mask, value):
+    """Load or store (``name``) LANES elements where the mask is set."""
+    word, size, loads = ir.IntType(32), _size(context, element), name == "load"
+    kind = f"{'f' if isinstance(element, types.Float) else 'i'}{8 * size}"
+    name = f"llvm.masked.{name}.v{LANES}{kind}.p0"
+    inputs = [pointer.type, word, mask.type, value.type] if loads else [value.type, pointer.type, word, mask.type]
+    signature = ir.FunctionType(value.type if loads else ir.VoidType(), inputs)
+    function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
+    given = [pointer, word(size), mask, value] if loads else [value, pointer, word(size), mask]
+    return builder.call(function, given)
+
+
+def _numbers(values):
+    return ir.Constant(ir.VectorType(ir.IntType(32), LANES), values)
+
+
+def _below(builder, values, count):
+    """A mask: which of LANES constants are below a number."""
+    return builder.icmp_signed("<", _numbers(values), _splat(builder, builder.trunc(count, ir.IntType(32))))
+
+
+@intrinsic
+def spread_load(typing, x, at, count, stride):
+    """Lane i is x[at + i * stride] for i < count; stride is a literal: -1, or 1 and more."""
+    if not isinstance(stride, types.IntegerLiteral):
+        return None
+    s = stride.literal_value
+
+    def generate(context, builder, signature, arguments):
+        p, at, count, _ = arguments
+        vector = ir.VectorType(context.get_data_type(x.dtype), LANES)
+
+        def part(first, lanes):
+            where = builder.gep(p, [builder.add(at, at.type(first))])
+            return _masked(
+                context, builder, "load", x.dtype, where, _below(builder, lanes, count), vector(ir.Undefined)
+            )
+
+        back = range(LANES - 1, -1, -1)
+        if s < 0:
+            v = part(1 - LANES, list(back))
+            return _shuffle(builder, v, v, list(back))
+        v = part(0, [-(-i // s) for i in range(LANES)])
+        for k in range(1, s):
+            w = part(k * LANES, [-(-i // s) for i in range(k * LANES, (k + 1) * LANES)])
+            places = [i * s - k * LANES for i in range(LANES)]
+            v = _shuffle(
+                builder,
+                v,
+                w,
+                [LANES + q if 0 <= q < LANES else (q + LANES if k == 1 and q < 0 else i) for i, q in enumerate(places)],
+            )
+        return v
+
+    return Lanes(x.dtype)(x, types.intp, types.intp, stride), generate
+
+
+@intrinsic
+def spread_store(typing, y, at, v, count, stride):
+    """y[at + i * stride] = lane i for i < count, and nothing in between is written; stride is a literal from 1 on."""
+    if not isinstance(stride, types.IntegerLiteral):
+        return None
+    s = stride.literal_value
+
+    def generate(context, builder, signature, arguments):
+        p, at, v, count, _ = arguments
+        for k in range(s):
+            slots = range(k * LANES, (k + 1) * LANES)
+            lanes = [i // s if i % s == 0 else NEVER for i in slots]
+            where = builder.gep(p, [builder.add(at, at.type(k * LANES))])
+            moved = _shuffle(builder, v, v, [i % LANES for i in lanes])
+            _masked(context, builder, "store", y.dtype, where, _below(builder, lanes, count), moved)
+        return context.get_dummy_value()
+
+    return types.void(y, types.intp, v, types.intp, stride), generate
 
 
 @intrinsic
@@ -192,16 +263,6 @@ def rotated(typing, v, by):
         return _shuffle(builder, arguments[0], arguments[0], order)
 
     return v(v, by), generate
-
-
-@intrinsic
-def evens(typing, a, b):
-    """Lanes 0, 2, 4, ... of a, then of b."""
-
-    def generate(context, builder, signature, arguments):
-        return _shuffle(builder, *arguments, list(range(0, 2 * LANES, 2)))
-
-    return a(a, b), generate
 
 
 @intrinsic

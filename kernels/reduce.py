@@ -9,10 +9,12 @@ b. A long n is cut into ``blocks`` of ``block`` rows: unit = o * blocks + b redu
    The caller chooses by shape alone, so the bits never depend on the number of threads.
 c. Accuracy. Rows: 4 vectors over CHUNK elements, chunks added up in float64. Columns: trees of 8 rows, added up
    over a GROUP of rows, then the groups; a narrow inner lays rows side by side in WIDTH lanes, folded in halves.
-d. Only sums and products of columns may be reassociated (``_FAST``): nan and inf survive that.
+d. Arithmetic is strict, so that the order written here is the order on every CPU and in every kernel.
 e. A row that is no multiple of a vector would leave some of its exp to scalar code. ``softmax`` and its relatives
    therefore take exp of PACK elements of many rows at once, in the output or packed into a buffer on the stack.
-f. ``max`` and ``min`` are folds like ``sum``; ``maxdim`` and ``mindim`` also say where, by a second look at the row.
+f. The ``_strided`` twins take x with any strides: they bring a piece at a time to the first cache, where it does not
+   lie side by side already, and add it up in the same order, so that the bits are those of a contiguous copy.
+g. ``max`` and ``min`` are folds like ``sum``; ``maxdim`` and ``mindim`` also say where, by a second look at the row.
 """
 
 import numpy as np
@@ -20,10 +22,12 @@ from numba import types
 from numba.extending import overload
 
 from . import math as km
-from .contract import JIT, T, U, dim, i8, jit, kernel, u1
+from .contract import JIT, T, U, code, dim, dims, i8, jit, kernel, u1
 from .lanes import (
     LANES,
+    after,
     bound,
+    call,
     convert,
     first,
     higher,
@@ -46,8 +50,8 @@ GROUP = 512  # rows whose sum is added to the total
 WIDTH = 256  # lanes of a narrow column reduction
 PACK = 2048  # elements of short rows that are taken together
 STRIPE = 64  # columns of a softmax
-
-_FAST = {"reassoc", "contract"}
+PIECE = 4096  # elements that are brought together, and of which an extreme is found at a time
+ROOM = PIECE + LANES
 
 
 # --- helpers: typed accumulators ------------------------------------------------------------------------------------
@@ -122,23 +126,92 @@ def _extreme_row(identity, combine):
 
     @jit
     def row(y, x, w, at, count):
-        a = b = c = d = splat(identity(x))
-        odd, j, stop = 0, at, at + count
-        while j + 4 * LANES <= stop:
-            p, q = load(x, j, LANES, identity(x)), load(x, j + LANES, LANES, identity(x))
-            r, s = load(x, j + 2 * LANES, LANES, identity(x)), load(x, j + 3 * LANES, LANES, identity(x))
-            a, b, c, d = combine(a, p), combine(b, q), combine(c, r), combine(d, s)
-            odd |= unordered(p, q) | unordered(r, s)
-            j += 4 * LANES
-        a = combine(combine(a, b), combine(c, d))
-        while j < stop:
-            p = load(x, j, stop - j, identity(x))
-            a = combine(a, p)
-            odd |= unordered(p, p)
-            j += LANES
-        return across(a) if odd == 0 else convert(x, np.nan)
+        best = identity(x)
+        for start in range(at, at + count, PIECE):
+            stop = start + PIECE if start + PIECE < at + count else at + count
+            a = b = c = d = splat(identity(x))
+            odd, j = 0, start
+            while j + 4 * LANES <= stop:
+                p, q = load(x, j, LANES, identity(x)), load(x, j + LANES, LANES, identity(x))
+                r, s = load(x, j + 2 * LANES, LANES, identity(x)), load(x, j + 3 * LANES, LANES, identity(x))
+                a, b, c, d = combine(a, p), combine(b, q), combine(c, r), combine(d, s)
+                odd |= unordered(p, q) | unordered(r, s)
+                j += 4 * LANES
+            a = combine(combine(a, b), combine(c, d))
+            while j < stop:
+                p = load(x, j, stop - j, identity(x))
+                a = combine(a, p)
+                odd |= unordered(p, p)
+                j += LANES
+            if odd != 0:
+                return convert(x, np.nan)
+            best = combine(best, across(a))
+        return best
 
     return row
+
+
+# --- any strides ------------------------------------------------------------------------------------------------------
+# x has rows of ``width`` elements, ``stride`` apart, and k outer dimensions: (size, stride) of each in ``outer``. ``s``
+# is the number of an element in this order.
+
+
+@jit
+def _place(s, k, width, outer):
+    """Of element s: where its row begins, its number in the row, rows from this one on that are ``gap`` apart, gap."""
+    t = s // width
+    c, start, left, gap = s - t * width, 0, 1, 0
+    for d in range(k - 1, -1, -1):
+        q = t // outer[2 * d]
+        i = t - q * outer[2 * d]
+        t = q
+        start += i * outer[2 * d + 1]
+        if d == k - 1:
+            left, gap = outer[2 * d] - i, outer[2 * d + 1]
+    return start, c, left, gap
+
+
+@jit
+def _brought(to, x, packing, s, count, k, width, stride, outer, here):
+    """Elements [s, s + count) side by side: where they are, unless they are wanted ``here``, in ``to``, or must be."""
+    done = 0
+    while done < count:
+        start, c, left, gap = _place(s + done, k, width, outer)
+        rest = count - done
+        if stride == 1 and not here and done == 0 and c + count <= width:
+            return after(x, start + c)
+        rows, w = 1, min(width - c, rest)
+        if c == 0 and rest >= width:
+            rows, w = min(rest // width, left), width
+        call(packing, 1, (after(to, done), x), (start + c * stride, rows, w, gap, stride))
+        done += rows * w
+    return to
+
+
+@jit
+def _brought_rows(to, x, packing, s, inner, rows, w, k, width, stride, outer):
+    """(pointer, step, how many): the first w columns of some of ``rows`` rows of ``inner`` elements from s on.
+
+    All, or rows % 8 and a multiple of 8, as they are added up.
+    """
+    lead = rows % 8
+    fits = max(PIECE // w - lead, 0) // 8 * 8 + lead
+    fits = min(rows, fits if fits > 0 else 8)
+    if width % inner == 0:
+        start, c, left, gap = _place(s, k, width, outer)
+        if width > inner:
+            left, gap = width // inner - c // inner, inner * stride
+        count = min(rows if stride == 1 else fits, left)
+        if count < rows:
+            count = (count - lead) // 8 * 8 + lead if count >= lead else 0
+        if count > 0:
+            if stride == 1:
+                return after(x, start + c), gap, count
+            call(packing, 1, (to, x), (start + c * stride, count, w, gap, stride))
+            return to, w, count
+    for r in range(fits):
+        _brought(after(to, r * w), x, packing, s + r * inner, w, k, width, stride, outer, True)
+    return to, w, fits
 
 
 # --- sum, sum of squares, prod, all, any, max, min --------------------------------------------------------------------
@@ -146,22 +219,21 @@ def _extreme_row(identity, combine):
 
 def _declare(name, fn, reference, doc):
     fn.__module__, fn.__doc__ = __name__, doc
-    kernel(fn, name=name, fastmath=_FAST).reference(reference)
+    kernel(fn, name=name).reference(reference)
 
 
 def _fold(name, out, identity, prepare, combine, numpy_fold, formula, row=None):
-    """Declare ``name`` and ``name_columns``: fold prepare(y, x) by combine, starting from identity."""
+    """Declare ``name``, ``name_columns`` and ``name_strided``: fold prepare(y, x) by combine, from identity on."""
+    piece = PIECE if row else CHUNK  # of a row
     identity = jit(identity)
-    prepare = jit(fastmath=_FAST, forceinline=True)(prepare)
-    combine = jit(fastmath=_FAST, forceinline=True)(combine)
+    prepare = jit(forceinline=True)(prepare)
+    combine = jit(forceinline=True)(combine)
     term = jit(forceinline=True)(lambda y, x, w, j, n: prepare(y, load(x, j, n, identity(x))))
     row = row or _row_of(identity, term, combine)
 
-    @jit(fastmath=_FAST)
+    @jit
     def tree(y, x, at, rows, stride, width):
-        # y[:width] = fold over rows of x[at + row * stride + column], eight rows at once
-        for c in range(width):
-            y[c] = identity(y)
+        # y[:width] combined with rows of x[at + row * stride + column], eight rows at once
         first = rows % 8
         for j in range(first):
             a = at + j * stride
@@ -178,27 +250,70 @@ def _fold(name, out, identity, prepare, combine, numpy_fold, formula, row=None):
                 v3 = combine(prepare(y, x[a6 + c]), prepare(y, x[a7 + c]))
                 y[c] = combine(y[c], combine(combine(v0, v1), combine(v2, v3)))
 
-    @jit(fastmath=_FAST)
-    def columns(y, to, lanes, x, at, rows, inner, width):
-        # y[to : to + width] = fold over rows of x[at + row * inner + column]; width <= TILE
+    @jit
+    def side(rows, inner, width):
         m = 1  # rows side by side
         while width == inner and 2 * m * inner <= WIDTH and 2 * m <= rows:
             m *= 2
+        return m
+
+    @jit
+    def folded(y, to, lanes, m, inner, width):
+        # y[to + c] combined with the m groups of lanes
+        half = m
+        while half > 1:
+            half //= 2
+            for c in range(half * inner):
+                lanes[c] = combine(lanes[c], lanes[half * inner + c])
+        for c in range(width):
+            y[to + c] = combine(y[to + c], lanes[c])
+
+    @jit
+    def columns(y, to, lanes, x, at, rows, inner, width):
+        # y[to : to + width] = fold over rows of x[at + row * inner + column]; width <= TILE
+        m = side(rows, inner, width)
         for c in range(width):
             y[to + c] = identity(y)
         for start in range(0, rows, GROUP * m):
             count = GROUP * m if start + GROUP * m < rows else rows - start
+            for c in range(m * width):
+                lanes[c] = identity(lanes)
             tree(lanes, x, at + start * inner, count // m, m * inner, m * width)
             rest = at + (start + count - count % m) * inner
             for c in range(count % m * inner):
                 lanes[c] = combine(lanes[c], prepare(lanes, x[rest + c]))
-            half = m
-            while half > 1:
-                half //= 2
-                for c in range(half * inner):
-                    lanes[c] = combine(lanes[c], lanes[half * inner + c])
-            for c in range(width):
-                y[to + c] = combine(y[to + c], lanes[c])
+            folded(y, to, lanes, m, inner, width)
+
+    @jit
+    def strided_columns(y, to, lanes, packed, x, packing, s, rows, inner, width, k, run, stride, outer):
+        # as columns; x from element s on
+        m = side(rows, inner, width)
+        for c in range(width):
+            y[to + c] = identity(y)
+        for start in range(0, rows, GROUP * m):
+            count = GROUP * m if start + GROUP * m < rows else rows - start
+            for c in range(m * width):
+                lanes[c] = identity(lanes)
+            done, some = 0, count // m
+            while done < some:
+                at = s + (start + done * m) * inner
+                if m == 1:
+                    v, step, got = _brought_rows(
+                        packed, x, packing, at, inner, some - done, width, k, run, stride, outer
+                    )
+                else:
+                    step, lead = m * inner, (some - done) % 8
+                    got = min(some - done, (PIECE // step - lead) // 8 * 8 + lead)
+                    v = _brought(packed, x, packing, at, got * step, k, run, stride, outer, False)
+                tree(lanes, v, 0, got, step, m * width)
+                done += got
+            rest = count % m * inner
+            if rest > 0:
+                at = s + (start + count) * inner - rest
+                v = _brought(packed, x, packing, at, rest, k, run, stride, outer, False)
+                for c in range(rest):
+                    lanes[c] = combine(lanes[c], prepare(lanes, v[c]))
+            folded(y, to, lanes, m, inner, width)
 
     def blocks_kernel(y: out, x: T, n: dim, inner: dim, block: dim, blocks: dim, lo, hi):
         lanes = stack(identity(y), TILE)
@@ -226,11 +341,55 @@ def _fold(name, out, identity, prepare, combine, numpy_fold, formula, row=None):
             width = TILE if first + TILE < inner else inner - first
             columns(y, o * inner + first, lanes, x, o * n * inner + first, n, inner, width)
 
+    def strided_kernel(
+        y: out, x: T, packing: code, n: dim, inner: dim, block: dim, blocks: dim, tile: dim,
+        k: dim, run: dim, stride: dim, outer: dims, lo, hi
+    ):  # fmt: skip
+        lanes, packed = stack(identity(y), TILE), stack(identity(x), ROOM)
+        tiles = (inner + tile - 1) // tile
+        few = inner == 1 and blocks == 1 and 0 < n <= PIECE
+        many = PIECE // n if few and (stride != 1 or run % n != 0 or n < LANES) else 1  # short rows taken together
+        unit = lo
+        while unit < hi:
+            o = unit // (tiles * blocks)
+            b = unit // tiles - o * blocks
+            first = b * block
+            rows = block if first + block < n else n - first
+            s = (o * n + first) * inner
+            if few:
+                count = min(many, hi - unit)
+                v = _brought(packed, x, packing, s, count * n, k, run, stride, outer, False)
+                for i in range(count):
+                    y[unit + i] = convert(y, row(y, v, 0, i * n, n))
+                unit += count
+                continue
+            if inner == 1:
+                total = _wide(identity(y))
+                for start in range(0, rows, PIECE):
+                    count = PIECE if start + PIECE < rows else rows - start
+                    v = _brought(packed, x, packing, s + start, count, k, run, stride, outer, False)
+                    for j in range(0, count, piece):
+                        total = combine(total, _wide(row(y, v, 0, j, piece if j + piece < count else count - j)))
+                y[unit] = convert(y, total)
+            else:
+                left = unit % tiles * tile
+                right = left + tile if left + tile < inner else inner
+                for start in range(left, right, TILE):
+                    width = TILE if start + TILE < right else right - start
+                    to = (o * blocks + b) * inner + start
+                    strided_columns(
+                        y, to, lanes, packed, x, packing, s + start, rows, inner, width, k, run, stride, outer
+                    )
+            unit += 1
+
     def blocks_reference(y, x, n, inner, block, blocks):
         x = x.reshape(-1, n, inner)
         for o in range(len(x)):
             for b in range(blocks):
                 y.reshape(-1, blocks, inner)[o, b] = numpy_fold(x[o, b * block : (b + 1) * block])
+
+    def strided_reference(y, x, packing, n, inner, block, blocks, tile, k, run, stride, *outer):
+        blocks_reference(y, _viewed(x, run, stride, outer), n, inner, block, blocks)
 
     def columns_reference(y, x, n, inner):
         if y.size:
@@ -241,7 +400,14 @@ def _fold(name, out, identity, prepare, combine, numpy_fold, formula, row=None):
     _declare(name, blocks_kernel, blocks_reference, f"y = {formula} over blocks of n: {where}")
     where = "y (outer, inner), x (outer, n, inner); unit = o * ceil(inner / TILE) + tile of columns."
     _declare(f"{name}_columns", columns_kernel, columns_reference, f"y = {formula} over n: {where}")
+    where = "as both; unit = (o * blocks + b) * ceil(inner / tile) + tile of columns."
+    _declare(f"{name}_strided", strided_kernel, strided_reference, f"y = {formula}, x of any strides: {where}")
     return row
+
+
+def _viewed(x, run, stride, outer):
+    steps = [step * x.itemsize for step in (*outer[1::2], stride)]
+    return np.ascontiguousarray(np.lib.stride_tricks.as_strided(x, (*outer[::2], run), steps))
 
 
 def _wide64(x):
@@ -280,7 +446,7 @@ _fold("min", T, _most, lambda y, v: v, lambda a, b: lower(a, b), lambda x: x.min
 
 
 def _extreme(name, word, row, sign, numpy_arg):
-    """Declare ``name`` and ``name_columns``: value and index of the first extreme; the first nan wins."""
+    """Declare ``name``, ``name_columns`` and ``name_strided``: the first extreme and its index; the first nan wins."""
     before = jit(forceinline=True)(sign)  # whether a comes before b; one may be nan
     better = jit(forceinline=True)(lambda a, b: before(a, b) | ((a != a) & (b == b)))
 
@@ -295,8 +461,11 @@ def _extreme(name, word, row, sign, numpy_arg):
         return 0
 
     @jit
-    def columns(y, index, to, best, where, x, at, first, rows, stride, width):
-        """y[to : to + width], index = first extremes of rows of x[at + row * stride + column], ``first`` + row."""
+    def columns(y, index, to, best, where, x, at, first, rows, stride, width, goes_on):
+        """y[to : to + width], index = first extremes of rows of x[at + row * stride + column], ``first`` + row.
+
+        ``goes_on``: they hold the extremes of earlier rows.
+        """
         for start in range(0, rows, GROUP):
             stop = start + GROUP if start + GROUP < rows else rows
             for c in range(width):
@@ -325,7 +494,7 @@ def _extreme(name, word, row, sign, numpy_arg):
                     take = better(v, best[c])
                     best[c], where[c] = (v if take else best[c]), (k if take else where[c])
             for c in range(width):
-                take = start == 0 or better(best[c], y[to + c])
+                take = (start == 0 and not goes_on) or better(best[c], y[to + c])
                 if take:
                     y[to + c], index[to + c] = best[c], first + start + where[c]
 
@@ -346,7 +515,7 @@ def _extreme(name, word, row, sign, numpy_arg):
                 for start in range(0, inner, TILE):
                     width = TILE if start + TILE < inner else inner - start
                     to = unit * inner + start
-                    columns(y, index, to, best, where, x, at + start, first, rows, inner, width)
+                    columns(y, index, to, best, where, x, at + start, first, rows, inner, width, False)
             if has_index != 0:
                 for c in range(inner):
                     index[unit * inner + c] = index_in[(o * n + index[unit * inner + c]) * inner + c]
@@ -361,7 +530,55 @@ def _extreme(name, word, row, sign, numpy_arg):
             o = unit // tiles
             first = (unit - o * tiles) * TILE
             width = TILE if first + TILE < inner else inner - first
-            columns(y, index, o * inner + first, best, where, x, o * n * inner + first, 0, n, inner, width)
+            columns(y, index, o * inner + first, best, where, x, o * n * inner + first, 0, n, inner, width, False)
+
+    def strided_kernel(
+        y: T, index: i8, x: T, packing: code, n: dim, inner: dim, block: dim, blocks: dim, tile: dim,
+        k: dim, run: dim, stride: dim, outer: dims, lo, hi
+    ):  # fmt: skip
+        best, where, packed = stack(bound(x, 0), TILE), stack(np.int32(0), TILE), stack(bound(x, 0), ROOM)
+        tiles = (inner + tile - 1) // tile
+        few = inner == 1 and blocks == 1 and n <= PIECE
+        many = PIECE // n if few and (stride != 1 or run % n != 0 or n < LANES) else 1
+        unit = lo
+        while unit < hi:
+            o = unit // (tiles * blocks)
+            b = unit // tiles - o * blocks
+            first = b * block
+            rows = block if first + block < n else n - first
+            s = (o * n + first) * inner
+            if few:
+                count = min(many, hi - unit)
+                v = _brought(packed, x, packing, s, count * n, k, run, stride, outer, False)
+                for i in range(count):
+                    j = place(v, i * n, n)
+                    y[unit + i], index[unit + i] = v[i * n + j], j
+                unit += count
+                continue
+            if inner == 1:
+                for start in range(0, rows, PIECE):
+                    count = PIECE if start + PIECE < rows else rows - start
+                    v = _brought(packed, x, packing, s + start, count, k, run, stride, outer, False)
+                    j = place(v, 0, count)
+                    if start == 0 or better(v[j], y[unit]):
+                        y[unit], index[unit] = v[j], first + start + j
+            else:
+                left = unit % tiles * tile
+                right = left + tile if left + tile < inner else inner
+                for start in range(left, right, TILE):
+                    width = TILE if start + TILE < right else right - start
+                    to, done = (o * blocks + b) * inner + start, 0
+                    while done < rows:
+                        at = s + done * inner + start
+                        v, step, got = _brought_rows(
+                            packed, x, packing, at, inner, rows - done, width, k, run, stride, outer
+                        )
+                        columns(y, index, to, best, where, v, 0, first + done, got, step, width, done > 0)
+                        done += got
+            unit += 1
+
+    def strided_reference(y, index, x, packing, n, inner, block, blocks, tile, k, run, stride, *outer):
+        blocks_reference(y, index, _viewed(x, run, stride, outer), None, n, inner, block, blocks, 0)
 
     def blocks_reference(y, index, x, index_in, n, inner, block, blocks, has_index):
         x, y, index = x.reshape(-1, n, inner), y.reshape(-1, blocks, inner), index.reshape(-1, blocks, inner)
@@ -378,6 +595,8 @@ def _extreme(name, word, row, sign, numpy_arg):
     _declare(name, blocks_kernel, blocks_reference, f"y, index = {word} over blocks of n >= 1: {where}")
     where = "y, index (outer, inner), x (outer, n, inner); unit = o * ceil(inner / TILE) + tile of columns."
     _declare(f"{name}_columns", columns_kernel, columns_reference, f"y, index = {word} over n >= 1: {where}")
+    where = "as both; unit = (o * blocks + b) * ceil(inner / tile) + tile of columns. No index_in."
+    _declare(f"{name}_strided", strided_kernel, strided_reference, f"y, index = {word}, x of any strides: {where}")
 
 
 _extreme("maxdim", "max", _max_row, lambda a, b: a > b, np.argmax)

@@ -341,6 +341,13 @@ cdef void swap(int nop, Py_ssize_t *size, Py_ssize_t[4] *stride, int d, int e) n
         stride[d][o], stride[e][o] = stride[e][o], stride[d][o]
 
 
+cdef int copy_strided(Tensor y, Tensor x, PyObject **ops, void **bufs) except -1:
+    """y[...] = x on the CPU, of one dtype."""
+    cdef Py_ssize_t[64] dims
+    cdef Py_ssize_t units = plan(2, ops, y.nd, y.shape_, dims)
+    return launch(entry_of(COPY_STRIDED, y.dt, y.dt, -1), bufs, dims, NULL, units, 2 * y.count * COPY.cost)
+
+
 cdef int run_strided(Kernel k, int dt, int to, int nop, PyObject **ops, void **bufs, Tensor y) except -1:
     """Run the elementwise kernel ``k`` on operands of any strides that broadcast to ``y``, one of them: bufs[0]."""
     cdef Py_ssize_t[64] dims
@@ -371,6 +378,7 @@ cdef int broadcast(Tensor a, Tensor b, Py_ssize_t *shape) except -1:
 
 # For any strides: they call a flat kernel, and PACK, by their addresses, which follow the operands.
 cdef Kernel UNARY = Kernel("elementwise.strided_unary"), BINARY = Kernel("elementwise.strided_binary")
+cdef Kernel COPY_STRIDED = Kernel("elementwise.copy_strided")
 cdef Kernel PACK = Kernel("elementwise.pack"), COPY = Kernel("elementwise.copy", 0.1)
 cdef Kernel FILL = Kernel("elementwise.fill", 0.05)
 
@@ -417,6 +425,8 @@ cdef int copy_memory(Tensor y, Tensor x) except -1:
         launch(entry_of(FILL, y.dt, y.dt, y.storage.device), bufs, NULL, NULL, y.count, y.count * FILL.cost)
         return 0
     ops[0], ops[1] = <PyObject *>y, <PyObject *>x
+    if x.dt == y.dt and x.storage.device < 0:
+        return copy_strided(y, x, ops, bufs)
     return run_strided(COPY, x.dt, y.dt, 2, ops, bufs, y)
 
 

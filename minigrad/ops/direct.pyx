@@ -5,7 +5,8 @@ DESIGN
 a. The same kernels in the same units as ``reduce.py`` would call, so the bits are the same; what is not contiguous, and
    a sum of more than one unit, is left to it. ``sum`` and ``mean`` stand here whole, because a Python function in
    front costs as much as they do; ``reduce.py`` plugs in what does the rest.
-b. The gradient of ``sum()`` is a broadcast view of one number; when backward is recorded, ``Tensor.expand``, which is.
+b. ``fold`` calls the twins that take x with any strides; the rest of a reduction's plan is ``reduce.py``'s.
+c. The gradient of ``sum()`` is a broadcast view of one number; when backward is recorded, ``Tensor.expand``, which is.
 """
 
 from .._engine cimport (
@@ -14,7 +15,7 @@ from .._engine cimport (
 )
 from .._launch cimport launch
 from .._record cimport describe
-from .._storage cimport CATEGORY, F32, refuse_mixed
+from .._storage cimport CATEGORY, F32, dtype_code, refuse_mixed
 
 cdef Kernel SUM = Kernel("reduce.sum", 0.1), DIV = Kernel("elementwise.div")
 cdef Py_ssize_t BLOCK = 32768  # reduce.BLOCK
@@ -142,6 +143,49 @@ def rows(Kernel kernel not None, Py_ssize_t dim, Tensor a not None, Tensor b=Non
     bufs[0], bufs[1], bufs[2] = y.ptr, a.ptr, NULL if b is None else b.ptr
     launch(entry_of(kernel, a.dt, a.dt, a.storage.device), bufs, &n, NULL, a.count // n, a.count * kernel.cost)
     return y
+
+
+cdef Kernel PACK = Kernel("elementwise.pack")
+
+
+def fold(Kernel kernel not None, tuple outputs, Tensor x not None, tuple head, Py_ssize_t units, Py_ssize_t work, to=None):
+    """Run a ``_strided`` reduction of x into contiguous outputs; head = (n, inner, block, blocks, tile).
+
+    False, and nothing done, where a contiguous copy is better: on other devices, and where x runs along an outer
+    dimension, which only a copy turns in blocks.
+    """
+    cdef void *bufs[4]
+    cdef Py_ssize_t[24] dims
+    cdef Py_ssize_t size, step, n = 1, stride = 1
+    cdef int d, i, k = 0, t = (<Tensor>outputs[0]).dt if to is None else dtype_code(to)
+    if x.storage.device >= 0:
+        return False
+    for d in range(x.nd - 1, -1, -1):  # from the innermost dimension on, merged where one goes on in the next
+        size, step = x.shape_[d], x.stride_[d]
+        if size == 1:
+            continue
+        if n == 1:
+            n, stride = size, step
+        elif k == 0 and step == n * stride:
+            n *= size
+        elif k > 0 and step == dims[8] * dims[9]:
+            dims[8] *= size
+        else:
+            for i in range(2 * k - 1, -1, -1):
+                dims[10 + i] = dims[8 + i]
+            dims[8], dims[9] = size, step
+            k += 1
+            if 0 < step < stride:
+                return False
+    for i in range(5):
+        dims[i] = head[i]
+    dims[5], dims[6], dims[7] = k, n, stride
+    for i in range(len(outputs)):
+        bufs[i] = (<Tensor>outputs[i]).ptr
+    i = len(outputs)
+    bufs[i], bufs[i + 1] = x.ptr, <void *>entry_of(PACK, x.dt, x.dt, -1)
+    launch(entry_of(kernel, x.dt, t, -1), bufs, dims, NULL, units, 2 * work * kernel.cost)
+    return True
 
 
 cdef Op TOTAL = Op("Sum", dsum_all), MEAN = Op("Mean", dmean_all)

@@ -22,8 +22,8 @@ from .._engine import _cast as cast
 from .._storage import bool_, float64, int64, uint8
 from . import pointwise as p
 from ._warn import warn_user
+from .direct import fold, plug, rows, sum
 from .direct import mean as mean
-from .direct import plug, rows, sum
 from .shape import cat, flip, narrow, permute, reshape, row_major, select, stack, wrap_dim
 
 BLOCK = 32768  # elements a unit of work reduces when a long run is cut
@@ -142,16 +142,16 @@ def _contiguous(x):
 
 
 def _in_memory_order(x, axes, shape):
-    """(view, axes, strides) of a dense, permuted x: a contiguous view, its axes, and None or what restores the order.
+    """(view, axes, strides) of a permuted x: a view of descending strides, its axes, None or what restores the order.
 
     Those are the strides by which the result has ``shape``, where other dimensions come first in memory. None where x
-    has gaps or repeats.
+    is in that order already, or repeats elements.
     """
     strides, sizes = x.stride(), x.shape
     order = sorted(range(x.ndim), key=lambda d: -strides[d])
-    turned = view(x, [sizes[d] for d in order], [strides[d] for d in order])
-    if not turned.is_contiguous():
+    if 0 in strides or [d for d in order if sizes[d] != 1] == [d for d in range(x.ndim) if sizes[d] != 1]:
         return None
+    turned = view(x, [sizes[d] for d in order], [strides[d] for d in order])
     kept = [axes[d] for d in order if axes[d] >= 0]
     back = None
     if kept != sorted(kept):
@@ -164,7 +164,7 @@ class _Fold:
     """The kernels of a reduction, (over blocks, over columns), those that reduce its partial results, its identity."""
 
     def __init__(self, name, identity, cost, then=None, converts=True):
-        self.kernels = (Kernel(f"reduce.{name}", cost), Kernel(f"reduce.{name}_columns", cost))
+        self.kernels, self.strided = _kernels(name, cost)
         self.identity, self.then, self.converts = identity, then or self, converts
 
     def __call__(self, x, shape, steps, dtype, axes=None):
@@ -177,15 +177,28 @@ class _Fold:
                 x, axes, back = turned
                 y = self(x, shape, _steps(x.shape, axes), dtype)
                 return view(y, shape, back).detach().clone() if back else y
-        x, fold, steps = _contiguous(x), self, steps[x._device >= 0]
-        for columns, dims, units, work, size in steps[:-1]:
-            y = empty((size,), dtype, x)
-            fold.kernels[columns]((y,), (x,), dims, (), units, work, x.dtype, dtype if fold.converts else None)
+        steps, to, fold = steps[x._device >= 0], dtype if self.converts else None, self
+        for i, step in enumerate(steps):
+            columns, dims, units, work, size = step
+            y = empty(shape if i == len(steps) - 1 else (size,), dtype, x)
+            if x.is_contiguous() or not _strided(fold.strided, (y,), x, step, to):
+                fold.kernels[columns]((y,), (_contiguous(x),), dims, (), units, work, x.dtype, to)
             x, fold = y, fold.then
-        columns, dims, units, work, _ = steps[-1]
-        y = empty(shape, dtype, x)
-        fold.kernels[columns]((y,), (x,), dims, (), units, work, x.dtype, dtype if fold.converts else None)
         return y
+
+
+def _kernels(name, cost):
+    return (
+        (Kernel(f"reduce.{name}", cost), Kernel(f"reduce.{name}_columns", cost)),
+        Kernel(f"reduce.{name}_strided", cost),
+    )
+
+
+def _strided(kernel, outputs, x, step, to=None):
+    """Whether the kernel could be run on x with its strides: see ``direct.fold``."""
+    columns, dims, units, work, _ = step
+    head = (*dims, dims[0], 1, TILE) if columns else (*dims, dims[1])
+    return fold(kernel, outputs, x, head, units, work, to)
 
 
 _SUM = _Fold("sum", 0, 0.1)
@@ -199,13 +212,18 @@ class _Extreme:
     """The kernels of max or min: values and the positions of the first of them along the reduced run."""
 
     def __init__(self, name):
-        self.kernels = (Kernel(f"reduce.{name}", 0.3), Kernel(f"reduce.{name}_columns", 0.3))
+        self.kernels, self.strided = _kernels(name, 0.3)
 
     def __call__(self, x, shape, steps):
-        x, index, steps = _contiguous(x), None, steps[x._device >= 0]
-        for i, (columns, dims, units, work, size) in enumerate(steps):
+        index, steps = None, steps[x._device >= 0]
+        for i, step in enumerate(steps):
+            columns, dims, units, work, size = step
             y, k = (empty(shape if i == len(steps) - 1 else (size,), d, x) for d in (x.dtype, int64))
-            if columns:
+            done = not x.is_contiguous() and _strided(self.strided, (y, k), x, step)
+            x = x if done else _contiguous(x)
+            if done:
+                pass
+            elif columns:
                 self.kernels[1]((y, k), (x,), dims, (), units, work)
             else:
                 self.kernels[0]((y, k), (x, index), (*dims, index is not None), (), units, work)
