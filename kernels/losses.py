@@ -12,12 +12,11 @@ c. Only sums are reassociated. No loop assumes finite numbers: nan and inf come 
 import numpy as np
 
 from . import math as km
-from .contract import T, U, dim, f8, f8s, i8, jit, kernel, scalar
+from .contract import T, U, dim, f8, f8s, i8, kernel, scalar
 from .losses_parts import (
     STRIP,
     _address,
     _call,
-    _far,
     _fence,
     _fetch,
     _hand_over,
@@ -182,45 +181,6 @@ def _label_gradient(dx, o, n, t, total, w, weight, has_weight, all_weight, smoot
     dx[o + t] -= hit
 
 
-@jit
-def _far_rows(loss, dx, x, target, weight, n, has_weight, ignore_index, scale, lo, hi):
-    """Rows lo to hi of cross_entropy, same bits, for a gradient that no cache keeps; at least three rows.
-
-    A row's exponentials stay in the cache, in the room of the last two rows by turns; while those of the next one are
-    computed the gradient goes past it. So the memory is written and read all the time.
-    """
-    before = -1  # the row whose gradient is still to be written
-    of, a, own, hit = 0, type(scale)(0), type(scale)(0), 0
-    for row in range(lo, hi):
-        o, t = row * n, _label(target, row, n, ignore_index)
-        here = (hi - 1 - (row - lo) % 2) * n  # the room of this row's exponentials
-        if before >= 0 and (t < 0 or row >= hi - 2):  # the room of the last rows is about to be their own
-            _hand_over(dx, before * n, dx, of, n, a, True)
-            dx[before * n + hit] = own
-            before = -1
-        if t < 0:
-            loss[row] = type(scale)(0)
-            _zero(dx, o, n)
-            continue
-        m = _max(x, o, n)
-        w = weight[t] if has_weight else type(scale)(1)
-        if row >= hi - 2:
-            total = _exp_store_sum(dx, o, x, o, n, m)
-        else:
-            total = _exp_store_sum_far(dx, here, x, o, n, m, before * n if before >= 0 else -1, of, a)
-            if before >= 0:
-                dx[before * n + hit] = own
-        loss[row] = w * (km.log(total) - (x[o + t] - m))
-        a = scale * w / total
-        if row >= hi - 2:
-            for j in range(o, o + n):
-                dx[j] = dx[j] * a
-            dx[o + t] -= scale * w
-        else:
-            before, of, hit, own = row, here, t, dx[here + t] * a - scale * w
-    _fence()
-
-
 @kernel
 def cross_entropy(
     loss: T,  # (N,)
@@ -242,9 +202,6 @@ def cross_entropy(
     """
     n = n_classes
     all_weight = _weight_sum(weight, n, has_weight) if smoothing != T(0) else 0.0
-    if n > FEW and smoothing == T(0) and hi - lo > 2 and _far(dx, (hi - lo) * n):
-        _far_rows(loss, dx, x, target, weight, n, has_weight, ignore_index, scale, lo, hi)
-        return
     top, total, logs = scratch(T, TILE_ROWS), scratch(T, TILE_ROWS), scratch(T, TILE_ROWS)
     step = min(TILE_ROWS, TILE // n) if n <= FEW else 1
     for first in range(lo, hi, step):
@@ -284,6 +241,65 @@ def _(loss, dx, x, target, weight, n_classes, has_weight, ignore_index, smoothin
         q += smoothing / n_classes * w
     loss[~keep] = 0
     dx.reshape(x.shape)[:] = np.where(keep[:, None], scale * (q.sum(1, keepdims=True) * np.exp(log_p) - q), 0)
+
+
+@kernel
+def cross_entropy_far(
+    loss: T,  # (N,)
+    dx: T,  # (N, C), more than a cache keeps: FAR bytes
+    x: T,  # (N, C) logits
+    target: i8,  # (N,) labels in [0, C), or ignore_index
+    weight: T,  # (C,), or NULL
+    n_classes: dim,
+    has_weight: dim,
+    ignore_index: dim,
+    smoothing: scalar,  # 0
+    scale: scalar,
+    lo,
+    hi,
+):
+    """cross_entropy of more than FEW classes without smoothing, same bits, past the caches. Unit: row.
+
+    A row's exponentials stay in the cache, in the room of the last two rows by turns; while those of the next one are
+    computed the gradient goes past it. So the memory is written and read all the time. For small batches it does not
+    pay, and compiling it takes as long as all of cross_entropy.
+    """
+    n = n_classes
+    before = -1  # the row whose gradient is still to be written
+    of, a, own, hit = 0, T(0), T(0), 0
+    for row in range(lo, hi):
+        o, t = row * n, _label(target, row, n, ignore_index)
+        here = (hi - 1 - (row - lo) % 2) * n  # the room of this row's exponentials
+        if before >= 0 and (t < 0 or row >= hi - 2):  # the room of the last rows is about to be their own
+            _hand_over(dx, before * n, dx, of, n, a, True)
+            dx[before * n + hit] = own
+            before = -1
+        if t < 0:
+            loss[row] = T(0)
+            _zero(dx, o, n)
+            continue
+        m = _max(x, o, n)
+        w = weight[t] if has_weight else T(1)
+        if row >= hi - 2:
+            total = _exp_store_sum(dx, o, x, o, n, m)
+        else:
+            total = _exp_store_sum_far(dx, here, x, o, n, m, before * n if before >= 0 else -1, of, a)
+            if before >= 0:
+                dx[before * n + hit] = own
+        loss[row] = w * (km.log(total) - (x[o + t] - m))
+        a = scale * w / total
+        if row >= hi - 2:
+            for j in range(o, o + n):
+                dx[j] = dx[j] * a
+            dx[o + t] -= scale * w
+        else:
+            before, of, hit, own = row, here, t, dx[here + t] * a - scale * w
+    _fence()
+
+
+@cross_entropy_far.reference
+def _(loss, dx, x, target, weight, n_classes, has_weight, ignore_index, smoothing, scale):
+    cross_entropy.reference_fn(loss, dx, x, target, weight, n_classes, has_weight, ignore_index, smoothing, scale)
 
 
 @kernel

@@ -1,8 +1,9 @@
 """Reductions along one dimension, softmax and its relatives, running sums.
 
 DESIGN
-a. x is contiguous and viewed as (outer, n, inner); n is reduced. inner == 1 is a row reduction (vectors along n),
-   inner > 1 a column reduction (vectors along inner).
+a. x is contiguous and viewed as (outer, n, inner); n is reduced. inner == 1 is a row reduction (vectors along n), the
+   ``_rows`` twins; inner > 1 a column reduction (vectors along inner). They are kernels of their own, since most
+   programs need one of them and compiling both takes twice as long.
 b. A long n is cut into ``blocks`` of ``block`` rows: unit = o * blocks + b reduces x[o, b*block : (b+1)*block, :] into
    y[unit, :], and a second call with (n = blocks, blocks = 1) reduces those partials in order. A wide inner is cut
    instead by the ``_columns`` twin: unit = o * ceil(inner / TILE) + t reduces the columns [t*TILE, (t+1)*TILE).
@@ -223,7 +224,7 @@ def _declare(name, fn, reference, doc):
 
 
 def _fold(name, out, identity, prepare, combine, numpy_fold, formula, row=None):
-    """Declare ``name``, ``name_columns`` and ``name_strided``: fold prepare(y, x) by combine, from identity on."""
+    """Declare ``name`` and its twins ``_rows``, ``_columns``, ``_strided``: fold prepare(y, x) from identity on."""
     piece = PIECE if row else CHUNK  # of a row
     identity = jit(identity)
     prepare = jit(forceinline=True)(prepare)
@@ -317,17 +318,20 @@ def _fold(name, out, identity, prepare, combine, numpy_fold, formula, row=None):
 
     def blocks_kernel(y: out, x: T, n: dim, inner: dim, block: dim, blocks: dim, lo, hi):
         lanes = stack(identity(y), TILE)
+        for unit in range(lo, hi):
+            o = unit // blocks
+            first = (unit - o * blocks) * block
+            rows = block if first + block < n else n - first
+            at = (o * n + first) * inner
+            for start in range(0, inner, TILE):
+                width = TILE if start + TILE < inner else inner - start
+                columns(y, unit * inner + start, lanes, x, at + start, rows, inner, width)
+
+    def rows_kernel(y: out, x: T, n: dim, inner: dim, block: dim, blocks: dim, lo, hi):
         o, b = lo // blocks, lo % blocks
         for unit in range(lo, hi):
             first = b * block
-            rows = block if first + block < n else n - first
-            at = (o * n + first) * inner
-            if inner == 1:
-                y[unit] = convert(y, row(y, x, 0, at, rows))
-            else:
-                for start in range(0, inner, TILE):
-                    width = TILE if start + TILE < inner else inner - start
-                    columns(y, unit * inner + start, lanes, x, at + start, rows, inner, width)
+            y[unit] = convert(y, row(y, x, 0, o * n + first, block if first + block < n else n - first))
             b += 1
             if b == blocks:  # a division would take as long as a short row
                 o, b = o + 1, 0
@@ -398,6 +402,7 @@ def _fold(name, out, identity, prepare, combine, numpy_fold, formula, row=None):
 
     where = "y (outer, blocks, inner), x (outer, n, inner); unit = o * blocks + b, rows [b*block, (b+1)*block)."
     _declare(name, blocks_kernel, blocks_reference, f"y = {formula} over blocks of n: {where}")
+    _declare(f"{name}_rows", rows_kernel, blocks_reference, f"y = {formula} over blocks of n, inner == 1: {where}")
     where = "y (outer, inner), x (outer, n, inner); unit = o * ceil(inner / TILE) + tile of columns."
     _declare(f"{name}_columns", columns_kernel, columns_reference, f"y = {formula} over n: {where}")
     where = "as both; unit = (o * blocks + b) * ceil(inner / tile) + tile of columns."
@@ -446,7 +451,7 @@ _fold("min", T, _most, lambda y, v: v, lambda a, b: lower(a, b), lambda x: x.min
 
 
 def _extreme(name, word, row, sign, numpy_arg):
-    """Declare ``name``, ``name_columns`` and ``name_strided``: the first extreme and its index; the first nan wins."""
+    """Declare ``name`` and its twins as ``_fold``: the first extreme and its index; the first nan wins."""
     before = jit(forceinline=True)(sign)  # whether a comes before b; one may be nan
     better = jit(forceinline=True)(lambda a, b: before(a, b) | ((a != a) & (b == b)))
 
@@ -502,23 +507,29 @@ def _extreme(name, word, row, sign, numpy_arg):
         y: T, index: i8, x: T, index_in: i8, n: dim, inner: dim, block: dim, blocks: dim, has_index: dim, lo, hi
     ):
         best, where = stack(bound(x, 0), TILE), stack(np.int32(0), TILE)
-        o, b = lo // blocks, lo % blocks
         for unit in range(lo, hi):
-            first = b * block
+            o = unit // blocks
+            first = (unit - o * blocks) * block
             rows = block if first + block < n else n - first
             at = (o * n + first) * inner
-            if inner == 1:
-                k = place(x, at, rows)
-                y[unit] = x[at + k]
-                index[unit] = first + k
-            else:
-                for start in range(0, inner, TILE):
-                    width = TILE if start + TILE < inner else inner - start
-                    to = unit * inner + start
-                    columns(y, index, to, best, where, x, at + start, first, rows, inner, width, False)
+            for start in range(0, inner, TILE):
+                width = TILE if start + TILE < inner else inner - start
+                to = unit * inner + start
+                columns(y, index, to, best, where, x, at + start, first, rows, inner, width, False)
             if has_index != 0:
                 for c in range(inner):
                     index[unit * inner + c] = index_in[(o * n + index[unit * inner + c]) * inner + c]
+
+    def rows_kernel(
+        y: T, index: i8, x: T, index_in: i8, n: dim, inner: dim, block: dim, blocks: dim, has_index: dim, lo, hi
+    ):
+        o, b = lo // blocks, lo % blocks
+        for unit in range(lo, hi):
+            first = b * block
+            at = o * n + first
+            k = place(x, at, block if first + block < n else n - first)
+            y[unit] = x[at + k]
+            index[unit] = index_in[at + k] if has_index != 0 else first + k
             b += 1
             if b == blocks:
                 o, b = o + 1, 0
@@ -593,6 +604,7 @@ def _extreme(name, word, row, sign, numpy_arg):
 
     where = "y, index (outer, blocks, inner), x (outer, n, inner); unit = o * blocks + b. Partials: index_in (as x)."
     _declare(name, blocks_kernel, blocks_reference, f"y, index = {word} over blocks of n >= 1: {where}")
+    _declare(f"{name}_rows", rows_kernel, blocks_reference, f"y, index = {word} of rows, inner == 1: {where}")
     where = "y, index (outer, inner), x (outer, n, inner); unit = o * ceil(inner / TILE) + tile of columns."
     _declare(f"{name}_columns", columns_kernel, columns_reference, f"y, index = {word} over n >= 1: {where}")
     where = "as both; unit = (o * blocks + b) * ceil(inner / tile) + tile of columns. No index_in."

@@ -110,7 +110,8 @@ def _fold(name, out, start, prepare, combine, formula):
         reduced(y, x, n, inner, n, 1, units // _tiles_of(inner, TILE))
 
     types = {U: _SUMS, u1: _TRUTH, T: _NUMBERS}[out]
-    _declare(name, blocks_kernel, f"y = {formula} over blocks of n.", _grid_of_blocks, types)
+    for twin in (name, f"{name}_rows"):  # the CPU's are two kernels
+        _declare(twin, blocks_kernel, f"y = {formula} over blocks of n.", _grid_of_blocks, types)
     _declare(f"{name}_columns", columns_kernel, f"y = {formula} over n.", _grid_of_columns, types)
 
 
@@ -202,7 +203,8 @@ def _extreme(name, word, sign):
     def columns_kernel(y: T, index: i8, x: T, n: dim, inner: dim, units):
         reduced(y, index, x, index, n, inner, n, 1, 0, units // _tiles_of(inner, TILE))
 
-    _declare(name, blocks_kernel, f"y, index = {word} over blocks of n >= 1.", _grid_of_blocks, _NUMBERS)
+    for twin in (name, f"{name}_rows"):
+        _declare(twin, blocks_kernel, f"y, index = {word} over blocks of n >= 1.", _grid_of_blocks, _NUMBERS)
     _declare(f"{name}_columns", columns_kernel, f"y, index = {word} over n >= 1.", _grid_of_columns, _NUMBERS)
 
 

@@ -17,7 +17,7 @@ from .._launch cimport launch
 from .._record cimport describe
 from .._storage cimport CATEGORY, F32, dtype_code, refuse_mixed
 
-cdef Kernel SUM = Kernel("reduce.sum", 0.1), DIV = Kernel("elementwise.div")
+cdef Kernel SUM = Kernel("reduce.sum_rows", 0.1), DIV = Kernel("elementwise.div")
 cdef Py_ssize_t BLOCK = 32768  # reduce.BLOCK
 cdef Py_ssize_t BLOCK_OF_MANY = 8192  # of a device of many processors: see reduce._block
 

@@ -14,7 +14,8 @@ from .._launch cimport launch
 from .._storage cimport CATEGORY, F64, refuse_mixed
 from ._gemm cimport product, rows_of
 
-cdef Kernel SUM = Kernel("reduce.sum", 0.1), DRELU = Kernel("elementwise.drelu", 0.2)
+cdef Kernel SUM = Kernel("reduce.sum", 0.1), SUM_ROWS = Kernel("reduce.sum_rows", 0.1)
+cdef Kernel DRELU = Kernel("elementwise.drelu", 0.2)
 
 
 def linear(Tensor input not None, Tensor weight not None, Tensor bias=None, *, bint relu=False):
@@ -136,7 +137,8 @@ def dbias(Tensor dy, x, w):
     db = new_tensor(dy.dt, 1, width, dy.storage)
     dims[0], dims[1], dims[2], dims[3] = dy.count // width[0], width[0], dy.count // width[0], 1
     bufs[0], bufs[1] = db.ptr, dy.ptr
-    launch(entry_of(SUM, dy.dt, dy.dt, dy.storage.device), bufs, dims, NULL, 1, dy.count * SUM.cost)
+    launch(entry_of(SUM_ROWS if width[0] == 1 else SUM, dy.dt, dy.dt, dy.storage.device), bufs, dims, NULL, 1,
+           dy.count * SUM.cost)
     return db
 
 

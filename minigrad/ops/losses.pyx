@@ -27,7 +27,7 @@ from .._engine cimport (
 from .._launch cimport launch
 from .._record cimport recorder
 from .._record cimport recording as captured
-from .._storage cimport CATEGORY, DTYPES, F32, F64, I64, Storage, devices, refuse_mixed
+from .._storage cimport CATEGORY, DTYPES, F32, F64, I64, ITEMSIZE, Storage, devices, refuse_mixed
 
 
 from .._engine import _cast as cast
@@ -219,11 +219,16 @@ cdef int look(double *stats, Tensor target, Tensor weight, Py_ssize_t classes, P
     return 0
 
 
+cdef Py_ssize_t FEW = 128  # classes, of which rows are taken together: kernels/losses.py
+cdef Py_ssize_t FAR = 8 << 20  # bytes of a gradient that no cache keeps: kernels/losses_parts.py
+
+
 cdef class LabelLoss:
     """The kernels of a loss whose unit is a row (N, C) -> (N,), by integer label."""
     cdef Op op
     cdef Kernel fused
     cdef Kernel loss_only
+    cdef Kernel far  # fused, for a gradient that no cache keeps, if there is one
     cdef object formula
     cdef str name
     cdef bint smooths
@@ -232,6 +237,7 @@ cdef class LabelLoss:
         self.name, self.op, self.formula, self.smooths = name, op_named(op), formula, smooths
         self.fused = Kernel("losses." + name, cost)
         self.loss_only = Kernel("losses." + name + "_loss", cost)
+        self.far = Kernel("losses." + name + "_far", cost) if smooths else None
 
     cdef int compute(self, Tensor losses, Tensor dx, Tensor x, Tensor target, Tensor w, Py_ssize_t ignore_index,
                      double *scalars) except -1:
@@ -243,6 +249,9 @@ cdef class LabelLoss:
         bufs[0] = losses.ptr
         if dx is not None:
             bufs[1], at = dx.ptr, 2
+            if self.far is not None and x.shape_[1] > FEW and x.count * ITEMSIZE[x.dt] >= FAR and (
+                    x.storage.device < 0 and scalars[0] == 0):
+                kernel = self.far
         bufs[at], bufs[at + 1], bufs[at + 2] = x.ptr, target.ptr, NULL if w is None else w.ptr
         dims[0], dims[1], dims[2] = x.shape_[1], w is not None, ignore_index
         return launch(kernel.find(x.dt, x.dt, x.storage), bufs, dims, scalars, x.shape_[0], x.count * kernel.cost)

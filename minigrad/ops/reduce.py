@@ -28,6 +28,7 @@ from .shape import cat, flip, narrow, permute, reshape, row_major, select, stack
 
 BLOCK = 32768  # elements a unit of work reduces when a long run is cut
 TILE = 512  # columns a unit of the _columns kernels, see kernels/reduce.py
+BLOCKS, COLUMNS, ROWS, STRIDED = range(4)  # the kernels of a reduction
 GATHER_TILE = 64  # columns a unit of index.scatter_add, see kernels/index.py
 
 
@@ -80,7 +81,7 @@ def _steps(shape, axes):
 
 
 def _calls(shape, axes, cut):
-    """(by columns, dims, units, work, size of the output) of each kernel call."""
+    """(which kernel, dims, units, work, size of the output) of each kernel call."""
     runs = []  # [reduced, size]
     for size, axis in zip(shape, axes, strict=True):
         if size == 1:
@@ -105,7 +106,7 @@ def _cut(steps, outer, n, inner):
     work, block, blocks = outer * n * inner, n, 1
     if work > BLOCK and outer < 64:
         if inner >= 8 * TILE:
-            steps.append((1, (n, inner), outer * (-(-inner // TILE)), work, outer * inner))
+            steps.append((COLUMNS, (n, inner), outer * (-(-inner // TILE)), work, outer * inner))
             return
         block = -(-BLOCK // inner) + 7 & ~7
         blocks = -(-n // block)
@@ -113,9 +114,10 @@ def _cut(steps, outer, n, inner):
 
 
 def _in_blocks(steps, outer, n, inner, block, blocks):
-    steps.append((0, (n, inner, block, blocks), outer * blocks, outer * n * inner, outer * blocks * inner))
+    which = ROWS if inner == 1 else BLOCKS
+    steps.append((which, (n, inner, block, blocks), outer * blocks, outer * n * inner, outer * blocks * inner))
     if blocks > 1:
-        steps.append((0, (blocks, inner, blocks, 1), outer, outer * blocks * inner, outer * inner))
+        steps.append((which, (blocks, inner, blocks, 1), outer, outer * blocks * inner, outer * inner))
 
 
 def _block(outer, n, inner):
@@ -160,11 +162,15 @@ def _in_memory_order(x, axes, shape):
     return turned, tuple([axes[d] for d in order]), back
 
 
+def _kernels(name, cost):
+    return [Kernel(f"reduce.{name}{twin}", cost) for twin in ("", "_columns", "_rows", "_strided")]
+
+
 class _Fold:
-    """The kernels of a reduction, (over blocks, over columns), those that reduce its partial results, its identity."""
+    """The kernels of a reduction, those that reduce its partial results, its identity."""
 
     def __init__(self, name, identity, cost, then=None, converts=True):
-        self.kernels, self.strided = _kernels(name, cost)
+        self.kernels = _kernels(name, cost)
         self.identity, self.then, self.converts = identity, then or self, converts
 
     def __call__(self, x, shape, steps, dtype, axes=None):
@@ -179,25 +185,18 @@ class _Fold:
                 return view(y, shape, back).detach().clone() if back else y
         steps, to, fold = steps[x._device >= 0], dtype if self.converts else None, self
         for i, step in enumerate(steps):
-            columns, dims, units, work, size = step
+            which, dims, units, work, size = step
             y = empty(shape if i == len(steps) - 1 else (size,), dtype, x)
-            if x.is_contiguous() or not _strided(fold.strided, (y,), x, step, to):
-                fold.kernels[columns]((y,), (_contiguous(x),), dims, (), units, work, x.dtype, to)
+            if x.is_contiguous() or not _strided(fold.kernels[STRIDED], (y,), x, step, to):
+                fold.kernels[which]((y,), (_contiguous(x),), dims, (), units, work, x.dtype, to)
             x, fold = y, fold.then
         return y
 
 
-def _kernels(name, cost):
-    return (
-        (Kernel(f"reduce.{name}", cost), Kernel(f"reduce.{name}_columns", cost)),
-        Kernel(f"reduce.{name}_strided", cost),
-    )
-
-
 def _strided(kernel, outputs, x, step, to=None):
     """Whether the kernel could be run on x with its strides: see ``direct.fold``."""
-    columns, dims, units, work, _ = step
-    head = (*dims, dims[0], 1, TILE) if columns else (*dims, dims[1])
+    which, dims, units, work, _ = step
+    head = (*dims, dims[0], 1, TILE) if which == COLUMNS else (*dims, dims[1])
     return fold(kernel, outputs, x, head, units, work, to)
 
 
@@ -212,23 +211,23 @@ class _Extreme:
     """The kernels of max or min: values and the positions of the first of them along the reduced run."""
 
     def __init__(self, name):
-        self.kernels, self.strided = _kernels(name, 0.3)
+        self.kernels = _kernels(name, 0.3)
 
     def __call__(self, x, shape, steps):
         index, steps = None, steps[x._device >= 0]
         for i, step in enumerate(steps):
-            columns, dims, units, work, size = step
+            which, dims, units, work, size = step
             y, k = (empty(shape if i == len(steps) - 1 else (size,), d, x) for d in (x.dtype, int64))
-            done = not x.is_contiguous() and _strided(self.strided, (y, k), x, step)
+            done = not x.is_contiguous() and _strided(self.kernels[STRIDED], (y, k), x, step)
             x = x if done else _contiguous(x)
             if done:
                 pass
-            elif columns:
-                self.kernels[1]((y, k), (x,), dims, (), units, work)
+            elif which == COLUMNS:
+                self.kernels[which]((y, k), (x,), dims, (), units, work)
             else:
-                self.kernels[0]((y, k), (x, index), (*dims, index is not None), (), units, work)
+                self.kernels[which]((y, k), (x, index), (*dims, index is not None), (), units, work)
             # positions of an earlier run mean nothing along the next one
-            x, index = y, k if dims[-1] > 1 and not columns else None
+            x, index = y, k if dims[-1] > 1 and which != COLUMNS else None
         return y, k
 
 

@@ -68,6 +68,11 @@ def fold_data(name, t, size):
     return x
 
 
+def twins(name, inner):
+    """The kernels that may reduce this shape."""
+    return [f"reduce.{name}", f"reduce.{name}_rows"] if inner == 1 else [f"reduce.{name}"]
+
+
 @pytest.mark.parametrize(("name", "t", "u"), FOLDS)
 def test_fold(name, t, u):
     out = u or "uint8"
@@ -80,7 +85,8 @@ def test_fold(name, t, u):
         for block in {n, 4, 1 + n // 3}:
             blocks = -(-n // block)
             dims, shape = (n, inner, block, blocks), (outer * blocks, inner)
-            check(f"reduce.{name}", [(shape, out)], [x], dims, outer * blocks, t, u, tolerance, scale)
+            for kernel in twins(name, inner):
+                check(kernel, [(shape, out)], [x], dims, outer * blocks, t, u, tolerance, scale)
 
 
 def test_sum_columns():
@@ -98,30 +104,33 @@ def test_sum_is_accurate(outer, n, inner):
     block = 1024
     blocks = -(-n // block)
     part, y = np.zeros(blocks * inner, np.float32), np.zeros(inner, np.float32)
-    run("reduce.sum", [part, x], (n, inner, block, blocks), units=blocks, u="float32")
-    run("reduce.sum", [y, part], (blocks, inner, blocks, 1), units=1, u="float32")
-    np.testing.assert_allclose(y, n * np.float64(np.float32(0.1)), rtol=8 * eps("float32"))
-    run("reduce.sum", [y, x], (n, inner, n, 1), units=1, u="float32")  # one block: still no running sum
-    np.testing.assert_allclose(y, n * np.float64(np.float32(0.1)), rtol=32 * eps("float32"))
+    for kernel in twins("sum", inner):
+        run(kernel, [part, x], (n, inner, block, blocks), units=blocks, u="float32")
+        run(kernel, [y, part], (blocks, inner, blocks, 1), units=1, u="float32")
+        np.testing.assert_allclose(y, n * np.float64(np.float32(0.1)), rtol=8 * eps("float32"))
+        run(kernel, [y, x], (n, inner, n, 1), units=1, u="float32")  # one block: still no running sum
+        np.testing.assert_allclose(y, n * np.float64(np.float32(0.1)), rtol=32 * eps("float32"))
 
 
 def test_empty_sum_is_identity():
     for name, value in [("sum", 0), ("prod", 1)]:
         for inner in (1, 5, 200):
-            y = np.full(inner, 9, np.float32)
-            run(f"reduce.{name}", [y, np.zeros(0, np.float32)], (0, inner, 0, 1), units=1, u="float32")
-            assert (y == value).all()
+            for kernel in twins(name, inner):
+                y = np.full(inner, 9, np.float32)
+                run(kernel, [y, np.zeros(0, np.float32)], (0, inner, 0, 1), units=1, u="float32")
+                assert (y == value).all()
 
 
 def test_nan_and_inf_survive_sums():
     for n, inner in [(10, 1), (1000, 1), (100, 3), (100, 300)]:
-        x = np.zeros((n, inner), np.float32)
-        x[n // 2], y = INF, np.zeros(inner, np.float32)
-        run("reduce.sum", [y, x], (n, inner, n, 1), units=1, u="float32")
-        assert (y == INF).all()
-        x[n // 3] = -INF
-        run("reduce.sum", [y, x], (n, inner, n, 1), units=1, u="float32")
-        assert np.isnan(y).all()
+        for kernel in twins("sum", inner):
+            x = np.zeros((n, inner), np.float32)
+            x[n // 2], y = INF, np.zeros(inner, np.float32)
+            run(kernel, [y, x], (n, inner, n, 1), units=1, u="float32")
+            assert (y == INF).all()
+            x[n // 3] = -INF
+            run(kernel, [y, x], (n, inner, n, 1), units=1, u="float32")
+            assert np.isnan(y).all()
 
 
 EXTREMES = [("maxdim", "float32"), ("mindim", "float64"), ("mindim", "uint8")]
@@ -150,11 +159,13 @@ def test_extreme(name, t):
                 blocks = -(-n // block)
                 spec = [((outer, blocks, inner), t), ((outer, blocks, inner), "int64")]
                 dims = (n, inner, block, blocks, 0)
-                y, index = check(f"reduce.{name}", spec, [x, None], dims, outer * blocks, t)
+                for kernel in twins(name, inner):
+                    y, index = check(kernel, spec, [x, None], dims, outer * blocks, t)
                 spec = [((outer, inner), t), ((outer, inner), "int64")]
                 dims = (blocks, inner, blocks, 1, 1)
-                _, whole = check(f"reduce.{name}", spec, [y, index], dims, outer, t)  # the partials
-                np.testing.assert_array_equal(whole, pick(x.reshape(outer, n, inner), 1))
+                for kernel in twins(name, inner):
+                    _, whole = check(kernel, spec, [y, index], dims, outer, t)  # the partials
+                    np.testing.assert_array_equal(whole, pick(x.reshape(outer, n, inner), 1))
             if (name, t) == EXTREMES[0]:
                 check("reduce.maxdim_columns", spec, [x], (n, inner), outer * -(-inner // reduce.TILE), t)
 
