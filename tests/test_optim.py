@@ -11,6 +11,8 @@ import pytest
 
 import minigrad as mg
 
+from .garbage import collector_off
+
 DTYPES = ("float32", "float64")
 inf, nan = np.inf, np.nan
 
@@ -961,15 +963,11 @@ def test_steps_make_no_garbage():
     model = network(0)
     optimizer = mg.optim.Adam(model.parameters())
     train(model, optimizer, 0, 3)
-    gc.collect()
-    gc.disable()
-    try:
+    with collector_off():
         before = len(gc.get_objects())
         train(model, optimizer, 0, 20)
         assert len(gc.get_objects()) - before < 20
         assert gc.collect() < 5
-    finally:
-        gc.enable()
 
 
 def test_gradient_is_only_read():
