@@ -125,11 +125,3 @@ def several_steps(net, optimizer, x, y):
         loss.backward()
         optimizer.step()
     return loss
-
-
-X = mg.ones(3)
-
-
-def repeat(function, x):
-    for _ in range(6):
-        function(x)

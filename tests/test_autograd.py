@@ -10,7 +10,6 @@ import minigrad as mg
 
 from .leaves import leaf, values
 
-
 # --- shapes of graphs -------------------------------------------------------------------------------------------------
 
 

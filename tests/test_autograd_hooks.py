@@ -7,7 +7,6 @@ import minigrad as mg
 
 from .leaves import leaf, values
 
-
 # --- retain_grad ------------------------------------------------------------------------------------------------------
 
 

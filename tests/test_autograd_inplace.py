@@ -6,7 +6,6 @@ import minigrad as mg
 
 from .leaves import leaf, values
 
-
 # --- in-place operations ----------------------------------------------------------------------------------------------
 
 

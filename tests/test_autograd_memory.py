@@ -11,7 +11,6 @@ import minigrad as mg
 from .garbage import collector_off
 from .leaves import leaf
 
-
 # --- threads ----------------------------------------------------------------------------------------------------------
 
 

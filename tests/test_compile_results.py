@@ -8,7 +8,6 @@ from minigrad.nn import functional as F
 
 from .compiled import batch, compare, dropout_network, network, state_of, training
 
-
 # --- what the caller holds --------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,6 @@ import minigrad as mg
 
 from .optimizers import DTYPES, every, inf, nan, parameter, run
 
-
 # --- against NumPy ----------------------------------------------------------------------------------------------------
 
 
