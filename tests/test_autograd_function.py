@@ -9,6 +9,8 @@ import minigrad as mg
 from minigrad.autograd import Function, grad, gradcheck, gradgradcheck
 from minigrad.autograd.function import once_differentiable
 
+from .garbage import collector_off
+
 
 def leaf(values, dtype=mg.float64):
     return mg.tensor(values, dtype=dtype, requires_grad=True)
@@ -450,11 +452,7 @@ def test_no_reference_cycles():
         grad(g.sum(), x)
 
     step()
-    gc.collect()
-    gc.disable()
-    try:
+    with collector_off():
         for _ in range(100):
             step()
         assert gc.collect() == 0
-    finally:
-        gc.enable()

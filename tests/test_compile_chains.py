@@ -11,8 +11,8 @@ import minigrad as mg
 from minigrad import nn, optim
 from minigrad.nn import functional as F
 
+from .compiled import bits, compare, training
 from .processes import run_python
-from .test_compile import bits, compare, training
 from .test_compile_fuzz import COUNT, SEED, Case
 
 ODD = [0.0, -0.0, 1e-45, -1e-40, 1e-38, 3.4e38, -3.4e38, np.inf, -np.inf, np.nan, 0.5, -2.0, 88.8, 1e-8]

@@ -10,9 +10,9 @@ import minigrad as mg
 from minigrad import nn, optim
 from minigrad.nn import functional as F
 
-from . import test_compile
+from . import compiled
+from .compiled import OPTIMIZERS, batch, bits, compare, network, odd_network, training
 from .processes import run_python
-from .test_compile import OPTIMIZERS, batch, bits, compare, network, odd_network, training
 
 CPU = Path("/proc/cpuinfo")
 CLIPS = {
@@ -196,7 +196,7 @@ def test_products_add_to_the_gradients_themselves(rows, sizes, dtype, monkeypatc
         mg.manual_seed(i)
         return mg.randn(rows, sizes[0], dtype=dtype), None
 
-    monkeypatch.setattr(test_compile, "batch", inputs)
+    monkeypatch.setattr(compiled, "batch", inputs)
     before = {}
     for passes in ("", "beta"):
         monkeypatch.setenv("MINIGRAD_PASSES", passes)

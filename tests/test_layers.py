@@ -1,6 +1,7 @@
 """Who may import whom: the tables below are the rule, read from the sources themselves."""
 
 import ast
+import functools
 import re
 import sys
 from pathlib import Path
@@ -61,6 +62,7 @@ PRETEND = "tests/pretend.py"  # stands for a driver
 KNOW_CUDA = {f"minigrad/{name}.py" for name in ("device", "cuda", "interchange", "compile", "__init__")}
 STANDARD = {*sys.stdlib_module_names, "cython", "cpython", "libc"}
 
+parse = functools.cache(ast.parse)  # of every file, in several tests
 PYX_IMPORT = re.compile(r"^[ \t]*(?:from\s+([\w.]+)\s+)?c?import\s+(\([^)]*\)|[^\n#]+)", re.MULTILINE)
 PYX_SILENT = re.compile(r'""".*?"""|#[^\n]*', re.DOTALL)
 
@@ -77,7 +79,7 @@ def imports(path, text):
     package = ("minigrad/" + path if path.startswith("kernels/") else path).split("/")[:-1]
     if path.endswith(".py"):
         found = []
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(parse(text)):
             if isinstance(node, ast.Import):
                 found += [("", alias.name) for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
@@ -120,7 +122,7 @@ def import_errors(path, text):
 
 def public_errors(path, text):
     """Names of minigrad that are not public, imported or reached as an attribute of the package."""
-    named = (n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name))
+    named = (n for n in ast.walk(parse(text)) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name))
     used = [f"minigrad.{n.attr}" for n in named if n.value.id in ("mg", "minigrad")]
     for name in [*imports(path, text), *used]:
         top, *rest = name.split(".")
@@ -132,7 +134,7 @@ def says_cuda(path, text):
     """Whether code says it: comments and docstrings may."""
     if not path.endswith(".py"):
         return "cuda" in PYX_SILENT.sub("", text).lower()
-    tree = ast.parse(text)
+    tree = parse(text)
     silent = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}  # docstrings
     words = (v for n in ast.walk(tree) if id(n) not in silent for _, v in ast.iter_fields(n))
     return any("cuda" in word.lower() for word in words if isinstance(word, str))

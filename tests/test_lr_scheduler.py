@@ -2,7 +2,6 @@
 
 import copy
 import doctest
-import gc
 import importlib
 import io
 import math
@@ -17,6 +16,8 @@ import pytest
 
 import minigrad as mg
 from minigrad.optim import lr_scheduler as schedules
+
+from .garbage import collector_off
 
 N = 100
 t = np.arange(N)
@@ -450,9 +451,7 @@ def test_functions_in_state_dicts():
 def test_a_scheduler_leaves_no_cycle():
     """The optimizer dies with the last reference to it, and does not keep its scheduler alive."""
     makers = [m if callable(m) else m.values[0] for m in STATEFUL]
-    gc.collect()
-    gc.disable()
-    try:
+    with collector_off():
         for make in [*makers, schedules.ReduceLROnPlateau]:
             optimizer = make_optimizer()
             scheduler = make(optimizer)
@@ -464,8 +463,6 @@ def test_a_scheduler_leaves_no_cycle():
                 assert owner() is None
                 with pytest.raises(ReferenceError, match="no longer exists"):
                     step()
-    finally:
-        gc.enable()
 
 
 # --- learning rates that are tensors ----------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ import pytest
 
 import minigrad as mg
 
+from .dtypes import each_dtype
+
 
 def test_second_derivative_of_relu_is_zero_not_absent():
     x = mg.tensor([1.0, -2.0], requires_grad=True)
@@ -26,7 +28,7 @@ def test_clamp_to_nan_is_nan(bounds):
     assert mg.tensor([1.0, 5.0]).clamp(**bounds).isnan().all()
 
 
-@pytest.mark.parametrize("dtype", [mg.int8, mg.int16, mg.int32, mg.int64])
+@pytest.mark.parametrize("dtype", each_dtype([mg.int8, mg.int16, mg.int32, mg.int64]))
 def test_least_integer_divided_by_minus_one_wraps(dtype):
     least = mg.tensor([-(2 ** (8 * dtype.itemsize - 1))], dtype=dtype)
     assert (least // -1).tolist() == least.tolist()

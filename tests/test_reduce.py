@@ -8,6 +8,8 @@ import pytest
 
 import minigrad as mg
 
+from .dtypes import each_dtype
+
 NAN, INF = math.nan, math.inf
 INTEGERS = (mg.int64, mg.int32, mg.int16, mg.int8, mg.uint8)
 
@@ -26,7 +28,7 @@ def same(found, expected):
 # --- dtypes -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", INTEGERS, ids=repr)
+@pytest.mark.parametrize("dtype", each_dtype(INTEGERS), ids=repr)
 def test_integers(dtype):
     x = mg.tensor([[1, 2, 3], [100, 120, 7]], dtype=dtype)
     for y, expected in (

@@ -6,6 +6,7 @@ import pytest
 import minigrad as mg
 
 from .derivatives import check_derivatives
+from .dtypes import each_dtype
 
 DTYPES = ["float32", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
 
@@ -92,7 +93,7 @@ ROWS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", each_dtype(DTYPES))
 @pytest.mark.parametrize("name", ROWS)
 def test_values(name, dtype):
     f, reference, shapes = ROWS[name]

@@ -308,8 +308,8 @@ def test_a_closed_pipe_is_quiet(unbuffered, tmp_path):
     os.close(read)
     environment = {"PYTHONPATH": str(Path(mg.__file__).parent.parent), "PYTHONUNBUFFERED": unbuffered}
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--data", str(tmp_path), "--epochs", "1"], stdout=end, stderr=subprocess.PIPE, text=True, timeout=300,
-        env={**os.environ, **environment},
+        [sys.executable, str(SCRIPT), "--data", str(tmp_path), "--epochs", "1"], stdout=end, stderr=subprocess.PIPE,
+        text=True, timeout=300, env={**os.environ, **environment},
     )  # fmt: skip
     os.close(end)
     assert done.returncode == 141 and done.stderr == ""

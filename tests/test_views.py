@@ -9,6 +9,7 @@ import pytest
 import minigrad as mg
 
 from .derivatives import check_derivatives
+from .garbage import collector_off
 
 
 def rand(*shape, seed=0):
@@ -532,12 +533,8 @@ def test_no_reference_cycles():
         x.grad = None
 
     step()
-    gc.collect()
-    gc.disable()
-    try:
+    with collector_off():
         before = len(gc.get_objects())
         for _ in range(50):
             step()
         assert len(gc.get_objects()) - before < 50
-    finally:
-        gc.enable()

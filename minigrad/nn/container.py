@@ -243,17 +243,16 @@ class ModuleDict(Module):
 
     def update(self, modules):
         """Add all of a mapping, or of an iterable of (name, module)."""
-        if not isinstance(modules, Iterable):
-            raise TypeError(
-                "ModuleDict.update should be called with an iterable of key/value pairs, "
-                f"but got {type(modules).__name__}"
-            )
         for key, module in _pairs(modules, "ModuleDict"):
             self[key] = module
 
 
 def _pairs(items, name):
     """The (key, value) pairs of a mapping, a module with ``items``, or an iterable of pairs."""
+    if not isinstance(items, Iterable):
+        raise TypeError(
+            f"{name}.update should be called with an iterable of key/value pairs, but got {type(items).__name__}"
+        )
     if isinstance(items, Mapping) or hasattr(items, "items"):
         return list(items.items())
     pairs = []

@@ -186,11 +186,6 @@ class ParameterDict(Module):
 
     def update(self, parameters):
         """Add all of a mapping, or of an iterable of (key, value)."""
-        if not isinstance(parameters, Iterable):
-            raise TypeError(
-                "ParameterDict.update should be called with an iterable of key/value pairs, "
-                f"but got {type(parameters).__name__}"
-            )
         for key, value in _pairs(parameters, "ParameterDict"):
             self[key] = value
 

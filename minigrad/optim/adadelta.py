@@ -1,11 +1,11 @@
 """Adadelta."""
 
-from .._engine import Kernel, filled
-from .._storage import float32
+from .._engine import Kernel
 from ..ops._multi import update
-from .optimizer import Optimizer, buffer_like, nonnegative, refuse
+from .optimizer import Optimizer, nonnegative, refuse, zero_state
 
 _KERNEL = Kernel("optimizers.adadelta", 0.6)
+_new_state = zero_state("square_avg", "acc_delta")
 
 
 class Adadelta(Optimizer):
@@ -65,8 +65,3 @@ class Adadelta(Optimizer):
             row=lambda step: (),  # steps are counted, though no number depends on them
             init=_new_state,
         )
-
-
-def _new_state(p, state):
-    state["step"] = filled((), 0, float32)
-    state["square_avg"], state["acc_delta"] = buffer_like(p), buffer_like(p)

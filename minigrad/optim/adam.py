@@ -2,12 +2,13 @@
 
 from math import sqrt
 
-from .._engine import Kernel, Tensor, filled
-from .._storage import float32
+from .._engine import Kernel, Tensor
 from ..ops._multi import update
-from .optimizer import Optimizer, buffer_like, check_betas, check_fused, nonnegative, refuse
+from .optimizer import Optimizer, check_betas, check_fused, nonnegative, refuse, zero_state
 
 _KERNEL = Kernel("optimizers.adam", 0.4)
+_new_state = zero_state("exp_avg", "exp_avg_sq")
+_new_amsgrad_state = zero_state("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
 
 class Adam(Optimizer):
@@ -92,16 +93,6 @@ class Adam(Optimizer):
             row=row,
             init=_new_amsgrad_state if amsgrad else _new_state,
         )
-
-
-def _new_state(p, state):
-    state["step"] = filled((), 0, float32)
-    state["exp_avg"], state["exp_avg_sq"] = buffer_like(p), buffer_like(p)
-
-
-def _new_amsgrad_state(p, state):
-    _new_state(p, state)
-    state["max_exp_avg_sq"] = buffer_like(p)
 
 
 class AdamW(Adam):

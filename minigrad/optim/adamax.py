@@ -1,11 +1,11 @@
 """Adamax."""
 
-from .._engine import Kernel, filled
-from .._storage import float32
+from .._engine import Kernel
 from ..ops._multi import update
-from .optimizer import Optimizer, buffer_like, check_betas, nonnegative, refuse
+from .optimizer import Optimizer, check_betas, nonnegative, refuse, zero_state
 
 _KERNEL = Kernel("optimizers.adamax", 0.4)
+_new_state = zero_state("exp_avg", "exp_inf")
 
 
 class Adamax(Optimizer):
@@ -66,8 +66,3 @@ class Adamax(Optimizer):
             row=lambda step: (lr / (1 - beta1**step),),
             init=_new_state,
         )
-
-
-def _new_state(p, state):
-    state["step"] = filled((), 0, float32)
-    state["exp_avg"], state["exp_inf"] = buffer_like(p), buffer_like(p)

@@ -421,6 +421,17 @@ def check_betas(betas):
             raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
 
 
+def zero_state(*names):
+    """What gives a parameter its first state: ``step``, and buffers of zeros like it."""
+
+    def init(p, state):
+        state["step"] = filled((), 0, float32)
+        for name in names:
+            state[name] = buffer_like(p)
+
+    return init
+
+
 _NAMES = {"lr": "learning rate", "eps": "epsilon value"}
 
 

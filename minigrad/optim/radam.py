@@ -2,12 +2,12 @@
 
 from math import sqrt
 
-from .._engine import Kernel, filled
-from .._storage import float32
+from .._engine import Kernel
 from ..ops._multi import update
-from .optimizer import Optimizer, buffer_like, check_betas, nonnegative, refuse
+from .optimizer import Optimizer, check_betas, nonnegative, refuse, zero_state
 
 _KERNEL = Kernel("optimizers.radam", 0.5)
+_new_state = zero_state("exp_avg", "exp_avg_sq")
 
 
 class RAdam(Optimizer):
@@ -80,8 +80,3 @@ class RAdam(Optimizer):
             row=row,
             init=_new_state,
         )
-
-
-def _new_state(p, state):
-    state["step"] = filled((), 0, float32)
-    state["exp_avg"], state["exp_avg_sq"] = buffer_like(p), buffer_like(p)

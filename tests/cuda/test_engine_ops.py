@@ -7,6 +7,7 @@ import pytest
 
 import minigrad as mg
 
+from ..dtypes import each_dtype
 from ..ops_table import DIFFERENTIABLE, REDUCTIONS, TABLE, make, outputs
 from .both import EXACT, agree, needs_gpu, same, there
 
@@ -59,7 +60,7 @@ def test_derivatives(row):
             )  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", [mg.int64, mg.int32, mg.int16, mg.int8, mg.uint8, mg.bool_])
+@pytest.mark.parametrize("dtype", each_dtype([mg.int64, mg.int32, mg.int16, mg.int8, mg.uint8, mg.bool_]))
 def test_integers(dtype):
     operations = {
         "add": lambda a, b: a + b, "mul": lambda a, b: a * b, "number": lambda a, b: a * 3 + 1,
