@@ -11,6 +11,7 @@ import minigrad as mg
 from minigrad.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from .. import pretend
+from ..test_compile_fuzz import COUNT, Case
 from .both import needs_gpu
 from .test_driver import ROOT, pretended, run, two, waits
 from .test_engine_optimizers import CASES, IDS
@@ -394,3 +395,16 @@ step = both(batches(6))
 print(step.programs[0].graphs, pretend.calls("cuStreamBeginCapture_v2"))
 """
     assert run(script, PYTHONPATH=str(ROOT), MINIGRAD_CUDA_STRICT="1") == "False 0"
+
+
+@pretended
+@pytest.mark.parametrize("part", range(2))
+def test_random_programs(part):
+    """As in test_compile_fuzz.py; `MINIGRAD_FUZZ=1000` draws more."""
+    hits, seeds = 0, range(part, max(COUNT // 4, 60), 2)
+    for seed in seeds:
+        case = Case(seed, "cuda")
+        if case.differs():
+            pytest.fail(f"eager and compiled differ ({case.reason}); the smallest program found:\n{case.shrunk()}")
+        hits += case.hits > 0
+    assert hits >= 0.8 * len(seeds)
