@@ -408,3 +408,21 @@ def test_random_programs(part):
             pytest.fail(f"eager and compiled differ ({case.reason}); the smallest program found:\n{case.shrunk()}")
         hits += case.hits > 0
     assert hits >= 0.8 * len(seeds)
+
+
+@pretended
+def test_constants_are_filled_once():
+    @mg.compile
+    def f(x):
+        a = mg.full((4,), 3.0, device="cuda")
+        b = mg.zeros(4, device="cuda")
+        b += x  # written: filled in each run
+        return x * 2.0 + a * 0.5 + b
+
+    x = mg.ones(4, device="cuda")
+    for _ in range(6):
+        assert f(x).tolist() == [4.5] * 4
+        for program in f.programs:
+            program.poison()
+    names = [name for name, *_ in only(f).table()]
+    assert names.count("device.fill") == 1 and "elementwise.mul.float32" in names
