@@ -426,3 +426,15 @@ def test_constants_are_filled_once():
             program.poison()
     names = [name for name, *_ in only(f).table()]
     assert names.count("device.fill") == 1 and "elementwise.mul.float32" in names
+
+
+@pytest.mark.parametrize("lend", [lambda t: t.__cuda_array_interface__, lambda t: t.__dlpack__()])
+def test_memory_that_others_get_is_not_captured(lend):
+    def step(x):
+        lend(y := x * 2)
+        return y
+
+    step, x = mg.compile(step), mg.ones(3, device="cuda")
+    step(x)
+    with pytest.warns(UserWarning, match="gets at the memory of a tensor"):
+        assert step(x).tolist() == [2, 2, 2]
