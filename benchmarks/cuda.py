@@ -7,7 +7,7 @@
 Needs minigrad with its GPU packages and, for the ratios, a PyTorch with CUDA; no network. Inputs are larger than the
 card's second cache. A time is the median over turns in which the contenders alternate, in one process, on one card.
 Per cent of the limit: of the bandwidth of a copy within the card's memory in the same run, by the traffic that the work
-needs at least. Ratios and per cent are those of the better of minigrad's ways; ``minigrad.compile`` makes a step one graph.
+needs at least. Ratios and per cent are those of the better of minigrad's ways: in ``minigrad.compile`` a step is one graph.
 """
 
 import argparse
@@ -225,7 +225,7 @@ def checks():
                 optimizer.step()
 
             step = m.compile(step) if compiled and device == "cuda" else step
-            for i in range(8):
+            for _ in range(8):
                 optimizer.param_groups[0]["lr"] *= 0.9
                 step()
             return tuple(parameters)
@@ -233,7 +233,7 @@ def checks():
         return run
 
     def of_step(m, device, dtype):
-        """A step that products, dropout and labels are in, compiled on the card: batches at other addresses each time."""
+        """Products, dropout and labels, compiled on the card; batches at other addresses each time."""
         m.manual_seed(0)
         w, v = made(m, (33, 20), device, dtype), made(m, (20, 7), device, dtype, 1)
         x, optimizer = made(m, (12, 65, 33), device, dtype, 2).detach(), m.optim.AdamW([w, v])

@@ -238,8 +238,9 @@ def compile(function=None, *, dynamic=False, fullgraph=False, backend=None):
     A function that looks at values (``.item()``, ``bool(tensor)``, NumPy, printing), calls hooks, uses sets or NumPy
     arrays, imports the user's modules or is seen to change Python objects runs eagerly, after one warning that names
     the line; with ``fullgraph`` that is an error, ``CompileError``. What it asks of the system (environment variables,
-    clocks) counts as constant. On a GPU the calls become a CUDA graph (docs/cuda.md). ``dynamic``: keep up to 64 programs instead of 8, for inputs of many shapes. ``backend``
-    is accepted and ignored. With the environment variable ``MINIGRAD_LOG=capture`` each capture says what led to it.
+    clocks) counts as constant. On a GPU the calls of a step become one graph. ``dynamic``: keep up to 64 programs
+    instead of 8, for inputs of many shapes. ``backend`` is accepted and ignored. With the environment variable
+    ``MINIGRAD_LOG=capture`` each capture says what led to it.
     The first call with arguments of some shapes and types only runs, the second is recorded, the third proves the
     program: it is replayed and run eagerly, and the bits are compared (``fullgraph``: one call earlier each,
     if the first call creates no state, as an optimizer does).
