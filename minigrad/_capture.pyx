@@ -27,7 +27,8 @@ from ._program cimport (
 from ._record cimport (
     Prepared, PyThread_get_thread_ident, Recorder, describe, handles, kernel_t, recorder, recording, set_recorder, shapes,
 )
-from ._storage cimport ITEMSIZE, Storage, device_kernel_shape, new_storage, storage_of, unheard_storage
+from ._launch cimport FILL_THERE
+from ._storage cimport ITEMSIZE, Storage, device_kernel_shape, devices, new_storage, storage_of, unheard_storage
 from cpython.object cimport PyObject
 
 cdef extern from "Python.h":
@@ -41,6 +42,7 @@ from .kernels import contract
 cdef enum:
     CLASSES = 136  # of block sizes, see _storage.pyx
     ALIGNED_THERE = 256  # bytes: as aligned as memory that a device's driver gives out
+    MOST_KEPT = 4096  # bytes of a constant on a device
     DIMS_READ = 40  # a kernel on a device reads so many dims, used or not
 cdef tuple DROPPABLE = ("elementwise.", "constant", "divide", "device.fill", "device.copy")
 cdef str LOST = ("uses a tensor that compile cannot find (in {}): pass it as an argument, or keep it where the function, its "
@@ -75,7 +77,7 @@ cdef Py_ssize_t most_bytes(str name, Py_ssize_t units) except -1:
     return units * <Py_ssize_t>width if width else PY_SSIZE_T_MAX
 
 
-PASSES = "relu,beta,clip,dead,chains,graphs"
+PASSES = "relu,beta,clip,dead,chains,fills,graphs"
 cdef set told = set()  # which unknown passes
 
 
@@ -111,6 +113,7 @@ cdef class Capture(Recorder):
     cdef readonly list heads           # (call, its slot, slots that it reads, check, whether it must) made ahead of all
     cdef list storages, versions       # outer storages, their versions at the start
     cdef list starts, start_versions   # addresses of the gradients that there were, and versions of their memory
+    cdef list fills            # (slot, call) of fills that are made once
     cdef dict free_distant     # (device, bytes) -> slots whose blocks are free
     cdef object open_storage
     cdef readonly object why, why_line
@@ -137,7 +140,7 @@ cdef class Capture(Recorder):
         self.objects, self.constants, self.keep_alive, self.groups, self.rates, self.taken_ = [], [], [], [], [], []
         self.generators, self.names, self.lines, self.heads = [], [], [], []
         self.line_numbers, self.name_numbers, self.storages, self.versions = {}, {}, [], []
-        self.starts, self.start_versions, self.free_distant = [], [], {}
+        self.starts, self.start_versions, self.free_distant, self.fills = [], [], {}, []
         for i, item in enumerate(tensors):
             t = <Tensor>item
             if id(t.storage) not in seen:
@@ -743,6 +746,8 @@ cdef class Capture(Recorder):
             self.give_back(self.own[i].slot)
         for device in range(max(sizes, default=-1) + 1):
             p.arenas.append(unheard_storage(sizes[device], device) if sizes.get(device) else None)
+        for item in self.fills:
+            self.fill_once(p, item[0], item[1])
         for i in range(self.slot_count):
             if self.slots[i].place >= 0 and self.slots[i].host < 0:
                 self.slots[i].base = (<Storage>p.arenas[self.slots[i].device + 1]).ptr + self.slots[i].place
@@ -774,6 +779,9 @@ cdef class Capture(Recorder):
                     self.drop_dead(i, uses)
         if "chains" in passes:
             self.merge_chains(ahead)
+        if "fills" in passes:
+            for i in range(self.count):
+                self.find_fill(i, uses)
         return 0
 
     cdef int find_uses(self, int form) except -1:
@@ -940,6 +948,39 @@ cdef class Capture(Recorder):
         call.kind = GONE
         return 0
 
+    cdef int find_fill(self, Py_ssize_t i, list uses) except -1:
+        """A fill of little memory on a device that only elementwise calls read afterwards; their outputs come first."""
+        cdef Call *call = &self.code[i]
+        cdef Call *reader
+        cdef Py_ssize_t *d = self.dims + call.d
+        cdef int y, slot
+        if call.kind != THERE or call.f != FILL_THERE or d[1] * d[2] > MOST_KEPT:
+            return 0
+        y = self.patch_of(call, 0)
+        if y < 0 or not self.passing(self.patches[y].slot) or self.patches[y].offset:
+            return 0
+        slot = self.patches[y].slot
+        for k in uses[slot]:
+            reader = &self.code[self.patches[<Py_ssize_t>k].call]
+            if <int>k == y or reader.kind == GONE:
+                continue
+            if (self.patches[<Py_ssize_t>k].call < i or self.patches[<Py_ssize_t>k].kind != 0
+                    or self.patches[<Py_ssize_t>k].at == reader.b
+                    or not (<str>self.names[reader.name]).startswith("elementwise.")):
+                return 0
+        call.kind = GONE
+        self.fills.append((slot, i))
+        return 0
+
+    cdef int fill_once(self, Program p, int slot, Py_ssize_t i) except -1:
+        """Give a slot memory that holds a constant."""
+        cdef Py_ssize_t *d = self.dims + self.code[i].d
+        cdef Storage s = unheard_storage(self.slots[slot].nbytes, <int>d[0])
+        devices.put(<int>d[0], s.ptr, &d[3], <int>d[1], d[2])
+        p.keep_alive.append(s)
+        self.slots[slot].base = s.ptr
+        return 0
+
     cdef int merge_chains(self, set ahead) except -1:
         """Calls that may stand for chains of elementwise ones (_fuse.py), once their kernels are compiled."""
         cdef Py_ssize_t i, j, k
@@ -998,16 +1039,17 @@ cdef class Capture(Recorder):
         return 0
 
     cdef Py_ssize_t pack(self, list hosts, int device) except -1:
-        """Give all memory of a device that does not outlive a run a place in an arena; its size. Large slots first, each as low as
-        those allow that are in use at the same time; in the memory of one of ``hosts`` if that is used later only."""
+        """Give all memory of a device that does not outlive a run a place in an arena; its size. Large slots first, each as
+        low as those allow that are in use at the same time; in the memory of one of ``hosts`` if that is used later only."""
         cdef int *order = <int *>grown(NULL, (self.slot_count + 1) * sizeof(int))
         cdef int *placed = <int *>grown(NULL, (self.slot_count + 1) * sizeof(int))  # sorted by place
         cdef Py_ssize_t i, j, n = 0, count = 0, at, size = 64
         cdef Slot *slot
         cdef Slot *other
+        cdef set filled = {item[0] for item in self.fills}
         for i in range(self.slot_count):
             if self.slots[i].kind == OWN and not self.slots[i].alive and self.slots[i].first >= 0 and (
-                    self.slots[i].device == device):
+                    self.slots[i].device == device and i not in filled):
                 order[n] = <int>i
                 n += 1
         hosts = [(host, []) for host in hosts if self.slots[<int>host].device == device]

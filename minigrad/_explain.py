@@ -35,7 +35,9 @@ def table(name, program):
 
 
 def limits(program):
-    """Nanoseconds that each call would take at the machine's limit."""
+    """Nanoseconds that each call would take at the machine's limit; 0 where some run on a GPU."""
+    if program.graph_counts():
+        return [0.0] * len(program.table())
     threads = get_num_threads(), thread_stats()["started"]
     return [least(kernel, size, n, shared, threads) for kernel, _, size, n, _, shared in program.table()]
 

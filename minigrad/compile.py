@@ -192,7 +192,8 @@ class CompiledFunction(_program.Compiled):
         """Print each program as a table, a line a kernel call: its dimensions (those of a product first m, n, k), KiB
         that it reads and writes, us (one run in 64 is timed), share of the time, per cent of the machine's limit,
         GFLOP/s of products, ``mt`` if threads may share it, and the line of the function that made it. A call that
-        stands for several elementwise ones has all their names, with a plus in between, and all their lines.
+        stands for several elementwise ones has all their names, with a plus in between, and all their lines. For a GPU
+        it says how many graphs there are, and gives no times.
 
         The limit is the bandwidth of the memory or cache that holds as many bytes, or the multiply-adds of a large
         product, whichever takes longer; both are measured once, in about half a second (``_limits.py``).
@@ -255,10 +256,11 @@ def compile(model=None, *, fullgraph=False, dynamic=None, backend=None, mode=Non
     A function that looks at values (``.item()``, ``bool(tensor)``, NumPy, printing), calls hooks, uses sets or NumPy
     arrays, imports the user's modules or is seen to change Python objects runs eagerly, after one warning that names
     the line; with ``fullgraph`` that is an error, ``CompileError``. What it asks of the system (environment variables,
-    clocks) counts as constant. With the environment variable ``MINIGRAD_LOG=capture`` each capture says what led to it.
-    ``dynamic``: keep up to 64 programs instead of 8, for inputs of many shapes. ``disable``: the function itself.
-    ``backend``, ``mode`` and ``options`` are for scripts that PyTorch runs too: there is one way to compile here, and
-    what PyTorch refuses as well is a RuntimeError; a function as ``backend``, a NotImplementedError.
+    clocks) counts as constant. On a GPU the calls of a step become one graph. With the environment variable
+    ``MINIGRAD_LOG=capture`` each capture says what led to it. ``dynamic``: keep up to 64 programs instead of 8, for
+    inputs of many shapes. ``disable``: the function itself. ``backend``, ``mode`` and ``options`` are for scripts that
+    PyTorch runs too: there is one way to compile here, and what PyTorch refuses as well is a RuntimeError; a function
+    as ``backend``, a NotImplementedError.
     The first call with arguments of some shapes and types only runs, the second is recorded, the third proves the
     program: it is replayed and run eagerly, and the bits are compared (``fullgraph``: one call earlier each,
     if the first call creates no state, as an optimizer does).

@@ -6,6 +6,7 @@ than who used it last: our stream waits for theirs where that is possible, and t
 """
 
 from ._engine import from_address
+from ._record import current
 from ._storage import bool_, float32, float64, int8, int16, int32, int64, uint8
 from .device import number, runtime
 
@@ -62,6 +63,7 @@ def dlpack(self, *, stream=None, max_version=None, dl_device=None, copy=None):
         raise TypeError("stream must be ``int`` or ``none``")
     if stream is not None and (stream == 0 or stream < -1):
         raise BufferError(f"__dlpack__: stream must be None, -1, 1, 2 or the address of a stream, got {stream}")
+    _told()
     tensor = self.clone() if copy else self
     stream = _LEGACY if stream is None else stream
     if stream != -1:
@@ -72,6 +74,12 @@ def dlpack(self, *, stream=None, max_version=None, dl_device=None, copy=None):
         _Lent(tensor, stream), tensor.data_ptr(), (GPU, i), _CODES[tensor.dtype], tuple(tensor.shape), tensor.stride(),
         False, max_version is not None and max_version[0] >= 1,
     )  # fmt: skip
+
+
+def _told():
+    recorder = current()
+    if recorder is not None:
+        recorder.refuses("gets at the memory of a tensor")
 
 
 def dlpack_device(self):
@@ -88,6 +96,7 @@ def array_interface(self):
             "Can't get __cuda_array_interface__ on Variable that requires grad. If gradients aren't required, use "
             "var.detach() to get Variable that doesn't require grad."
         )
+    _told()
     size = self.element_size()
     return {
         "shape": tuple(self.shape),

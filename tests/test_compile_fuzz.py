@@ -45,7 +45,7 @@ UNARY = {
     "dropout": lambda a: F.dropout(a, 0.4),
     "noise": lambda a: a + mg.randn_like(a),
     "times": lambda a: 0.5 * a + 1,
-    "constant": lambda a: a + mg.full((1,), 0.25),
+    "constant": lambda a: a + mg.full((1,), 0.25, device=a.device),
     "mask": lambda a: a * (a > 0).float(),
     "positive": lambda a: mg.where(a > 0, a, a * 0.1),
     "twice": lambda a: mg.cat([a, a]),
@@ -110,9 +110,9 @@ SHAPES = [(4,), (3, 4), (4, 4), (1, 4), (4, 1), ()]
 class Case:
     """A program as data: shapes of the parameters, operations on numbered values, and what is done around them."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, device="cpu"):
         r = random.Random(seed)
-        self.seed = seed
+        self.seed, self.device = seed, device
         self.merge = False  # whether chains of elementwise calls are compiled and swapped in on the way
         self.shapes = [r.choice(SHAPES) for _ in range(r.randint(1, 4))]
         self.optimizer = r.choice(list(OPTIMIZERS))
@@ -154,7 +154,7 @@ class Case:
     def run(self, compiled):
         """The bits of everything after each step, and the compiled function."""
         mg.manual_seed(self.seed)
-        parameters = [nn.Parameter(mg.randn(shape)) for shape in self.shapes]
+        parameters = [nn.Parameter(mg.randn(shape, device=self.device)) for shape in self.shapes]
         optimizer = OPTIMIZERS[self.optimizer](parameters)
         zero, clip, labels, values = self.zero, self.clip, self.labels, self.values
         clip_value, twice = self.clip_value, self.twice
@@ -187,7 +187,7 @@ class Case:
         for i in range(STEPS):
             self.around(i, parameters, optimizer, kept)
             rows = 2 if self.between[i] == "other batch" else 3
-            result = run(mg.randn(rows, 4), mg.randint(0, 4, (rows,)))
+            result = run(mg.randn(rows, 4, device=self.device), mg.randint(0, 4, (rows,), device=self.device))
             kept.append(result)
             for program in run.programs if compiled else ():
                 program.poison()
@@ -248,7 +248,7 @@ class Case:
 
 
 def bits(t):
-    return None if t is None else t.detach().numpy().tobytes() if isinstance(t, mg.Tensor) else t
+    return None if t is None else t.detach().numpy(force=True).tobytes() if isinstance(t, mg.Tensor) else t
 
 
 @pytest.mark.parametrize("part", range(8))

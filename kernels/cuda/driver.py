@@ -1,6 +1,7 @@
 """Finding NVIDIA's driver and libraries, and what is missing where there are none; importing this imports nothing."""
 
 import ctypes
+import importlib
 import importlib.util
 import sys
 
@@ -86,12 +87,15 @@ def handle(name: str, t: str, u: str, device: int) -> int:
 
 
 def shape(name: str, t: str, u: str) -> tuple[str, int, int, int, bool, int]:
-    """A kernel's name with dtypes, how many buffers, dims and scalars it takes (-1: it reads them from the device), whether
-    ``dims`` follow, and in bits which buffers are handles."""
+    """A kernel's name with dtypes, how many buffers, dims and scalars (-1: it reads them from the device) it takes,
+    whether ``dims`` follow, and in bits which buffers are handles. By its twin, if it has one."""
     from .. import contract as cpu
     from . import contract
 
-    kinds = [*(cpu if name in _THROUGH else contract).find(name).fn.__annotations__.values()]
+    if name in _THROUGH:
+        importlib.import_module(f"{cpu.__package__}.{name.partition('.')[0]}")
+    spec = cpu._registry[name] if name in _THROUGH else contract.find(name)
+    kinds = [*spec.fn.__annotations__.values()]
     counts = [
         sum(kind in group for kind in kinds)
         for group in (("T", "U", "f8", "i8", "i4", "u1", "code", *cpu.DTYPES), ("dim",), ("scalar", "f8s"))

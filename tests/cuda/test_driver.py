@@ -81,6 +81,13 @@ def test_prototypes_are_the_drivers(tmp_path):
     )
     same = [f'_Static_assert(offsetof(Mine, {f}) == offsetof(CUmemPoolProps, {f}), "{f}");' for f in props]
     same.append('_Static_assert(sizeof(Mine) == sizeof(CUmemPoolProps), "size");')
+    lines = declared(SOURCE, "cdef struct CUDA_KERNEL_NODE_PARAMS:").splitlines()[1:]
+    fields = [line.split()[-1].lstrip("*") for line in lines if line]
+    mine += " typedef struct { " + " ".join(f"{line.strip()};" for line in lines if line) + " } Params;"
+    assert fields[0] == "func" and fields[-1] == "ctx" and len(fields) == 12
+    kind = "CUDA_KERNEL_NODE_PARAMS_v2"
+    same += [f'_Static_assert(offsetof(Params, {f}) == offsetof({kind}, {f}), "{f}");' for f in fields]
+    same.append(f'_Static_assert(sizeof(Params) == sizeof({kind}), "size");')
     compile_c(
         tmp_path, ["#include <stddef.h>", "#include <cuda.h>", mine, *same, *checks("Driver", "CU_|CUDA_[SE]")], folder
     )
@@ -480,6 +487,17 @@ def compiled(kernel):
         return contract.cubin(*kernel, (9, 0))[0], contract.arguments(*kernel)
     except (ImportError, RuntimeError, OSError) as problem:
         pytest.skip(f"cannot compile for a GPU: {problem}")
+
+
+@pretended
+def test_a_twin_takes_what_the_pretended_one_does():
+    """Buffers, dims and scalars, and whether these are read from the device: compile relies on it."""
+    pytest.importorskip("numba_cuda")
+    from minigrad.kernels.cuda import driver
+
+    names = ("elementwise.add", "elementwise.where_strided", "random.dropout", "losses.label_stats", "linear.bias_relu")
+    for name in (*names, *pretend.DEVICE_SCALARS, *pretend.PACKED, "optimizers.adam", "factored.adafactor"):
+        assert driver.shape(name, "float32", "") == pretend.shape(name, "float32", ""), name
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

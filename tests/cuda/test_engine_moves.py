@@ -289,19 +289,6 @@ def test_loaders(device):
                 values(found[0], wanted[0])
 
 
-def test_compiled_functions_run_eagerly():
-    x = mg.ones(3, device="cuda")
-
-    @mg.compile
-    def program(x):
-        return (x * 2).sum()
-
-    assert program(x).item() == 6
-    with pytest.warns(UserWarning, match="cuda:0"):  # when it is to be captured
-        assert program(x).item() == 6
-    assert program(x).item() == 6 and program(mg.ones(3)).item() == 6
-
-
 def test_memory_comes_back():
     mg.cuda.synchronize()
     before = mg.cuda.memory_allocated()
