@@ -12,11 +12,13 @@ for.
 
 from .device import current, number, runtime, set_current, start
 from .kernels.cuda.failures import OutOfMemoryError as OutOfMemoryError
+from .random import default_generator
 
 __all__ = [
     "Event", "OutOfMemoryError", "current_device", "device", "device_count", "empty_cache", "get_device_capability",
-    "get_device_name", "is_available", "is_initialized", "max_memory_allocated", "memory_allocated", "memory_reserved",
-    "reset_peak_memory_stats", "set_device", "synchronize",
+    "get_device_name", "get_rng_state", "initial_seed", "is_available", "is_bf16_supported", "is_initialized",
+    "manual_seed", "manual_seed_all", "max_memory_allocated", "memory_allocated", "memory_reserved",
+    "reset_peak_memory_stats", "seed", "seed_all", "set_device", "set_rng_state", "synchronize",
 ]  # fmt: skip
 
 
@@ -114,6 +116,59 @@ def get_device_name(device=None):
 def get_device_capability(device=None):
     """The compute capability of a GPU, such as (9, 0)."""
     return _runtime().properties(_number(device))[1]
+
+
+def is_bf16_supported(including_emulation=True):
+    """False: there are float32 and float64."""
+    return False
+
+
+# --- random numbers: one generator serves all devices, which draw the same numbers from it ----------------------------
+
+
+def manual_seed(seed):
+    """Start the default generator, which the CPU draws from too, with ``seed``; nothing where there is no GPU.
+
+    >>> import minigrad as mg
+    >>> mg.cuda.manual_seed(0)
+    """
+    seed = int(seed)
+    if is_available():
+        default_generator.manual_seed(seed)
+
+
+def manual_seed_all(seed):
+    """As ``manual_seed``: one generator serves all GPUs."""
+    manual_seed(seed)
+
+
+def seed():
+    """Start the default generator with a seed of the operating system; nothing where there is no GPU."""
+    if is_available():
+        default_generator.seed()
+
+
+def seed_all():
+    """As ``seed``: one generator serves all GPUs."""
+    seed()
+
+
+def initial_seed():
+    """The seed of the default generator."""
+    start()
+    return default_generator.initial_seed()
+
+
+def get_rng_state(device="cuda"):
+    """The state of the default generator, a uint8 tensor."""
+    _number(device)
+    return default_generator.get_state()
+
+
+def set_rng_state(new_state, device="cuda"):
+    """Set the state of the default generator to what ``get_rng_state`` returned."""
+    _number(device)
+    default_generator.set_state(new_state)
 
 
 class Event:

@@ -120,8 +120,8 @@ def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, mem
 
     ``to(device, dtype, non_blocking, copy)`` and ``to(other, non_blocking, copy)`` work too. The tensor itself if
     nothing changes and ``copy`` is false. ``non_blocking`` changes nothing: what is copied to a device may be changed
-    at once, and what is copied from one is there. ``memory_format``: ``contiguous_format`` makes what lies channels last
-    contiguous, as in PyTorch.
+    at once, and what is copied from one is there. ``memory_format``: ``contiguous_format`` makes contiguous what lies
+    channels last, as in PyTorch.
 
     >>> import minigrad as mg
     >>> mg.tensor([1, 2]).to(mg.float64)

@@ -612,7 +612,82 @@ LINALG = [
         (case((5, 4), (3, 4), (3,)), case((2, 5, 4), (3, 4), (3,))), parity=False),
 ]  # fmt: skip
 
-TABLE = [*POINTWISE, *INPLACE, *REDUCTIONS, *SHAPES, *INDEXING, *LINALG]
+# --- functions of layers ----------------------------------------------------------------------------------------------
+
+
+def _standard(x, axis, eps=1e-5):
+    return (x - x.mean(axis, keepdims=True)) / np.sqrt(x.var(axis, keepdims=True) + eps)
+
+
+def _batch_norm(m, x, w, b, **k):
+    return m.nn.functional.batch_norm(x, None, None, w, b, True, **k)
+
+
+def _attention(q, k, v, is_causal=False):
+    scores = q @ np.swapaxes(k, -1, -2) / np.sqrt(q.shape[-1])
+    if is_causal:
+        scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf)
+    return _softmax(scores, -1) @ v
+
+
+_FEW = cases(((), (7,), (3, 5), (0,)))
+
+
+def _functional(name, reference, *domains, chosen=_FEW, smooth=True, parity=True, **arguments):
+    def call(m, *tensors, **more):
+        return getattr(m.nn.functional, name)(*tensors, **arguments, **more)
+
+    return Row(f"F.{name}", call, reference, chosen, domains or ("nonzero",), smooth, parity=parity)
+
+
+def _rows_of(places):
+    return lambda w: w[places]
+
+
+FUNCTIONAL = [
+    _functional("hardtanh", lambda x: np.clip(x, -1, 1), "between", smooth=False),
+    _functional("relu6", lambda x: np.clip(x, 0, 6), "between", smooth=False),
+    _functional("hardsigmoid", lambda x: np.clip(x + 3, 0, 6) / 6, "between", smooth=False,
+                parity=False),  # PyTorch's slope is 1 / 6 in float32 in float64 too
+    _functional("hardswish", lambda x: x * np.clip(x + 3, 0, 6) / 6, "between", smooth=False),
+    _functional("hardshrink", lambda x: x * (np.abs(x) > 0.5), "between", smooth=False),
+    _functional("softshrink", lambda x: np.sign(x) * np.maximum(np.abs(x) - 0.5, 0), "between", smooth=False),
+    _functional("threshold", lambda x: np.where(x > 0.1, x, 2), "between", smooth=False, threshold=0.1, value=2.0),
+    _functional("selu", lambda x: 1.0507009873554805
+                * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0)))),
+    _functional("celu", lambda x: np.where(x > 0, x, 2 * np.expm1(np.minimum(x, 0) / 2)), alpha=2.0),
+    _functional("mish", lambda x: x * np.tanh(np.log1p(np.exp(x)))),
+    _functional("softsign", lambda x: x / (1 + np.abs(x))),
+    _functional("tanhshrink", lambda x: x - np.tanh(x)),
+    _functional("logsigmoid", lambda x: -np.log1p(np.exp(-x))),
+    _functional("softmin", lambda x, dim: _softmax(-x, dim), chosen=(case((3, 5), dim=0), case((2, 3, 2), dim=-1))),
+    _functional("glu", lambda x, dim=-1: np.divide(np.split(x, 2, dim)[0], 1 + np.exp(-np.split(x, 2, dim)[1])),
+                chosen=(case((4,)), case((3, 6)), case((4, 3), dim=0))),
+    _functional("prelu", lambda x, w: np.where(x > 0, x, x * w.reshape((-1,) + (1,) * max(x.ndim - 2, 0))),
+                chosen=(case((3, 2), (2,)), case((2, 3, 2), (3,)), case((5,), (1,)))),
+    Row("layer_norm", lambda m, x, w, b: m.nn.functional.layer_norm(x, tuple(w.shape), w, b),
+        lambda x, w, b: _standard(x, tuple(range(-w.ndim, 0))) * w + b,
+        (case((3, 5), (5,), (5,)), case((2, 2, 3), (2, 3), (2, 3)), case((4,), (4,), (4,)), case((0, 4), (4,), (4,))),
+        rtol=10),
+    Row("rms_norm", lambda m, x, w: m.nn.functional.rms_norm(x, tuple(w.shape), w, 1e-5),
+        lambda x, w: x / np.sqrt(np.mean(x * x, -1, keepdims=True) + 1e-5) * w, (case((3, 5), (5,)), case((4,), (4,))),
+        rtol=4),
+    Row("group_norm", lambda m, x, w, b: m.nn.functional.group_norm(x, 2, w, b),
+        lambda x, w, b: (_standard(x.reshape(x.shape[0], 2, -1), 2).reshape(x.shape)
+                         * w.reshape(-1, *(1,) * (x.ndim - 2)) + b.reshape(-1, *(1,) * (x.ndim - 2))),
+        (case((3, 6), (6,), (6,)), case((2, 4, 3), (4,), (4,))), rtol=10),
+    Row("batch_norm", _batch_norm,
+        lambda x, w, b: (_standard(x, (0, *range(2, x.ndim))) * w.reshape(-1, *(1,) * (x.ndim - 2))
+                         + b.reshape(-1, *(1,) * (x.ndim - 2))),
+        (case((5, 3), (3,), (3,)), case((3, 2, 4), (2,), (2,))), rtol=10),
+    *[Row("embedding", lambda m, w, at=at: m.nn.functional.embedding(m.from_numpy(at), w), _rows_of(at),
+          (case((4, 3)),))
+      for at in (np.array([1, 3, 1]), np.array([[0, 2], [2, 2]]), np.zeros((0,), int), np.array(2))],
+    Row("attention", lambda m, *xs, **k: m.nn.functional.scaled_dot_product_attention(*xs, **k), _attention,
+        (case((2, 3), (4, 3), (4, 2)), case((2, 3, 2), (2, 3, 2), (2, 3, 2), is_causal=True)), rtol=4),
+]  # fmt: skip
+
+TABLE = [*POINTWISE, *INPLACE, *REDUCTIONS, *SHAPES, *INDEXING, *LINALG, *FUNCTIONAL]
 DIFFERENTIABLE = [row for row in TABLE if row.gradient]
 
 

@@ -39,6 +39,20 @@ def test_a_default_device_is_one_threads():
     assert seen == [before + 1] and defaults.count == before
 
 
+@pytest.mark.skipif(mg.cuda.is_available(), reason="what scripts call where there is no GPU")
+def test_without_a_gpu():
+    generator = mg.manual_seed(5)
+    assert mg.cuda.manual_seed(1) is None and mg.cuda.manual_seed_all(1) is None and mg.cuda.seed_all() is None
+    assert generator.initial_seed() == 5
+    assert mg.cuda.device_count() == 0 and not mg.cuda.is_initialized() and mg.cuda.memory_reserved() == 0
+    assert mg.cuda.empty_cache() is None and mg.cuda.set_device(-1) is None and not mg.cuda.is_bf16_supported()
+    for call in (mg.cuda.current_device, mg.cuda.synchronize, mg.cuda.get_device_name, mg.cuda.initial_seed):
+        with pytest.raises(RuntimeError, match="not available"):
+            call()
+    with pytest.raises(ValueError, match="Expected a cuda device"):
+        mg.cuda.set_device("cpu")
+
+
 def test_what_is_not_there_is_not_entered():
     with pytest.raises(RuntimeError, match="device string"):
         mg.set_default_device("gpu")

@@ -14,6 +14,7 @@ from ..ops._warn import warn_user as _warn_user
 from ..ops.ctc import ctc_loss
 from ..ops.distance import cosine_similarity, pairwise_distance
 from ..ops.dropout import dropout as _dropout
+from ..ops.embedding import embedding
 from ..ops.gaussian_nll import gaussian_nll_loss
 from ..ops.linear import linear
 from ..ops.linear_cross_entropy import linear_cross_entropy
@@ -32,6 +33,7 @@ from ..ops.losses import (
     smooth_l1_loss,
     soft_margin_loss,
 )
+from ..ops.normalisation import batch_norm, group_norm, layer_norm, rms_norm
 from ..ops.row_losses import (
     cosine_embedding_loss,
     multi_margin_loss,
@@ -40,17 +42,38 @@ from ..ops.row_losses import (
     triplet_margin_loss,
     triplet_margin_with_distance_loss,
 )
+from .more_functional import (
+    celu,
+    glu,
+    gumbel_softmax,
+    hardshrink,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
+    logsigmoid,
+    mish,
+    prelu,
+    relu6,
+    scaled_dot_product_attention,
+    selu,
+    softshrink,
+    softsign,
+    tanhshrink,
+    threshold,
+)
 
 _K_ONE_HOT = Kernel("index.one_hot", 0.2)
 
 __all__ = [
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cosine_similarity",
-    "cross_entropy", "ctc_loss", "dropout", "elu", "gaussian_nll_loss", "gelu", "hinge_embedding_loss",
-    "huber_loss", "kl_div", "l1_loss", "leaky_relu", "linear", "linear_cross_entropy", "log_softmax",
-    "margin_ranking_loss", "mse_loss", "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss",
-    "nll_loss", "normalize", "one_hot", "pairwise_distance", "poisson_nll_loss", "relu", "sigmoid", "silu",
-    "smooth_l1_loss", "soft_margin_loss", "softmax", "softplus", "tanh", "triplet_margin_loss",
-    "triplet_margin_with_distance_loss",
+    "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "celu", "cosine_embedding_loss",
+    "cosine_similarity", "cross_entropy", "ctc_loss", "dropout", "elu", "embedding", "gaussian_nll_loss", "gelu",
+    "glu", "group_norm", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
+    "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear",
+    "linear_cross_entropy", "log_softmax", "logsigmoid", "margin_ranking_loss", "mish", "mse_loss",
+    "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss", "nll_loss", "normalize", "one_hot",
+    "pairwise_distance", "poisson_nll_loss", "prelu", "relu", "relu6", "rms_norm", "scaled_dot_product_attention",
+    "selu", "sigmoid", "silu", "smooth_l1_loss", "soft_margin_loss", "softmax", "softmin", "softplus", "softshrink",
+    "softsign", "tanh", "tanhshrink", "threshold", "triplet_margin_loss", "triplet_margin_with_distance_loss",
 ]  # fmt: skip
 
 
@@ -175,6 +198,11 @@ def log_softmax(input, dim=None, _stacklevel=3, dtype=None):
     tensor([-0.6931, -0.6931])
     """
     return _reduce.log_softmax(input, _implicit_dim("log_softmax", input.ndim) if dim is None else dim, dtype)
+
+
+def softmin(input, dim=None, _stacklevel=3, dtype=None):
+    """``softmax(-x)`` along ``dim``; ``dtype``: convert the input first."""
+    return _reduce.softmin(input, _implicit_dim("softmin", input.ndim) if dim is None else dim, dtype)
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------

@@ -116,6 +116,23 @@ def test_a_program_is_of_a_default_device():
     assert f(x).is_cpu
 
 
+def test_seeds():
+    generator = mg.manual_seed(5)
+    drawn = mg.rand(3, device="cuda").tolist()
+    mg.cuda.manual_seed_all(5)
+    assert mg.cuda.initial_seed() == 5 and mg.rand(3, device="cuda").tolist() == drawn
+    state = mg.cuda.get_rng_state()
+    drawn = mg.rand(3, device="cuda").tolist()
+    mg.cuda.set_rng_state(state, "cuda:0")
+    assert mg.rand(3, device="cuda").tolist() == drawn
+    mg.cuda.seed()
+    assert mg.cuda.initial_seed() == generator.initial_seed() != 5
+    mg.cuda.manual_seed(5)
+    assert generator.initial_seed() == 5
+    with pytest.raises(ValueError, match="Expected a cuda device"):
+        mg.cuda.get_rng_state("cpu")
+
+
 def test_moves():
     x = mg.arange(6.0).reshape(2, 3)
     y = x.to("cuda")
