@@ -87,8 +87,8 @@ def _line(y, to, sy, x, at, sx, width):
 def _turned(y, to, sy, x, at, sx, rows, width):
     """y[to + r * sy + c] = x[at + r + c * sx], by blocks."""
     high, wide = rows // BLOCK * BLOCK, width // BLOCK * BLOCK
-    for top in range(0, high, 4 * BLOCK):
-        bottom = min(top + 4 * BLOCK, high)
+    for top in range(0, high, 2 * BLOCK):
+        bottom = min(top + 2 * BLOCK, high)
         for left in range(0, wide, 2 * BLOCK):
             for r in range(top, bottom, BLOCK):
                 for c in range(left, min(left + 2 * BLOCK, wide), BLOCK):

@@ -163,9 +163,10 @@ def _place(s, k, width, outer):
     t = s // width
     c, start, left, gap = s - t * width, 0, 1, 0
     for d in range(k - 1, -1, -1):
-        q = t // outer[2 * d]
-        i = t - q * outer[2 * d]
-        t = q
+        i = t
+        if d > 0:  # a division takes as long as a short row
+            t = i // outer[2 * d]
+            i -= t * outer[2 * d]
         start += i * outer[2 * d + 1]
         if d == k - 1:
             left, gap = outer[2 * d] - i, outer[2 * d + 1]
@@ -355,18 +356,18 @@ def _fold(name, out, identity, prepare, combine, numpy_fold, formula, row=None):
         many = PIECE // n if few and (stride != 1 or run % n != 0 or n < LANES) else 1  # short rows taken together
         unit = lo
         while unit < hi:
+            if few:
+                count = min(many, hi - unit)
+                v = _brought(packed, x, packing, unit * n, count * n, k, run, stride, outer, False)
+                for i in range(count):
+                    y[unit + i] = convert(y, row(y, v, 0, i * n, n))
+                unit += count
+                continue
             o = unit // (tiles * blocks)
             b = unit // tiles - o * blocks
             first = b * block
             rows = block if first + block < n else n - first
             s = (o * n + first) * inner
-            if few:
-                count = min(many, hi - unit)
-                v = _brought(packed, x, packing, s, count * n, k, run, stride, outer, False)
-                for i in range(count):
-                    y[unit + i] = convert(y, row(y, v, 0, i * n, n))
-                unit += count
-                continue
             if inner == 1:
                 total = _wide(identity(y))
                 for start in range(0, rows, PIECE):
@@ -553,19 +554,19 @@ def _extreme(name, word, row, sign, numpy_arg):
         many = PIECE // n if few and (stride != 1 or run % n != 0 or n < LANES) else 1
         unit = lo
         while unit < hi:
-            o = unit // (tiles * blocks)
-            b = unit // tiles - o * blocks
-            first = b * block
-            rows = block if first + block < n else n - first
-            s = (o * n + first) * inner
             if few:
                 count = min(many, hi - unit)
-                v = _brought(packed, x, packing, s, count * n, k, run, stride, outer, False)
+                v = _brought(packed, x, packing, unit * n, count * n, k, run, stride, outer, False)
                 for i in range(count):
                     j = place(v, i * n, n)
                     y[unit + i], index[unit + i] = v[i * n + j], j
                 unit += count
                 continue
+            o = unit // (tiles * blocks)
+            b = unit // tiles - o * blocks
+            first = b * block
+            rows = block if first + block < n else n - first
+            s = (o * n + first) * inner
             if inner == 1:
                 for start in range(0, rows, PIECE):
                     count = PIECE if start + PIECE < rows else rows - start

@@ -442,7 +442,7 @@ cdef Tensor to_contiguous(Tensor x):
 cdef Tensor in_order(Tensor x, Tensor y):
     """x itself if it is small or lies in the order of y, to which it broadcasts; else a copy that does; not recorded.
 
-    Tiles of two inputs and an output lie too far apart for memory beyond the second cache, which wants long runs: first
+    Tiles of two inputs and an output lie too far apart for memory beyond the caches, which wants long runs: first
     a blocked copy and then a loop over rows takes half the time there.
     """
     cdef int[8] order
@@ -450,7 +450,7 @@ cdef Tensor in_order(Tensor x, Tensor y):
     cdef Py_ssize_t last = 0, n = 1
     cdef int d, e, skip = y.nd - x.nd
     cdef bint turned = False
-    if x.count * ITEMSIZE[x.dt] < 1 << 20 or (x.contiguous and y.contiguous):
+    if x.count * ITEMSIZE[x.dt] < 1 << 23 or (x.contiguous and y.contiguous):
         return x
     for d in range(x.nd):  # by descending stride of y
         e = d

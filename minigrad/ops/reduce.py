@@ -213,19 +213,22 @@ class _Extreme:
     def __init__(self, name):
         self.kernels = _kernels(name, 0.3)
 
-    def __call__(self, x, shape, steps):
+    def __call__(self, x, shape, steps, axes=None):
+        """Values and indices of ``shape``. ``axes``, along one dimension only: as in ``_Fold``."""
+        if axes is not None and not x.is_contiguous():
+            turned = _in_memory_order(x, axes, shape)
+            if turned is not None:
+                x, axes, back = turned
+                found = self(x, shape, _steps(x.shape, axes))
+                return tuple([view(y, shape, back).detach().clone() for y in found]) if back else found
         index, steps = None, steps[x._device >= 0]
         for i, step in enumerate(steps):
             which, dims, units, work, size = step
             y, k = (empty(shape if i == len(steps) - 1 else (size,), d, x) for d in (x.dtype, int64))
-            done = not x.is_contiguous() and _strided(self.kernels[STRIDED], (y, k), x, step)
-            x = x if done else _contiguous(x)
-            if done:
-                pass
-            elif which == COLUMNS:
-                self.kernels[which]((y, k), (x,), dims, (), units, work)
-            else:
-                self.kernels[which]((y, k), (x, index), (*dims, index is not None), (), units, work)
+            if x.is_contiguous() or not _strided(self.kernels[STRIDED], (y, k), x, step):
+                columns = which == COLUMNS
+                inputs, more = ((_contiguous(x),), ()) if columns else ((_contiguous(x), index), (index is not None,))
+                self.kernels[which]((y, k), inputs, (*dims, *more), (), units, work)
             # positions of an earlier run mean nothing along the next one
             x, index = y, k if dims[-1] > 1 and which != COLUMNS else None
         return y, k
@@ -518,13 +521,13 @@ def _pick_values(x, dim, index, keepdim):
 def _extreme_along(extreme, name, input, dim, keepdim):
     """Values and indices along one dimension."""
     d = wrap_dim(dim, input.ndim)
-    shape, _, steps, _ = _layout(input.shape, d, keepdim)
+    shape, axes, steps, _ = _layout(input.shape, d, keepdim)
     if not steps:
         if input.ndim and input.shape[d] == 0:
             raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
         y, index = empty(shape, input.dtype, input), empty(shape, int64, input)
     else:
-        y, index = extreme(input, shape, steps)
+        y, index = extreme(input, shape, steps, axes)
     return _pick.record(y, input, saved=(d, input.shape, index, keepdim)), index
 
 
