@@ -892,7 +892,8 @@ def _scan(kernel, fold, x, outer, n, inner):
 def _scan_block(outer, n, inner):
     """How many of n a block is: rows are the work of 256 threads, columns of one each."""
     wanted, least = (1024 // outer, 8192) if inner == 1 else (131072 // (outer * inner), 128)
-    return -(-n // max(1, min(wanted, n // least)))
+    blocks = sorted((1, wanted, n // least))[1] if n >= least else 1
+    return -(-n // blocks)
 
 
 def cumsum(input, dim, *, dtype=None):
