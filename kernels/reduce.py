@@ -889,43 +889,53 @@ dlog_softmax_columns.reference(_by_columns(_dlog_softmax))
 
 
 def _running(name, word, identity, combine, numpy_running):
-    """Declare ``name``: the results of all elements up to each one. Floats are combined in float64."""
+    """Declare ``name``: the results of all elements up to each one, in U: float64, or int64 for integers."""
     combine = jit(forceinline=True)(combine)
 
-    def running(y: U, x: T, n: dim, inner: dim, lo, hi):
-        total = stack(_wide(U(0)), TILE)
-        if inner == 1:
+    def running(y: T, x: T, carry: U, n: dim, inner: dim, block: dim, blocks: dim, lo, hi):
+        total = stack(U(0), TILE)
+        last = lo
+        if inner == 1 and blocks == 1:
             last = lo + (hi - lo) // 4 * 4
             for o in range(lo, last, 4):  # rows are independent, the elements of one are not
-                ta = tb = tc = td = _wide(U(identity))
+                ta = tb = tc = td = U(identity)
                 a = o * n
                 for j in range(a, a + n):
-                    ta = combine(ta, _wide(U(x[j])))
-                    tb = combine(tb, _wide(U(x[j + n])))
-                    tc = combine(tc, _wide(U(x[j + 2 * n])))
-                    td = combine(td, _wide(U(x[j + 3 * n])))
-                    y[j], y[j + n], y[j + 2 * n], y[j + 3 * n] = U(ta), U(tb), U(tc), U(td)
-            for o in range(last, hi):
-                ta = _wide(U(identity))
-                for j in range(o * n, o * n + n):
-                    ta = combine(ta, _wide(U(x[j])))
-                    y[j] = U(ta)
-        else:
-            for o in range(lo, hi):
-                for first in range(0, inner, TILE):
-                    width = TILE if first + TILE < inner else inner - first
-                    for c in range(width):
-                        total[c] = identity
-                    for j in range(n):
-                        at = (o * n + j) * inner + first
+                    ta = combine(ta, U(x[j]))
+                    tb = combine(tb, U(x[j + n]))
+                    tc = combine(tc, U(x[j + 2 * n]))
+                    td = combine(td, U(x[j + 3 * n]))
+                    y[j], y[j + n], y[j + 2 * n], y[j + 3 * n] = T(ta), T(tb), T(tc), T(td)
+        for unit in range(last, hi):
+            o = unit // blocks
+            start = (unit - o * blocks) * block
+            stop = n if n < start + block else start + block
+            for left in range(0, inner, TILE):
+                width = TILE if left + TILE < inner else inner - left
+                for c in range(width):
+                    total[c] = identity
+                    if start > 0:
+                        total[c] = carry[(unit - 1) * inner + left + c]
+                if inner == 1:
+                    ta = total[0]
+                    for j in range(o * n + start, o * n + stop):
+                        ta = combine(ta, U(x[j]))
+                        y[j] = T(ta)
+                else:
+                    for j in range(start, stop):
+                        at = (o * n + j) * inner + left
                         for c in range(width):
-                            total[c] = combine(total[c], _wide(U(x[at + c])))
-                            y[at + c] = U(total[c])
+                            total[c] = combine(total[c], U(x[at + c]))
+                            y[at + c] = T(total[c])
 
-    def reference(y, x, n, inner):
+    def reference(y, x, carry, n, inner, block, blocks):
         y.reshape(-1, n, inner)[:] = numpy_running(_wide64(x).reshape(-1, n, inner), 1)
 
-    doc = f"y[o, j, c] = {word}(x[o, :j+1, c]); y, x (outer, n, inner); unit = o. Floats are combined in float64."
+    doc = (
+        f"y[o, j, c] = {word}(x[o, :j+1, c]); y, x (outer, n, inner), cut into blocks of n: unit = o * blocks + block. "
+        "carry (outer, blocks, inner): the results at the end of each block, or NULL if there is one. T: that of y and "
+        "x; U: what floats (float64) or integers (int64) are combined in."
+    )
     running.__module__, running.__doc__ = __name__, doc
     kernel(running, name=name).reference(reference)
 

@@ -225,5 +225,12 @@ def is_page_locked(address: int) -> bool:
     return pinned.holds(address)
 
 
+def send(i: int, to: int, host: int, nbytes: int) -> None:
+    """Have GPU ``i`` copy from page-locked memory to an address of its own, which nobody waits for."""
+    from .kernels.cuda import pinned
+
+    pinned.send(i, to, host, nbytes)
+
+
 _device = device  # where an argument has that name
 cpu = device("cpu")

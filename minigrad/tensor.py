@@ -11,6 +11,7 @@ from ._engine import (
     Tensor,
     add_methods,
     copy_,
+    empty,
     enable_grad,
     filled,
     from_buffer,
@@ -23,7 +24,7 @@ from ._engine import (
 )
 from ._engine import _cast as cast
 from ._storage import bool_, float32, float64, int8, int16, int32, int64, uint8
-from .device import ACCELERATOR, cpu, is_page_locked, page_locked
+from .device import ACCELERATOR, cpu, is_page_locked, page_locked, send
 from .device import device as device_type
 from .ops import arithmetic, comparison, indexing, linalg, pointwise, reduce, shape
 from .ops._warn import warn_user
@@ -94,8 +95,8 @@ def _power(a, b):
 # --- conversions ------------------------------------------------------------------------------------------------------
 
 
-def destination(args, dtype=None, device=None, copy=False):
-    """(dtype, device, copy) that the arguments of ``to`` ask for; None for what stays."""
+def destination(args, dtype=None, device=None, copy=False, non_blocking=False):
+    """(dtype, device, copy, non_blocking) that the arguments of ``to`` ask for; None for what stays."""
     flags = 0
     for given in args:
         if isinstance(given, Tensor):
@@ -105,31 +106,32 @@ def destination(args, dtype=None, device=None, copy=False):
         elif isinstance(given, int):
             if isinstance(given, bool):
                 flags += 1
-                copy = copy or (given and flags == 2)  # the first is non_blocking
+                copy, non_blocking = copy or (given and flags == 2), non_blocking or (given and flags == 1)
             else:
                 device = given
         elif given is not None:
             if not creation.is_dtype(given):
                 raise TypeError(f"to(): expected a dtype, a device or a tensor, got {given!r}")
             dtype = given
-    return dtype, device, copy
+    return dtype, device, copy, non_blocking
 
 
 def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, memory_format=None):
     """The tensor with another dtype or on another device: ``to(dtype)``, ``to(device)``, ``to(other)``; recorded.
 
     ``to(device, dtype, non_blocking, copy)`` and ``to(other, non_blocking, copy)`` work too. The tensor itself if
-    nothing changes and ``copy`` is false. ``non_blocking`` changes nothing: what is copied to a device may be changed
-    at once, and what is copied from one is there. ``memory_format``: ``contiguous_format`` makes contiguous what lies
-    channels last, as in PyTorch.
+    nothing changes and ``copy`` is false. With ``non_blocking`` a GPU copies from page-locked memory (``pin_memory``)
+    by itself, while the host goes on: that memory must not change until the GPU is done, but may be let go of. Else
+    ``non_blocking`` changes nothing: what is copied to a device may be changed at once, and what is copied from one is
+    there. ``memory_format``: ``contiguous_format`` makes contiguous what lies channels last, as in PyTorch.
 
     >>> import minigrad as mg
     >>> mg.tensor([1, 2]).to(mg.float64)
     tensor([1., 2.], dtype=minigrad.float64)
     """
     if args:
-        dtype, device, copy = destination(args, dtype, device, copy)
-    made = self if device is None else move(self, creation.like_of(device))
+        dtype, device, copy, non_blocking = destination(args, dtype, device, copy, non_blocking)
+    made = self if device is None else _moved(self, creation.like_of(device), non_blocking)
     made = made if dtype is None else cast(made, dtype)
     if memory_format is not None:
         check_format(memory_format, "to")
@@ -145,10 +147,19 @@ def to_cpu(self, memory_format=None):
 
 def to_accelerator(self, device=None, non_blocking=False, memory_format=None):
     """The tensor on a GPU, by default the current one: itself if it is there, else a copy; recorded."""
-    return to(self, device=ACCELERATOR if device is None else device, memory_format=memory_format)
+    made = _moved(self, creation.like_of(ACCELERATOR if device is None else device), non_blocking)
+    return to(made, memory_format=memory_format)
 
 
-_PIN = Op("PinMemory", "dy")
+_SEND, _PIN = Op("ToCopy", lambda dy: move(dy, None)), Op("PinMemory", "dy")
+
+
+def _moved(x, like, non_blocking):
+    if not (non_blocking and like is not None and is_pinned(x) and x.is_contiguous() and x.numel()):
+        return move(x, like)
+    made = empty(x.shape, x.dtype, like)
+    send(made._device, made.data_ptr(), x.data_ptr(), x.numel() * x.element_size())
+    return _SEND.record(made, x)
 
 
 def pin_memory(self, device=None):

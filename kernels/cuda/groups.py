@@ -144,32 +144,40 @@ def fold_by(combine):
     return fold
 
 
-def scan_by(combine):
-    """``scan(v, identity)``: what the v of the threads before this one combine to, and those of the whole block.
+def warp_scan_by(combine):
+    """``scan(v, identity)``: what the v of the lanes before this one combine to, and those of the whole warp.
 
-    All threads of the block call it; each warp by itself first (Hillis and Steele 1986), then the warps in order.
+    All threads of the block call it (Hillis and Steele 1986).
     """
     combine = jit(combine)
 
     @jit
     def scan(v, identity):
-        lane, warp, warps = cuda.threadIdx.x & 31, cuda.threadIdx.x >> 5, cuda.blockDim.x >> 5
-        reach = 1
+        lane, reach = cuda.threadIdx.x & 31, 1
         while reach < 32:
             w = glance(v, lane - reach if lane >= reach else lane)
             v = combine(w, v) if lane >= reach else v
             reach *= 2
-        mine, w = glance(v, lane - 1 if lane > 0 else 0), peek(v, 32 * min(lane, warps - 1) + 31)
-        reach = 1
-        while reach < 32:
-            u = glance(w, lane - reach if lane >= reach else lane)
-            w = combine(u, w) if lane >= reach else w
-            reach *= 2
-        before, total = glance(w, warp - 1 if warp > 0 else 0), glance(w, warps - 1)
-        before = before if warp > 0 else identity
-        return combine(before, mine if lane > 0 else identity), total
+        before, total = glance(v, lane - 1 if lane > 0 else 0), glance(v, 31)
+        return before if lane > 0 else identity, total
 
     return scan
+
+
+def scan_by(combine):
+    """``warp_scan_by`` for all threads of the block: the warps in order."""
+    scan = warp_scan_by(combine)
+    combine = jit(combine)
+
+    @jit
+    def over_block(v, identity):
+        lane, warp, warps = cuda.threadIdx.x & 31, cuda.threadIdx.x >> 5, cuda.blockDim.x >> 5
+        mine, total = scan(v, identity)
+        w = peek(total, 32 * min(lane, warps - 1))
+        before, total = scan(w if lane < warps else identity, identity)
+        return combine(glance(before, warp), mine), total
+
+    return over_block
 
 
 # --- who computes what ------------------------------------------------------------------------------------------------
@@ -201,15 +209,7 @@ def _width_bits(width, threads):
     return bits
 
 
-def _scan_bits(n, threads):
-    """2 to this power are the lanes of a running sum over n."""
-    bits = 0
-    while (1 << bits) < n and (1 << bits) < threads:
-        bits += 1
-    return bits
-
-
-row_bits, column_bits, width_bits, scan_bits = jit(_row_bits), jit(_column_bits), jit(_width_bits), jit(_scan_bits)
+row_bits, column_bits, width_bits = jit(_row_bits), jit(_column_bits), jit(_width_bits)
 
 
 @functools.lru_cache(1024)
@@ -287,12 +287,6 @@ def in_fours(x, at, step):
 def rows_grid(units, width):
     """Blocks where each of ``units`` moves ``width`` elements that lie side by side."""
     return -(-units // (THREADS >> _width_bits(width, THREADS)))
-
-
-@functools.lru_cache(1024)
-def scan_grid(rows, n):
-    """Blocks of running sums over n."""
-    return -(-rows // (THREADS >> _scan_bits(n, THREADS)))
 
 
 @jit

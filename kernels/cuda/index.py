@@ -17,7 +17,7 @@ import numpy as np
 from numba import cuda
 
 from .contract import FLOATS, THREADS, T, dim, errors, i8, jit, kernel, u1
-from .groups import copy, four, peek, rows_grid, scan_by, walk, width_bits
+from .groups import copy, four, rows_grid, scan_by, walk, width_bits
 from .parts import aligned, block_min, block_sum, load4, split
 
 TILE = 64  # columns of a unit of the kernels that write to repeated places
@@ -118,21 +118,17 @@ def _writer(combine):
         me = cuda.threadIdx.x
         start = first + me * EACH
         stop = min(start + EACH, n)
-        count = 0
+        count = np.int64(0)
         for j in range(start, stop):
             count += 1 if index[at + j * step] & (parts - 1) == part else 0
-        total, reach = count, 1
-        while reach < cuda.blockDim.x:
-            before = peek(total, me - reach if me >= reach else me)
-            total += before if me >= reach else 0
-            reach *= 2
-        k = total - count
+        k, total = block_before(count, np.int64(0))
         for j in range(start, stop):
             place = index[at + j * step]
             if place & (parts - 1) == part:
                 places[k], numbers[k] = place, j - first
                 k += 1
-        return peek(total, cuda.blockDim.x - 1)  # all have written
+        cuda.syncthreads()  # all have written
+        return total
 
     @jit
     def write(x, v, index, outer, n, inner, x_outer, x_step, v_outer, v_step, v_inner, shared):

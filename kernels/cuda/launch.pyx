@@ -498,6 +498,13 @@ cdef int upload(int device, void *to, const void *host, Py_ssize_t n) except -1:
     return leave(g, before, r)
 
 
+def send(int device, size_t to, size_t host, Py_ssize_t n):
+    """Have a GPU copy n > 0 bytes from page-locked memory by itself; they must stay until an event that is recorded next."""
+    cdef CUcontext before
+    cdef Gpu *g = enter(device, &before)
+    leave(g, before, cu.cuMemcpyHtoDAsync_v2(<CUdeviceptr>to, <const void *>host, n, g.stream))
+
+
 cdef int download(int device, void *host, const void *p, Py_ssize_t n) except -1:
     cdef CUcontext before
     cdef Gpu *g

@@ -20,18 +20,17 @@ from .groups import (
     grid,
     in_fours,
     layout,
-    peek,
     put_four,
-    scan_bits,
-    scan_grid,
+    scan_by,
     swap,
     target,
     typed,
     walk,
+    warp_scan_by,
     wide,
     zero,
 )
-from .parts import load4, split
+from .parts import load4, split, store4
 
 TILE = 512  # columns of a unit of the _columns kernels
 STRIPE = 64  # of a softmax
@@ -419,53 +418,100 @@ def dlog_softmax_columns(dx: T, dy: T, y: T, n: dim, inner: dim, units):
 def _running(name, word, identity, combine):
     """Declare ``name``: the results of all elements up to each one, combined in float64 or int64.
 
-    Where there are many columns each has a thread. Else the lanes of a row, or of the few columns, make a scan (Hillis
-    and Steele) of as many elements at a time as they are. One row has one block, however long it is.
+    Where inner > 1 each column of a block has a thread. Else a block is the work of a warp, or of all threads if it is
+    long: each takes four neighbours and adds them up; what comes before them is a scan of these sums.
     """
     identity, combine = jit(identity), jit(combine)
+    before_of, lane_scan = scan_by(combine), warp_scan_by(combine)
 
-    def running(y: U, x: T, n: dim, inner: dim, units):
-        if _each_column(units, inner):
-            for e in range(cuda.grid(1), units * inner, cuda.gridsize(1)):
-                o = e // inner
-                at, total = o * n * inner + e - o * inner, identity(x)
-                for j in range(at, at + n * inner, inner):
-                    total = combine(total, wide(x[j]))
-                    y[j] = total
-        else:
-            bits, me = scan_bits(n, cuda.blockDim.x), cuda.threadIdx.x
-            side, lanes = cuda.blockDim.x >> bits, 1 << bits
-            lane = me & (lanes - 1)
-            for turn in range(cuda.blockIdx.x, (units * inner + side - 1) // side, cuda.gridDim.x):
-                row = turn * side + (me >> bits)
-                o = row // inner
-                at, before = o * n * inner + row - o * inner, identity(x)
-                for first in range(0, n, lanes):
-                    j, there = at + (first + lane) * inner, (row < units * inner) & (first + lane < n)
-                    v = wide(x[j]) if there else identity(x)
-                    reach = 1
-                    while reach < lanes:
-                        w = peek(v, me - reach if lane >= reach else me)
-                        if lane >= reach:
-                            v = combine(w, v)
-                        reach *= 2
-                    v = combine(before, v)
-                    if there:
-                        y[j] = v
-                    before = peek(v, me | (lanes - 1))
+    def running(y: T, x: T, carry: U, n: dim, inner: dim, block: dim, blocks: dim, units):
+        if inner > 1:
+            e = cuda.grid(1)
+            while e < units * inner:
+                unit, c = split(e, inner)
+                o, part = split(unit, blocks)
+                start, stop = part * block, min((part + 1) * block, n)
+                total = carry[e - inner] if part > 0 else identity(carry)
+                j, end = (o * n + start) * inner + c, (o * n + stop) * inner + c
+                while j + 3 * inner < end:  # four loads are under way at once
+                    p, q, r, s = x[j], x[j + inner], x[j + 2 * inner], x[j + 3 * inner]
+                    a = combine(total, U(p))
+                    b = combine(a, U(q))
+                    d = combine(b, U(r))
+                    total = combine(d, U(s))
+                    y[j] = T(a)
+                    y[j + inner] = T(b)
+                    y[j + 2 * inner] = T(d)
+                    y[j + 3 * inner] = T(total)
+                    j += 4 * inner
+                while j < end:
+                    total = combine(total, U(x[j]))
+                    y[j] = T(total)
+                    j += inner
+                e += cuda.gridsize(1)
+            return
+        alone = _is_short(block)
+        side = cuda.blockDim.x >> 5 if alone else 1
+        lane = cuda.threadIdx.x & 31 if alone else cuda.threadIdx.x
+        hop = 128 if alone else 4 * cuda.blockDim.x
+        turn = cuda.blockIdx.x
+        while turn * side < units:
+            unit = turn * side + (cuda.threadIdx.x >> 5 if alone else 0)
+            at, size, total = np.int64(0), np.int64(0), identity(carry)
+            if unit < units:
+                o, part = split(unit, blocks)
+                at = o * n + part * block
+                size = min(block, n - part * block)
+                if part > 0:
+                    total = carry[unit - 1]
+            whole = in_fours(x, at, 1) and in_fours(y, at, 1)
+            for first in range(0, block, hop):
+                j = first + 4 * lane
+                a = b = c = d = identity(carry)
+                full = whole and j + 3 < size
+                if full:
+                    p, q, r, s = load4(x, at + j)
+                    a, b, c, d = U(p), U(q), U(r), U(s)
+                elif j < size:
+                    a = U(x[at + j])
+                    b = U(x[at + j + 1]) if j + 1 < size else b
+                    c = U(x[at + j + 2]) if j + 2 < size else c
+                    d = U(x[at + j + 3]) if j + 3 < size else d
+                b = combine(a, b)
+                c = combine(b, c)
+                d = combine(c, d)
+                before, more = lane_scan(d, identity(carry)) if alone else before_of(d, identity(carry))
+                before = combine(total, before)
+                total = combine(total, more)
+                a, b, c, d = combine(before, a), combine(before, b), combine(before, c), combine(before, d)
+                if full:
+                    store4(y, at + j, T(a), T(b), T(c), T(d))
+                elif j < size:
+                    y[at + j] = T(a)
+                    if j + 1 < size:
+                        y[at + j + 1] = T(b)
+                    if j + 2 < size:
+                        y[at + j + 2] = T(c)
+                    if j + 3 < size:
+                        y[at + j + 3] = T(d)
+            turn += cuda.gridDim.x
 
-    def blocks(units, dims):
-        inner = dims[1]
-        return -(-units * inner // THREADS) if _many_columns(units, inner) else scan_grid(units * inner, dims[0])
+    def grid_of(units, dims):
+        _, inner, block, _ = dims
+        if inner > 1:
+            return -(-units * inner // THREADS)
+        return -(-units // (THREADS // 32)) if _short(block) else units
 
-    _declare(name, running, f"y[o, j, c] = {word}(x[o, :j+1, c]); y, x (outer, n, inner); unit = o.", blocks, _SUMS)
+    doc = f"y[o, j, c] = {word}(x[o, :j+1, c]); y, x (outer, n, inner), in blocks of n; as the CPU's."
+    _declare(name, running, doc, grid_of, _RUNNING)
 
 
-def _many_columns(units, inner):
-    return inner > 1 and units * inner >= 8192
+def _short(block):
+    return block <= 512
 
 
-_each_column = jit(_many_columns)
+_is_short = jit(_short)
+_RUNNING = (("float32", "float64"), ("float64", ""), ("int64", ""), ("int32", "int64"))
 
 _running("cumsum", "sum", lambda x: zero(x), _add)
 _running("cumprod", "prod", lambda x: zero(x) + 1, lambda a, b: a * b)

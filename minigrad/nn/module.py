@@ -505,7 +505,7 @@ class Module(Callable):
         if kwargs:
             raise TypeError(f"to() received an invalid keyword argument {next(iter(kwargs))!r}")
         args = args if given["tensor"] is None else (*args, given["tensor"])
-        dtype, device, _ = destination(args, given["dtype"], given["device"])
+        dtype, device, *_ = destination(args, given["dtype"], given["device"])
         dtype = None if dtype is None else empty((0,), dtype).dtype
         if dtype is not None and not dtype.is_floating_point:
             raise TypeError(f"nn.Module.to only accepts floating point dtypes, but got desired dtype={dtype!r}")

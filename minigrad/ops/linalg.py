@@ -5,19 +5,19 @@ a. One differentiable product of (batches of) matrices with transpose flags, ``_
    such a product again, so nothing is ever transposed in memory and every derivative exists.
 b. A matrix times a batch reads the one matrix again and again by offsets: broadcasting copies nothing. A contiguous
    batch times one matrix is a single product of more rows, and so is the gradient of that one matrix.
-c. Integers go to NumPy: exact, wrapping as PyTorch's, and not worth a kernel; from any device.
+c. Integers have a plain kernel: exact, wrapping as PyTorch's. It takes contiguous batches, which broadcasting copies.
 """
 
 import functools
 import math
 
-from .._engine import Op, Tensor, empty, filled, from_buffer, is_grad_enabled, move, together, view
+from .._engine import Kernel, Op, Tensor, empty, filled, from_buffer, is_grad_enabled, together, view
 from .._storage import bool_
 from . import pointwise as p
 from ._gemm import gemm, gemm_batched
 from ._late import np
 from .reduce import sum_to
-from .shape import reshape, row_major, unsqueeze
+from .shape import expand, reshape, row_major, transpose, unsqueeze
 
 CACHED = 4096  # batches of up to this many products keep their offsets for the next call
 
@@ -126,20 +126,25 @@ def _offsets(batch, step, strides_a, strides_b):
 _offsets_kept = functools.lru_cache(128)(_offsets)
 
 
-def _array(x):
-    """The values of x as a NumPy array."""
-    x = move(x.detach(), None)
-    x = x if x.is_contiguous() else x.detach().clone()
-    return np.ndarray(tuple(x.shape), x.dtype.name, x._storage, x.storage_offset() * x.element_size())
+_K_INTEGERS = Kernel("linear.int_product", 0.3)
 
 
 def _integer_product(a, b, ta, tb):
     if a.dtype is bool_:
         raise NotImplementedError("matmul() is not defined for bool tensors; convert them to integers or floats")
-    a, b = together(a, b)
-    x, y = (np.swapaxes(_array(t), -1, -2) if turned else _array(t) for t, turned in ((a, ta), (b, tb)))
-    found = np.ascontiguousarray(np.matmul(x, y))
-    return move(from_buffer(found, a.dtype.name, found.shape, row_major(found.shape), True), a)
+    a, b = (transpose(t, -1, -2) if turned else t for t, turned in zip(together(a.detach(), b.detach()), (ta, tb)))
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    batch = _broadcast(a.shape[:-2], b.shape[:-2])
+    y = filled((*batch, m, n), 0, a.dtype, a)
+    if y.numel() == 0 or k == 0:
+        return y
+    if b.ndim == 2:  # the batch is just more rows
+        rows, step = y.numel() // n, 0
+    else:
+        rows, step, b = m, k * n, expand(b, (*batch, k, n)).contiguous()
+    a, b = expand(a, (*batch, m, k)).contiguous(), b.contiguous()
+    _K_INTEGERS((y,), (a, b), (rows, n, k, step), (), y.numel() // n, y.numel() * k)
+    return y
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------

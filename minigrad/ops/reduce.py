@@ -878,7 +878,7 @@ _cumsum = Op("Cumsum", lambda dy, dim: flip(cumsum(flip(dy, dim), dim), dim) if 
 _cumprod = Op("Cumprod", lambda dy, x, dim: _dcumprod(dy, x, dim))
 
 
-def _running(kernel, op, name, input, dim, dtype, saves_input):
+def _running(kernel, fold, op, name, input, dim, dtype, saves_input):
     _check(input, name)
     d = wrap_dim(dim, input.ndim)
     if dtype is not None:
@@ -886,13 +886,36 @@ def _running(kernel, op, name, input, dim, dtype, saves_input):
     elif not input.is_floating_point():
         input = cast(input, int64)
     if input.dtype is bool_:
-        return cast(_running(kernel, op, name, input, dim, int64, False), bool_)
+        return cast(_running(kernel, fold, op, name, input, dim, int64, False), bool_)
     x = _contiguous(input)
-    y = empty(x.shape, x.dtype, x)
-    if x.numel():
-        outer, n, inner = _around(x.shape, d)
-        kernel((y,), (x,), (n, inner), (), outer, x.numel())
+    y = _scan(kernel, fold, x, *_around(x.shape, d)) if x.numel() else empty(x.shape, x.dtype, x)
     return op.record(y, input, saved=(input, d) if saves_input else (d,))
+
+
+def _scan(kernel, fold, x, outer, n, inner):
+    """Running results along the middle of x (outer, n, inner).
+
+    On a device that needs more work at once, of blocks: what comes before each is the running result of what they
+    come to, and x is read twice.
+    """
+    wide, block, carry = float64 if x.is_floating_point() else int64, n, None
+    if x._device >= 0:
+        block = _scan_block(outer, n, inner)
+    blocks = -(-n // block)
+    if blocks > 1:
+        carry = empty((outer, blocks, inner), wide, x)
+        fold((carry,), (x,), (n, inner, block, blocks), (), outer * blocks, x.numel(), x.dtype, wide)
+        carry = _scan(kernel, fold, carry, outer, blocks, inner)
+    y = empty(x.shape, x.dtype, x)
+    kernel((y,), (x, carry), (n, inner, block, blocks), (), outer * blocks, x.numel(), x.dtype, wide)
+    return y
+
+
+def _scan_block(outer, n, inner):
+    """How many of n a block is: rows are the work of 256 threads, columns of one each."""
+    wanted, least = (1024 // outer, 8192) if inner == 1 else (131072 // (outer * inner), 128)
+    blocks = sorted((1, wanted, n // least))[1] if n >= least else 1
+    return -(-n // blocks)
 
 
 def cumsum(input, dim, *, dtype=None):
@@ -902,7 +925,7 @@ def cumsum(input, dim, *, dtype=None):
     >>> mg.cumsum(mg.tensor([1., 2., 3.]), 0)
     tensor([1., 3., 6.])
     """
-    return _running(_K_CUMSUM, _cumsum, "cumsum", input, dim, dtype, False)
+    return _running(_K_CUMSUM, _SUM.kernels[0], _cumsum, "cumsum", input, dim, dtype, False)
 
 
 def cumprod(input, dim, *, dtype=None):
@@ -912,7 +935,7 @@ def cumprod(input, dim, *, dtype=None):
     >>> mg.cumprod(mg.tensor([1., 2., 3.]), 0)
     tensor([1., 2., 6.])
     """
-    return _running(_K_CUMPROD, _cumprod, "cumprod", input, dim, dtype, True)
+    return _running(_K_CUMPROD, _PROD.kernels[0], _cumprod, "cumprod", input, dim, dtype, True)
 
 
 def _dcumprod(dy, x, dim):

@@ -188,6 +188,31 @@ def test_uploads_go_round_the_ring():
         assert (x.cpu().numpy() == i).all() and x.shape == (70_000 + i,)
 
 
+@pretended
+def test_a_gpu_copies_from_pinned_memory_by_itself():
+    host = mg.arange(600_000.0).pin_memory().requires_grad_()
+    values, address = host.detach().numpy().copy(), host.data_ptr()
+    mg.cuda.synchronize()
+    before = waits()
+    x, y = host.to("cuda", non_blocking=True), host[10:].cuda(non_blocking=True)
+    z = (x * 2).to("cuda", non_blocking=True)
+    assert waits() == before and pretend.library().pretend_pending() >= 3
+    grad = mg.autograd.grad(x.sum(), host)[0]
+    assert not grad.is_cuda and (grad.numpy() == 1).all()
+    x, y, z = x.detach(), y.detach(), z.detach()
+    mg.cuda.synchronize()
+
+    x = host.detach().to("cuda", None, True)
+    pending = pretend.library().pretend_pending()
+    del host, grad  # the copy has not run: the memory is not given to anybody else
+    other = mg.zeros(600_000).pin_memory()
+    assert pending and other.data_ptr() != address
+    other.fill_(-1)
+    assert (x.cpu().numpy() == values).all() and (y.cpu().numpy() == values[10:]).all()
+    mg.cuda.synchronize()
+    assert mg.zeros(600_000).pin_memory().data_ptr() == address
+
+
 @needs_gpu
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"])
 @pytest.mark.parametrize("n", [1, 5, 8191, 8192, 8193, 40_000])

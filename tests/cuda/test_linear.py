@@ -1,4 +1,4 @@
-"""The pass after a matrix product for a GPU, in the simulator."""
+"""The pass after a matrix product and products of integers for a GPU, in the simulator."""
 
 import itertools
 
@@ -28,3 +28,18 @@ def test_bias_relu(t):
             "linear.bias_relu", t, "", [y, b if bias else None], (n, ld, bias, relu), (), rows, threads=64
         )
         np.testing.assert_array_equal(y, want)
+
+
+@pytest.mark.parametrize("t", ["int64", "int32", "int8"])
+def test_int_product(t):
+    cpu.registered()
+    for batch, m, n, k, shared in ((1, 1, 1, 1, False), (2, 3, 17, 20, False), (2, 17, 2, 5, True)):
+        a, b = (
+            RNG.integers(-2, 3, (batch, m, k)).astype(t),
+            RNG.integers(-2, 3, (1 if shared else batch, k, n)).astype(t),
+        )
+        got, want = np.full((batch, m, n), 7, t), np.full((batch, m, n), 7, t)
+        dims = (m, n, k, 0 if shared else k * n)
+        contract.simulate("linear.int_product", t, "", [got, a, b], dims, (), batch * m)
+        cpu._registry["linear.int_product"].reference_fn(want, a, b, *dims)
+        np.testing.assert_array_equal(got, want)

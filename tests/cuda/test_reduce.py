@@ -214,14 +214,29 @@ def test_softmax_extremes():
         np.testing.assert_allclose(z, expected, rtol=1e-6)
 
 
-RUNNING = [("cumsum", "float32", "float32"), ("cumsum", "bool", "int64"), ("cumprod", "float64", "float64")]
+RUNNING = [("cumsum", "float32", "float64"), ("cumsum", "int32", "int64"), ("cumprod", "float64", "float64")]
 
 
 @pytest.mark.parametrize(("name", "t", "u"), RUNNING)
 def test_running(name, t, u):
-    shapes = [(0, 3, 1), (3, 1, 5), (70, 2, 1), (5, 31, 1), (2, 75, 1), (2, 9, 3), (1, 40, 2)]
-    for outer, n, inner in [*shapes, (1, 2, 8200)] if t == "float32" else shapes:
+    for outer, n, inner in [
+        (0, 3, 1),
+        (3, 1, 5),
+        (70, 2, 1),
+        (5, 31, 1),
+        (2, 300, 1),
+        (1, 1100, 1),
+        (2, 9, 3),
+        (1, 40, 2),
+    ]:
         x = data(t, outer * n * inner)
         if name == "cumprod":
             x = np.sign(x).astype(t)
-        check(name, [(x.shape, u)], [x], (n, inner), outer, t, u, 4 * eps(u), 10, threads=32)
+        for block in {n, -(-n // 3)}:
+            blocks, carry = -(-n // block), None
+            if blocks > 1:
+                all_of = (np.cumsum if name == "cumsum" else np.cumprod)(x.reshape(outer, n, inner).astype(u), 1)
+                carry = np.ascontiguousarray(all_of[:, [min(n, (k + 1) * block) - 1 for k in range(blocks)]])
+            dims = (n, inner, block, blocks)
+            arrays = [x, np.zeros(0, u) if carry is None else carry]
+            check(name, [(x.shape, t)], arrays, dims, outer * blocks, t, u, 4 * eps(t), 10, threads=64)

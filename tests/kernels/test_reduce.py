@@ -237,7 +237,7 @@ def test_softmax_extremes():
             np.testing.assert_allclose(z, expected, rtol=1e-6, err_msg=str((n, row)))
 
 
-RUNNING = [("cumsum", "float32", "float32"), ("cumsum", "bool", "int64"), ("cumprod", "float64", "float64")]
+RUNNING = [("cumsum", "float32", "float64"), ("cumsum", "int32", "int64"), ("cumprod", "float64", "float64")]
 
 
 @pytest.mark.parametrize(("name", "t", "u"), RUNNING)
@@ -246,5 +246,11 @@ def test_running(name, t, u):
         x = data(t, outer * n * inner)
         if name == "cumprod":
             x = np.sign(x).astype(t)
-        tolerance = 4 * eps(u) if u.startswith("float") else 0
-        check(f"reduce.{name}", [(x.shape, u)], [x], (n, inner), outer, t, u, tolerance, 10)
+        tolerance = 4 * eps(t) if t.startswith("float") else 0
+        for block in {n, -(-n // 3)}:
+            blocks, carry = -(-n // block), None
+            if blocks > 1:
+                all_of = (np.cumsum if name == "cumsum" else np.cumprod)(x.reshape(outer, n, inner).astype(u), 1)
+                carry = np.ascontiguousarray(all_of[:, [min(n, (k + 1) * block) - 1 for k in range(blocks)]])
+            dims = (n, inner, block, blocks)
+            check(f"reduce.{name}", [(x.shape, t)], [x, carry], dims, outer * blocks, t, u, tolerance, 10)
