@@ -111,6 +111,11 @@ def address_aside(name: str, t: str, u: str = "") -> int:
     return _fetch((name, t, u))
 
 
+def say_nothing():
+    """Compile without the notice on stderr: somebody else tells the user."""
+    _state["noticed"] = True
+
+
 def known(name: str, t: str) -> bool:
     """Whether a kernel seems to need no compiler: it has been used, or lies in the cache."""
     return (name, t, "") in _addresses or (_usable() and _file((name, t, "")).exists())
@@ -191,7 +196,7 @@ def cache_folder() -> Path:
 def registered() -> list[str]:
     """Names of all kernels that were written by hand, after importing every kernel module, for tests and benchmarks."""
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.stem not in ("__init__", "contract", "parallel", "math"):
+        if path.stem not in ("__init__", "__main__", "contract", "parallel", "math"):
             importlib.import_module(f"{__package__}.{path.stem}")
     return sorted(name for name in _registry if not name.startswith("chains."))
 

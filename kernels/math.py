@@ -166,6 +166,7 @@ class _Consts(NamedTuple):
     nan: object
     tiny: object  # below it expm1(x) = log1p(x) = sin(x) = x
     normal: object  # smallest normal number
+    small: object  # far below one's last bit, even times itself far above ``normal``
     up: object  # a power of two that makes any denormal normal
     up_log2: object
     magic: object  # 1.5 * 2**mantissa: adding it rounds to an integer, left in the low bits
@@ -214,6 +215,7 @@ def _table(f, u, mantissa, bias, **special):
         "inf": np.inf,
         "nan": np.nan,
         "normal": np.finfo(f).tiny,
+        "small": 2.0**-40,
         "up": 2.0 ** (mantissa + 2),
         "up_log2": mantissa + 2.0,
         "magic": 1.5 * 2.0**mantissa,
@@ -394,16 +396,17 @@ def expm1(x):
 
 @_jit
 def sigmoid(x):
-    """1 / (1 + e**-x). At most 1.5 ulp wrong."""
+    """1 / (1 + e**-x). At most 1.7 ulp wrong."""
     k = _consts(x)
-    e = exp(-_abs(x))
-    top = e if x < k.zero else k.one
-    d = k.one + e
-    # top / d in two steps, the second with what d lost to rounding: a plain division ends up 2 ulp wrong.
-    inverse = k.one / d
-    y = top * inverse
-    rest = mad(-y, e - (d - k.one), mad(-y, d, top))
-    return mad(rest, inverse, y)
+    a = -_abs(x)
+    r, c, first, second = _reduce(k.exp_min if a < k.exp_min else a)
+    second = k.zero if a < k.exp_min else second
+    e = (k.one + (r + mad(r * r, _poly(r, k.exp), c))) * first  # e**a = e * second, which may be denormal: that is last
+    enough = e * (k.small if second < k.small else second)  # e**a, or something as negligible that is not denormal
+    down = x < k.zero
+    top = e if down else k.one
+    # top / (1 + e**a): a plain division would be 2.3 ulp wrong, since errors of e**a would count twice
+    return mad(-top, enough / (k.one + enough), top) * (second if down else k.one)
 
 
 @_jit

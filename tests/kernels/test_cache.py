@@ -338,6 +338,15 @@ def test_processes_that_start_together_on_an_empty_cache(tmp_path):
     assert finish(last) == ""
 
 
+def test_kernels_are_compiled_ahead(tmp_path):
+    output = run_python("-m", "minigrad.kernels", "elementwise.fill", MINIGRAD_CACHE_DIR=str(tmp_path))
+    names = sorted(path.name for path in tmp_path.glob("*/*"))
+    assert names == ["elementwise.fill.float32.o", "elementwise.fill.int64.o"]
+    assert output.startswith("2 kernels in ")
+    script = "import sys, minigrad as mg; print(mg.ones(2).tolist(), 'numba' in sys.modules)"
+    assert run_python("-c", script, MINIGRAD_CACHE_DIR=str(tmp_path)) == "[1.0, 1.0] False\n"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="limits are POSIX's")
 def test_a_full_disk(tmp_path):
     """Nothing can be written, as on a full disk: one warning, right results, with threads too, and nothing is left."""
