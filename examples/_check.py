@@ -2,11 +2,12 @@
 
 import argparse
 import contextlib
+import importlib.util
 import io
 
 import numpy as np
 
-from minigrad import device
+import minigrad as mg
 
 
 def close(name, got, expected, tolerance=5e-5):
@@ -43,22 +44,21 @@ def refused(name, error, message, call, *arguments, **options):
 
 
 def arguments(doc, compiles=False):
-    """The command line of a script with docstring ``doc``: --plot, --help; for training --compile and --device too."""
+    """The options of a script, for training --compile too. From here on, tensors are made on --device."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plot", metavar="FILE", help="draw it, as a PNG image")
+    parser.add_argument("--device", metavar="NAME", default="cpu", help="cpu or cuda (default: cpu)")
     if compiles:
         parser.add_argument("--compile", action="store_true", help="record the step and replay it: the same numbers")
-        parser.add_argument("--device", metavar="NAME", default="cpu", help="cpu or cuda (default: cpu)")
     options = parser.parse_args()
     try:
-        device(getattr(options, "device", "cpu"))
+        mg.set_default_device(options.device)
     except RuntimeError as error:
         parser.exit(2, f"{parser.prog}: error: --device: {error}\n")
-    if options.plot:
-        try:
-            import matplotlib  # noqa: F401
-        except ImportError:
-            parser.exit(2, f"{parser.prog}: error: --plot needs matplotlib: pip install 'minigrad-engine[plot]'\n")
+    if options.plot and options.device != "cpu":
+        parser.error("--plot draws what the CPU computes: leave out --device")
+    if options.plot and importlib.util.find_spec("matplotlib") is None:
+        parser.exit(2, f"{parser.prog}: error: --plot needs matplotlib: pip install 'minigrad-engine[plot]'\n")
     return options
 
 

@@ -1,6 +1,6 @@
 """Adam by its formula and by optim.Adam, and what moving eps into the root changes.
 
-python examples/adam_by_hand.py [--plot FILE.png]
+python examples/adam_by_hand.py [--device NAME] [--plot FILE.png]
 
 m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g²; p -= lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
 

@@ -1,6 +1,6 @@
 """BCELoss of sigmoid(x) is BCEWithLogitsLoss of x, until float32 runs out of digits.
 
-python examples/bce_and_logits.py [--plot FILE.png]
+python examples/bce_and_logits.py [--device NAME] [--plot FILE.png]
 
 Also: what BCELoss says to raw logits, that neither loss knows ignore_index (some courses list it), and that binary
 cross-entropy without its (1 - y) log(1 - p), as some courses print it, makes every negative sample free.

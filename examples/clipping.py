@@ -1,6 +1,6 @@
 """Gradient clipping: by norm it keeps the direction, by value it does not.
 
-python examples/clipping.py [--plot FILE.png]
+python examples/clipping.py [--device NAME] [--plot FILE.png]
 
 clip_grad_norm_ shortens the gradient of all parameters together to a largest length and returns the length it had;
 clip_grad_value_ cuts every element. Descent with a learning rate that is too large shows what it is for: clipped, it

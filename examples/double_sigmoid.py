@@ -1,6 +1,6 @@
 """A sigmoid in the model and BCEWithLogitsLoss behind it: it trains, badly, since sigmoid is applied twice.
 
-python examples/double_sigmoid.py [--plot FILE.png]
+python examples/double_sigmoid.py [--device NAME] [--plot FILE.png]
 
 The second sigmoid sees numbers between 0 and 1, so that the loss of a right answer cannot fall below 0.3133 and the
 gradient of a wrong one vanishes. Wherever gradients are recorded, minigrad warns of it.

@@ -1,6 +1,6 @@
 """What a gradient tells: the way up or down, not "this is the optimum"; and how depth makes it vanish or explode.
 
-python examples/gradient_facts.py [--plot FILE.png]
+python examples/gradient_facts.py [--device NAME] [--plot FILE.png]
 
 "Gradient zero = optimal solution", as some courses put it, holds for convex functions only. Elsewhere it is a
 stationary point: the top of x⁴ - 2x², or the terrace of x³, where descent from above stops and below which x³ goes on

@@ -1,6 +1,6 @@
 """Softmax regression on the Iris flowers: one Linear layer and cross-entropy, from weights of 0.
 
-python examples/iris.py [--plot FILE.png]
+python examples/iris.py [--device NAME] [--plot FILE.png]
 
 Nothing is drawn at random, so the losses are those of PyTorch: ln 3 at first, since three classes are equally likely.
 """

@@ -1,6 +1,6 @@
 """Descent on y = 4x² from x = 2: a learning rate that explodes, one that crawls, and the best one.
 
-python examples/learning_rates.py [--plot FILE.png]
+python examples/learning_rates.py [--device NAME] [--plot FILE.png]
 
 A step multiplies x by 1 - 8 lr, so it contracts below lr = 0.25 and is exact at 0.125. "0.136 is the fastest of ten
 learning rates from 0.01 to 0.2", as a course reads off its plot, is wrong: 0.1156 is, by 0.0756 a step against 0.0933.

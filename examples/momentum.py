@@ -1,6 +1,6 @@
 """Momentum on y = 4x² from x = 2: when it helps, and when it only makes waves.
 
-python examples/momentum.py [--plot FILE.png]
+python examples/momentum.py [--device NAME] [--plot FILE.png]
 
 "Momentum 0.9 at lr 0.01 converges faster", as some courses say, is wrong here: y < 0.001 takes 60 steps with it, 59
 without, and after 99 steps y is 400 times as large: it overshoots far. 0.63 overshoots little and takes 21.

@@ -1,6 +1,6 @@
 """Exponentially weighted averages, v = β v + (1 - β) g: how far back they look, and where optimizers keep one.
 
-python examples/moving_averages.py [--plot FILE.png]
+python examples/moving_averages.py [--device NAME] [--plot FILE.png]
 
 The weight of the number k steps ago is (1 - β) β^k; the memory is about 1 / (1 - β) numbers. Adam's exp_avg is such an
 average, of gradients; started at 0, it is too small by 1 - β^t at first, which Adam divides by.

@@ -1,6 +1,6 @@
 """What an optimizer is made of: defaults, state, param_groups; step(), zero_grad() and add_param_group().
 
-python examples/optimizer_anatomy.py [--plot FILE.png]
+python examples/optimizer_anatomy.py [--device NAME] [--plot FILE.png]
 
 The attribute is param_groups, not params_groups as some courses print it, and an optimizer has no _step_count: that is
 the counter of learning-rate schedules.

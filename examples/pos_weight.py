@@ -1,6 +1,6 @@
 """pos_weight of BCEWithLogitsLoss: how much more a missed positive costs than a false alarm.
 
-python examples/pos_weight.py [--plot FILE.png]
+python examples/pos_weight.py [--device NAME] [--plot FILE.png]
 
 It multiplies the loss of positive targets only, so 1 changes nothing, and the mean still divides by the count. For rare
 positives the usual value is negatives / positives: then the best constant answer is "fifty-fifty".
@@ -10,8 +10,8 @@ import minigrad as mg
 from _check import arguments, close, drawing, true
 from minigrad import nn, optim
 
-X = mg.tensor([[1.0, 2.0], [2.0, 2.0], [3.0, 4.0], [4.0, 5.0]])
-Y = mg.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+X = [[1.0, 2.0], [2.0, 2.0], [3.0, 4.0], [4.0, 5.0]]
+Y = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
 TRIPLE = {
     "none": [[0.9398, 2.1269], [0.3808, 2.1269], [3.0486, 0.0544], [4.0181, 0.0201]], "sum": 12.7158, "mean": 1.5895,
 }  # fmt: skip
@@ -35,9 +35,10 @@ def best_constant(pos_weight):
 
 def main():
     options = arguments(__doc__)
-    true("pos_weight=[1] changes no bit", mg.equal(loss(1.0, X, Y), nn.BCEWithLogitsLoss(reduction="none")(X, Y)))
+    x, y = mg.tensor(X), mg.tensor(Y)
+    true("pos_weight=[1] changes no bit", mg.equal(loss(1.0, x, y), nn.BCEWithLogitsLoss(reduction="none")(x, y)))
     for reduction, expected in TRIPLE.items():
-        close(f"pos_weight=[3], {reduction}", loss(3.0, X, Y, reduction), expected)
+        close(f"pos_weight=[3], {reduction}", loss(3.0, x, y, reduction), expected)
     close("1 positive of 10, pos_weight 1: learns p", best_constant(1.0), 0.1)
     close("1 positive of 10, pos_weight 9: learns p", best_constant(9.0), 0.5)
 

@@ -1,6 +1,6 @@
 """Stop and resume: ten steps, a checkpoint and ten more give the bits of twenty, if the optimizer's state is saved too.
 
-python examples/resume_training.py [--plot FILE.png]
+python examples/resume_training.py [--device NAME] [--plot FILE.png]
 """
 
 import tempfile
@@ -32,7 +32,7 @@ def resumed(make, file, with_state):
     path = steps(w, optimizer)
     mg.save({"w": w.detach(), "optimizer": optimizer.state_dict()}, file)
 
-    saved = mg.load(file)
+    saved = mg.load(file, mg.get_default_device())
     w = nn.Parameter(saved["w"])
     optimizer = make(w)
     if with_state:

@@ -1,6 +1,6 @@
 """The learning rates of every schedule over 20 steps, as a table and as curves.
 
-python examples/schedules.py [--plot FILE.png]
+python examples/schedules.py [--device NAME] [--plot FILE.png]
 
 The optimizer steps first and then its schedule, once an epoch or, as for OneCycleLR, once a batch.
 """

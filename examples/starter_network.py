@@ -1,6 +1,6 @@
 """The first network of every course: Linear(10, 5), ReLU, Linear(5, 2); train it, save it, load it.
 
-python examples/starter_network.py [--plot FILE.png]
+python examples/starter_network.py [--device NAME] [--plot FILE.png]
 
 The weights are set rather than drawn, so that PyTorch's losses for the same weights can stand here: they agree.
 """
