@@ -16,7 +16,7 @@ from minigrad import nn
 from minigrad._launch import share_always
 
 mg.set_num_threads(2)
-x = mg.tensor(np.linspace(-1, 1, 1_000_000), dtype=mg.float32)
+x = mg.tensor(np.linspace(-1, 1, 250_000), dtype=mg.float32)
 
 
 def use_worker_threads():
@@ -26,7 +26,7 @@ def use_worker_threads():
 
 
 def compute():
-    w = mg.tensor(np.linspace(-1, 1, 1_000_000), dtype=mg.float32, requires_grad=True)
+    w = mg.tensor(np.linspace(-1, 1, 250_000), dtype=mg.float32, requires_grad=True)
     ((w * 2).sigmoid() * w).sum().backward()
     net = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
     with mg.no_grad():
@@ -39,7 +39,7 @@ def compute():
         loss = nn.functional.cross_entropy(net(inputs), target)
         loss.backward()
         optimizer.step()
-    return [w.grad.numpy().tobytes(), loss.item(), mg.softmax(x.view(1000, 1000), 1).numpy().tobytes()]
+    return [w.grad.numpy().tobytes(), loss.item(), mg.softmax(x.view(500, 500), 1).numpy().tobytes()]
 
 
 def in_child():
@@ -93,7 +93,7 @@ thread.join()
 assert not failed, failed
 print("fine")
 """
-    batch = "\ndef batch_of(i):\n    return mg.softmax(x.view(1000, 1000), 1)[:10].numpy()\n"
+    batch = "\ndef batch_of(i):\n    return mg.softmax(x.view(500, 500), 1)[:10].numpy()\n"
     run(batch + script, NUMBA_THREADING_LAYER=layer)
 
 
