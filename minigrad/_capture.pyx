@@ -213,6 +213,15 @@ cdef class Capture(Recorder):
         cdef list slots = self.free_distant.get((device, n))
         return self.slots[<int>slots.pop()].base if slots else NULL
 
+    cdef int make_room(self) except -1:
+        cdef int i
+        self.refuse("takes more memory than there is while it is recorded")
+        self.discard()
+        self.free_distant = {}
+        for i in range(CLASSES):
+            self.free_slots[i] = -1
+        return 0
+
     cdef int allocated(self, object storage, void *p, Py_ssize_t n, Py_ssize_t asked, int size_class) except -1:
         cdef int device = (<Storage>storage).device
         cdef int slot = self.new_slot(<char *>p, n, size_class, OWN, -1, device)
@@ -744,6 +753,7 @@ cdef class Capture(Recorder):
         p.arenas = [new_storage(sizes.pop(-1))]  # which is recorded, hence gets a slot
         for i in range(self.own_count):
             self.give_back(self.own[i].slot)
+        self.own_count = 0
         for device in range(max(sizes, default=-1) + 1):
             p.arenas.append(unheard_storage(sizes[device], device) if sizes.get(device) else None)
         for item in self.fills:

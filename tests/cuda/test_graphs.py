@@ -438,3 +438,34 @@ def test_memory_that_others_get_is_not_captured(lend):
     step(x)
     with pytest.warns(UserWarning, match="gets at the memory of a tensor"):
         assert step(x).tolist() == [2, 2, 2]
+
+
+@pretended
+@pytest.mark.parametrize("calls", [1, 2])
+def test_out_of_memory(calls):
+    """While it is recorded, or proved: the step runs as it does eagerly."""
+    model = mg.nn.Sequential(*[mg.nn.Linear(256, 256, bias=False) for _ in range(4)]).to("cuda")
+    optimizer, x = mg.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), mg.ones(512, 256, device="cuda")
+
+    @mg.compile
+    def step(x):
+        optimizer.zero_grad()
+        loss = model(x).square().mean()
+        for _ in range(12):
+            loss = loss + (x * 2).sum() * 0
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    for _ in range(calls):
+        before = step(x).item()
+    mg.cuda.synchronize()
+    mg.cuda.empty_cache()
+    library = pretend.library()
+    library.pretend_limit(0, mg.cuda.memory_reserved() + (10 if calls == 1 else 1) * 256 * 1024)
+    try:
+        with pytest.warns(UserWarning, match="while it is recorded" if calls == 1 else "no memory for a copy"):
+            after = step(x).item()
+        assert after < before and step(x).item() < after and not step.programs
+    finally:
+        library.pretend_limit(0, 1 << 30)
