@@ -32,7 +32,7 @@ LAYERS = {
     "compile": {*ENGINE, "_guards", "_program", "_reach", "_capture", "_explain"},
     "_dlpack": set(),
     "device": {"kernels", "_storage"},
-    "cuda": {"kernels", "device"},
+    "cuda": {"kernels", "_record", "device"},
     "interchange": {*ENGINE, "_dlpack", "device"},
     "size": set(),
     "version": set(),
