@@ -9,6 +9,8 @@ a. ``Capture`` hears of every kernel call of the capturing thread and keeps it: 
 b. Memory freed during the capture is kept and used again by the capture only, so that an address always belongs to one
    block of the program's or to none. Each use of a block is a slot of its own, with a first and a last call; slots whose
    calls do not overlap share bytes of one arena (``pack``). Results and gradients have blocks of their own.
+c. A slot lies on one device, and each device has its arena. What runs on another device than the CPU is a call of kind
+   THERE, which no pass for the CPU touches, or the call of an optimizer's tables, whose copies there stay where they are.
 """
 
 from libc.stdlib cimport free
