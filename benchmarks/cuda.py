@@ -7,7 +7,8 @@
 Needs minigrad with its GPU packages and, for the ratios, a PyTorch with CUDA; no network. Inputs are larger than the
 card's second cache. A time is the median over turns in which the contenders alternate, in one process, on one card.
 Per cent of the limit: of the bandwidth of a copy within the card's memory in the same run, by the traffic that the work
-needs at least. Ratios and per cent are those of the better of minigrad's ways: in ``minigrad.compile`` a step is one graph.
+needs at least. Ratios and per cent are those of the better of minigrad's ways; in ``minigrad.compile`` a step is one
+graph.
 """
 
 import argparse

@@ -9,6 +9,8 @@ a. ``Capture`` hears of every kernel call of the capturing thread and keeps it: 
 b. Memory freed during the capture is kept and used again by the capture only, so that an address always belongs to one
    block of the program's or to none. Each use of a block is a slot of its own, with a first and a last call; slots whose
    calls do not overlap share bytes of one arena (``pack``). Results and gradients have blocks of their own.
+c. A slot lies on one device, and each device has its arena. What runs on another device than the CPU is a call of kind
+   THERE, which no pass for the CPU touches, or the call of an optimizer's tables, whose copies there stay where they are.
 """
 
 from libc.stdlib cimport free
@@ -212,6 +214,15 @@ cdef class Capture(Recorder):
     cdef void *reuse_distant(self, int device, Py_ssize_t n) except? NULL:
         cdef list slots = self.free_distant.get((device, n))
         return self.slots[<int>slots.pop()].base if slots else NULL
+
+    cdef int make_room(self) except -1:
+        cdef int i
+        self.refuse("takes more memory than there is while it is recorded")
+        self.discard()
+        self.free_distant = {}
+        for i in range(CLASSES):
+            self.free_slots[i] = -1
+        return 0
 
     cdef int allocated(self, object storage, void *p, Py_ssize_t n, Py_ssize_t asked, int size_class) except -1:
         cdef int device = (<Storage>storage).device
@@ -744,6 +755,7 @@ cdef class Capture(Recorder):
         p.arenas = [new_storage(sizes.pop(-1))]  # which is recorded, hence gets a slot
         for i in range(self.own_count):
             self.give_back(self.own[i].slot)
+        self.own_count = 0
         for device in range(max(sizes, default=-1) + 1):
             p.arenas.append(unheard_storage(sizes[device], device) if sizes.get(device) else None)
         for item in self.fills:

@@ -596,6 +596,11 @@ cdef class Program:
         """``run`` for Python code."""
         return self.run(leaves)
 
+    def drop(self):
+        """Give its memory back now, for it will not run again, whoever still has it."""
+        self.forget()
+        self.arenas, self.memory, self.gradients, self.objects, self.keep_alive = [], [], [], [], []
+
     def own_bytes(self):
         """Bytes of memory that the program holds."""
         cdef Py_ssize_t i, n = self.starts().pop()

@@ -26,6 +26,7 @@ cdef class Recorder:
     cdef int leased(self, object storage) except -1
     cdef void *reuse(self, int size_class) noexcept
     cdef void *reuse_distant(self, int device, Py_ssize_t n) except? NULL
+    cdef int make_room(self) except -1
     cdef int allocated(self, object storage, void *p, Py_ssize_t n, Py_ssize_t asked, int size_class) except -1
     cdef bint keep(self, unsigned int serial, void *p) noexcept
 

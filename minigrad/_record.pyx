@@ -91,6 +91,10 @@ cdef class Recorder:
         """The same of n bytes on another device."""
         return NULL
 
+    cdef int make_room(self) except -1:
+        """Memory of a device is out: give back what is kept there, and record no more."""
+        return 0
+
     cdef int allocated(self, object storage, void *p, Py_ssize_t n, Py_ssize_t asked, int size_class) except -1:
         """A storage was created: a block of n bytes, of which so many were asked for."""
         return 0

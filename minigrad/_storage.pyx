@@ -336,7 +336,14 @@ cdef Storage distant_storage(Py_ssize_t nbytes, int device):
     if recorder is None or not recording():
         return unheard_storage(nbytes, device)
     p = recorder.reuse_distant(device, nbytes)
-    s = unheard_storage(nbytes, device) if p == NULL else storage_of(p, nbytes, DISTANT, device)
+    if p != NULL:
+        s = storage_of(p, nbytes, DISTANT, device)
+    else:
+        try:
+            s = unheard_storage(nbytes, device)
+        except MemoryError:
+            recorder.make_room()
+            return unheard_storage(nbytes, device)
     s.recorded = recorder.serial
     recorder.allocated(s, s.ptr, nbytes if nbytes > 0 else 1, nbytes, DISTANT)
     return s

@@ -123,7 +123,10 @@ class CompiledFunction(_program.Compiled):
                 capture.refuses(f"changes {guards.reason}")
                 again = True
             if capture.why is None:
-                program = capture.seal(guards, structure, places, values, leaves, result)
+                try:
+                    program = capture.seal(guards, structure, places, values, leaves, result)
+                except MemoryError:
+                    capture.refuses("takes more memory than there is, for a program of its own")
                 again = program is None and capture.why == "keeps a tensor that it has made"
         finally:
             if program is None:
@@ -169,7 +172,13 @@ class CompiledFunction(_program.Compiled):
             self.hits += 1
         else:
             self._misses += 1
-        state = program.snapshot(leaves)
+        try:
+            state = program.snapshot(leaves)
+        except MemoryError:
+            self.programs.remove(program)
+            program.drop()
+            self._give_up("there is no memory for a copy of what it changes, to prove a replay")
+            return self.function(*args, **kwargs)
         replayed = program.run_once(leaves)
         if replayed is NotImplemented:  # a check failed: eager code will say why
             return self.function(*args, **kwargs)

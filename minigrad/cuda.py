@@ -10,6 +10,7 @@ for.
 >>> x = mg.ones(3, device=device)
 """
 
+from ._record import current as recording
 from .device import current, number, runtime, set_current, start
 from .kernels.cuda.failures import OutOfMemoryError as OutOfMemoryError
 from .random import default_generator
@@ -78,6 +79,7 @@ class device:
 
 def synchronize(device=None):
     """Wait for all work on a GPU, the current one unless another is named; raises what its kernels complain about."""
+    _refuse("waits for a GPU")
     _runtime().synchronize(_number(device))
 
 
@@ -196,6 +198,7 @@ class Event:
         """Mark this moment on the current GPU, which must stay the same for an event. There is one stream a GPU."""
         if stream is not None:
             raise NotImplementedError("Event.record: there is one stream a GPU; stream must be None")
+        _refuse("records an event")
         i = current_device()
         if self._event is None:
             self._event = _runtime().Event(i, self._timing)
@@ -207,6 +210,7 @@ class Event:
         """Let what the current GPU is given from now on come after this moment."""
         if stream is not None:
             raise NotImplementedError("Event.wait: there is one stream a GPU; stream must be None")
+        _refuse("waits for an event")
         if self._event is not None:
             self._event.wait(current_device())
 
@@ -216,6 +220,7 @@ class Event:
 
     def synchronize(self):
         """Wait until the GPU has passed this moment."""
+        _refuse("waits for an event")
         if self._event is not None:
             self._event.synchronize()
 
@@ -231,6 +236,13 @@ class Event:
 def _runtime():
     start()
     return runtime()
+
+
+def _refuse(why):
+    """No replay of a compiled function would do it."""
+    recorder = recording()
+    if recorder is not None:
+        recorder.refuses(why)
 
 
 def _number(device):

@@ -33,7 +33,7 @@ LAYERS = {
     "compile": {*ENGINE, "_guards", "_program", "_reach", "_capture", "_explain"},
     "_dlpack": set(),
     "device": {"kernels", "_storage"},
-    "cuda": {"kernels", "device", "random"},
+    "cuda": {"kernels", "_record", "device", "random"},
     "interchange": {*ENGINE, "_dlpack", "device"},
     "size": set(),
     "version": set(),

@@ -12,7 +12,8 @@ c. Everything that can fail (state creation, shapes, dtypes) happens before the 
 d. Tensors of two dtypes or on two devices are two batches: tables, and a kernel call, each.
 e. For tensors on a GPU ``stage`` copies the tables there, packed into one block, before anything is written; then the
    kernel's buffers are addresses of tables of addresses on the GPU. Chunk tables, the long ones (16 bytes a chunk),
-   depend on nothing but the sizes: they are copied when these change and stay there. Step counts remain on the CPU.
+   depend on nothing but the sizes: they are copied when these change and stay there. Step counts remain on the CPU. A
+   program's copies stay, too, and are written again when something in them has changed.
 f. Of two hundred small parameters with their states, the objects fill a first-level cache many times over. So each is
    looked at once: what has to stay alive, and to be marked as written later, is a list of storages, not of tensors.
 """
