@@ -87,6 +87,11 @@ def _numpy(x):
     return np.ndarray(tuple(x.shape), x.dtype.name, x._storage, x.storage_offset() * x.element_size())
 
 
+def host(x):
+    """The values of any tensor as a NumPy array, to be read only."""
+    return _numpy(x.detach().contiguous())
+
+
 def _from_numpy(array, name="int64", like=None):
     """A tensor over an array's memory, or a copy on the device of ``like``."""
     array = np.ascontiguousarray(array, name)

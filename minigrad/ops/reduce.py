@@ -407,7 +407,7 @@ def _return_type(name):
     return made
 
 
-return_types = SimpleNamespace(max=_return_type("max"), min=_return_type("min"))
+return_types = SimpleNamespace(**{name: _return_type(name) for name in ("max", "min", "median", "sort", "topk")})
 
 # all that equal the extreme share the gradient
 _amax = Op("Amax", lambda dy, x, y, axes: _share_out(dy, x, y, axes))
