@@ -400,11 +400,14 @@ def any(input, dim=None, keepdim=False):
 # --- extremes ---------------------------------------------------------------------------------------------------------
 
 
+_Pair = namedtuple("_Pair", ["values", "indices"])  # once: making one takes a tenth of a millisecond and more
+
+
 def _return_type(name):
-    made = namedtuple(name, ["values", "indices"])
-    made.__module__ = "minigrad.return_types"
-    made.__repr__ = lambda self: f"minigrad.return_types.{name}(\nvalues={self.values!r},\nindices={self.indices!r})"
-    return made
+    def text(self):
+        return f"minigrad.return_types.{name}(\nvalues={self.values!r},\nindices={self.indices!r})"
+
+    return type(name, (_Pair,), {"__slots__": (), "__module__": "minigrad.return_types", "__repr__": text})
 
 
 return_types = SimpleNamespace(**{name: _return_type(name) for name in ("max", "min", "median", "sort", "topk")})
