@@ -69,6 +69,19 @@ from .ops.arithmetic import sub as sub
 from .ops.comparison import allclose as allclose
 from .ops.comparison import equal as equal
 from .ops.comparison import isclose as isclose
+from .ops.composed import bincount as bincount
+from .ops.composed import cdist as cdist
+from .ops.composed import clamp_max as clamp_max
+from .ops.composed import clamp_min as clamp_min
+from .ops.composed import meshgrid as meshgrid
+from .ops.composed import nan_to_num as nan_to_num
+from .ops.composed import nanmean as nanmean
+from .ops.composed import nansum as nansum
+from .ops.composed import repeat_interleave as repeat_interleave
+from .ops.composed import roll as roll
+from .ops.composed import std_mean as std_mean
+from .ops.composed import trace as trace
+from .ops.composed import var_mean as var_mean
 from .ops.indexing import argwhere as argwhere
 from .ops.indexing import diag as diag
 from .ops.indexing import diag_embed as diag_embed
@@ -193,6 +206,11 @@ from .ops.shape import unbind as unbind
 from .ops.shape import unflatten as unflatten
 from .ops.shape import unsqueeze as unsqueeze
 from .ops.shape import vstack as vstack
+from .ops.sorting import argsort as argsort
+from .ops.sorting import median as median
+from .ops.sorting import sort as sort
+from .ops.sorting import topk as topk
+from .ops.sorting import unique as unique
 from .printing import set_printoptions as set_printoptions
 from .random import Generator as Generator
 from .random import bernoulli as bernoulli
@@ -200,6 +218,7 @@ from .random import default_generator as default_generator
 from .random import get_rng_state as get_rng_state
 from .random import initial_seed as initial_seed
 from .random import manual_seed as manual_seed
+from .random import multinomial as multinomial
 from .random import normal as normal
 from .random import rand as rand
 from .random import rand_like as rand_like
@@ -212,6 +231,10 @@ from .random import seed as seed
 from .random import set_rng_state as set_rng_state
 from .serialization import load as load
 from .serialization import save as save
+from .settings import are_deterministic_algorithms_enabled as are_deterministic_algorithms_enabled
+from .settings import get_float32_matmul_precision as get_float32_matmul_precision
+from .settings import set_float32_matmul_precision as set_float32_matmul_precision
+from .settings import use_deterministic_algorithms as use_deterministic_algorithms
 from .size import Size as Size
 from .version import __version__ as __version__
 
@@ -222,7 +245,15 @@ concat = cat
 concatenate = cat
 clip = clamp
 divide = div
+fix = trunc
+ger = outer
+moveaxis = movedim
+row_stack = vstack
 true_divide = div
+fix = trunc
+ger = outer
+moveaxis = movedim
+row_stack = vstack
 float = float32
 double = float64
 greater_equal = ge

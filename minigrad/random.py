@@ -4,6 +4,7 @@ A ``Generator`` is a seed and an offset. Each call takes as many counters as its
 Other devices make the same words of the same state: masks agree to the bit, normal numbers but for the last bits.
 """
 
+import math
 import os
 import threading
 from operator import index
@@ -13,6 +14,8 @@ from ._engine import _cast as cast
 from ._record import current
 from ._storage import float32, int64, uint8
 from .creation import _finish, like_of, model, sizes, tensor
+from .ops.pointwise import minimum
+from .ops.sorting import topk
 
 # estimated nanoseconds an element
 _K_UNIFORM, _K_NORMAL = Kernel("random.uniform", 1.5), Kernel("random.normal", 4)
@@ -290,6 +293,44 @@ def bernoulli(input, *, generator=None):
     if p.numel() and not bool(((p >= 0) & (p <= 1)).all()):
         raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true for every element of input")
     return _run(_K_BERNOULLI, generator, made, (p,), (), ())
+
+
+def multinomial(input, num_samples, replacement=False, *, generator=None):
+    """``num_samples`` categories of each row of weights (N, C) or (C,), int64; without replacement all differ.
+
+    Weights need not add up to 1. RuntimeError if they are negative, infinite, nan or all 0.
+
+    >>> import minigrad as mg
+    >>> mg.multinomial(mg.tensor([0.0, 1.0, 0.0]), 3, replacement=True)
+    tensor([1, 1, 1])
+    """
+    model("multinomial", input, None)
+    if not input.is_floating_point():
+        raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {input.dtype!r}")
+    if input.ndim not in (1, 2):
+        raise RuntimeError("prob_dist must be 1 or 2 dim")
+    if num_samples <= 0:
+        raise RuntimeError("cannot sample n_sample <= 0 samples")
+    if not replacement and num_samples > input.shape[-1]:
+        raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
+    p = input.detach().double()
+    if not bool(((p >= 0) & (p < math.inf)).all()):
+        raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
+    if bool((p.sum(-1) <= 0).any()):
+        raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
+    if not replacement:  # the first arrivals of processes with these rates
+        arrival = -_uniform_like(p, p.shape, generator).log() / p
+        return topk(arrival, num_samples, largest=False).indices
+    shares = p.cumsum(-1)
+    u = _uniform_like(p, (*p.shape[:-1], num_samples), generator) * shares[..., -1:]
+    drawn = (shares.unsqueeze(-2) < u.unsqueeze(-1)).sum(-1)
+    last = p.shape[-1] - 1 - (p > 0).long().flip(-1).argmax(-1, True)  # rounding may go past it
+    return minimum(drawn, last)
+
+
+def _uniform_like(x, shape, generator):
+    """Uniform numbers in (0, 1] on the device of ``x``."""
+    return 1 - rand(shape, generator=generator, dtype=x.dtype, device=x.device)
 
 
 # --- in place: methods of Tensor --------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from ._engine import _cast as cast
 from ._storage import bool_, float32, float64, int8, int16, int32, int64, uint8
 from .device import ACCELERATOR, cpu, is_page_locked, page_locked, send
 from .device import device as device_type
-from .ops import arithmetic, comparison, indexing, linalg, pointwise, reduce, shape
+from .ops import arithmetic, comparison, composed, indexing, linalg, pointwise, reduce, shape, sorting
 from .ops._warn import warn_user
 from .ops.memory_format import check_format, contiguous_format
 from .size import Size
@@ -413,6 +413,8 @@ def _inplace(name, function):
 _METHODS = {
     arithmetic: "add add_ addcdiv addcdiv_ addcmul addcmul_ div div_ lerp lerp_ sub sub_",
     comparison: "allclose equal isclose",
+    composed: "bincount clamp_max clamp_min nan_to_num nanmean nansum repeat_interleave roll trace",
+    sorting: "argsort median sort topk unique",
     indexing: """
         argwhere diag diag_embed gather index_add index_add_ index_copy index_copy_ index_fill index_fill_ index_put
         index_put_ index_select masked_fill masked_fill_ masked_select nonzero scatter scatter_ scatter_add
@@ -443,12 +445,14 @@ _INPLACE = {
         sigmoid sign sin sqrt square tanh trunc
     """,
     reduce: "cumprod cumsum",
+    composed: "clamp_max clamp_min nan_to_num",
 }
 
 _ALIASES = {
-    "absolute": "abs", "clip": "clamp", "clip_": "clamp_", "divide": "div", "greater": "gt", "greater_equal": "ge",
-    "less": "lt", "less_equal": "le", "multiply": "mul", "negative": "neg", "not_equal": "ne", "subtract": "sub",
-    "swapaxes": "transpose", "swapdims": "transpose", "true_divide": "div",
+    "absolute": "abs", "clip": "clamp", "divide": "div", "fix": "trunc", "ger": "outer", "greater": "gt",
+    "greater_equal": "ge", "less": "lt", "less_equal": "le", "moveaxis": "movedim", "multiply": "mul",
+    "negative": "neg", "not_equal": "ne", "subtract": "sub", "swapaxes": "transpose", "swapdims": "transpose",
+    "true_divide": "div",
 }  # fmt: skip
 
 _CASTS = {
@@ -472,12 +476,15 @@ def _methods():
     for module, names in _INPLACE.items():
         found.update((name + "_", _inplace(name, getattr(module, name))) for name in names.split())
     found.update((alias, found[name]) for alias, name in _ALIASES.items())
+    found.update((alias + "_", found[name + "_"]) for alias, name in _ALIASES.items() if name + "_" in found)
     found.update((name, _cast_method(name, dtype)) for name, dtype in _CASTS.items())
     for name in ("empty", "zeros", "ones", "full", "tensor"):
         found["new_" + name] = _new(getattr(creation, name))
     found.update(
         T=property(shape.T), mT=property(shape.mT), nbytes=property(lambda x: x.numel() * x.element_size()),
         size=size, to=to, type=type_, type_as=type_as, numpy=numpy, tolist=tolist, cpu=to_cpu, nelement=Tensor.numel,
+        ndimension=Tensor.dim, multinomial=random.multinomial, itemsize=property(Tensor.element_size),
+        is_signed=lambda x: x.dtype.is_signed,
         where=where, fill_=fill_, zero_=zero_, copy_=assign_, uniform_=random.uniform_, normal_=random.normal_,
         bernoulli_=random.bernoulli_, random_=random.random_, bernoulli=random.bernoulli,
         __array__=array, __deepcopy__=deepcopy, __copy__=copy, __reduce_ex__=reduce_ex, get_device=get_device,

@@ -644,6 +644,58 @@ def _rows_of(places):
     return lambda w: w[places]
 
 
+def _sorted(x, dim=-1, descending=False):
+    order = np.argsort(-x if descending else x, dim)
+    return np.take_along_axis(x, order, dim), order
+
+
+def _middle(x, dim, keepdim=False):
+    order = np.take(np.argsort(x, dim), [(x.shape[dim] - 1) // 2], dim)
+    values = np.take_along_axis(x, order, dim)
+    return (values, order) if keepdim else (values.squeeze(dim), order.squeeze(dim))
+
+
+def _named(name, reference, *chosen, domains=("distinct",), **flags):
+    return Row(name, lambda m, *xs, **k: getattr(m, name)(*xs, **k), reference, chosen, domains, **flags)
+
+
+ORDERS = [
+    _named("sort", _sorted, case((7,)), case((3, 5), dim=0), case((2, 3, 4), dim=1, descending=True), case((0,))),
+    _named("argsort", lambda x, **k: _sorted(x, **k)[1], case((7,)), case((3, 5), dim=0, descending=True),
+           gradient=False),
+    _named("topk", lambda x, k, dim=-1, largest=True: [y.take(range(k), dim) for y in _sorted(x, dim, largest)],
+           case((7,), k=3), case((3, 5), k=2, dim=0), case((3, 5), k=5, largest=False), case((4,), k=0)),
+    _named("median", _middle, case((7,), dim=0), case((3, 4), dim=1), case((3, 4), dim=0, keepdim=True)),
+    Row("unique", lambda m, x: m.unique(m.floor(x), return_inverse=True, return_counts=True),
+        lambda x: [y.reshape(x.shape) if i == 1 else y for i, y in
+                   enumerate(np.unique(np.floor(x), return_inverse=True, return_counts=True))],
+        (case((3, 5)), case((7,)), case((0,))), ("between",), gradient=False),
+    _named("roll", lambda x, shifts, dims=None: np.roll(x, shifts, dims), case((7,), shifts=2),
+           case((3, 4), shifts=-1), case((3, 4), shifts=(1, 6), dims=(0, -1)), case((0,), shifts=1)),
+    _named("repeat_interleave", lambda x, repeats, dim=None: np.repeat(x, repeats, dim), case((3, 4), repeats=2),
+           case((3, 4), repeats=3, dim=1), case((2, 3), repeats=0, dim=0)),
+    Row("repeat_interleave", lambda m, x: m.repeat_interleave(x, m.tensor([2, 0, 1]), dim=0),
+        lambda x: np.repeat(x, [2, 0, 1], 0), (case((3,)), case((3, 2)))),
+    _named("meshgrid", lambda *xs, indexing: np.meshgrid(*xs, indexing=indexing), case((2,), (3,), indexing="ij"),
+           case((2,), (3,), (2,), indexing="xy"), case((2,), indexing="xy")),
+    _named("trace", np.trace, case((3, 3)), case((2, 4)), domains=("any",)),
+    _named("cdist", lambda a, b, p=2.0: (np.abs(a[..., :, None, :] - b[..., None, :, :]) ** p).sum(-1) ** (1 / p),
+           case((2, 3), (4, 3)), case((2, 2, 3), (1, 3, 3), p=1.0), case((2, 3), (2, 3), p=3.0), domains=("any",),
+           rtol=4, smooth=False),
+    _named("std_mean", lambda x, dim=None: [x.std(dim, ddof=1), x.mean(dim)], case((3, 4), dim=0), case((5,))),
+    _named("var_mean", lambda x, dim, correction: [x.var(dim, ddof=correction), x.mean(dim)],
+           case((3, 4), dim=1, correction=0)),
+    *[Row(name, lambda m, x, name=name, **k: getattr(m, name)(m.where(x > 0, x, math.nan), **k),
+          lambda x, dim=None, f=f: f(np.where(x > 0, x, np.nan), dim), (case((9,)), case((5, 7), dim=1)), ("nonzero",))
+      for name, f in (("nansum", np.nansum), ("nanmean", np.nanmean))],
+    Row("nan_to_num", lambda m, x: m.nan_to_num(x / (x > 0), 2.0, 3.0, -1.0),
+        lambda x: np.where(x > 0, x, -1), (case((9,)),), ("nonzero",), gradient=False),
+    _named("clamp_min", lambda x, min: np.maximum(x, min), case((3, 4), min=0.0), domains=("between",), smooth=False),
+    _named("clamp_max", lambda x, max: np.minimum(x, max), case((3, 4), max=0.0), domains=("between",), smooth=False),
+    Row("bincount", lambda m, x: (m.bincount((x * x).long()), m.bincount((x * x).long(), minlength=30)),
+        lambda x: [np.bincount(np.floor(x * x).astype(int), minlength=n) for n in (0, 30)],
+        (case((9,)), case((0,))), ("between",), gradient=False),
+]  # fmt: skip
 FUNCTIONAL = [
     _functional("hardtanh", lambda x: np.clip(x, -1, 1), "between", smooth=False),
     _functional("relu6", lambda x: np.clip(x, 0, 6), "between", smooth=False),
@@ -687,7 +739,7 @@ FUNCTIONAL = [
         (case((2, 3), (4, 3), (4, 2)), case((2, 3, 2), (2, 3, 2), (2, 3, 2), is_causal=True)), rtol=4),
 ]  # fmt: skip
 
-TABLE = [*POINTWISE, *INPLACE, *REDUCTIONS, *SHAPES, *INDEXING, *LINALG, *FUNCTIONAL]
+TABLE = [*POINTWISE, *INPLACE, *REDUCTIONS, *SHAPES, *INDEXING, *LINALG, *ORDERS, *FUNCTIONAL]
 DIFFERENTIABLE = [row for row in TABLE if row.gradient]
 
 

@@ -37,6 +37,7 @@ LAYERS = {
     "interchange": {*ENGINE, "_dlpack", "device"},
     "size": set(),
     "version": set(),
+    "settings": set(),
     "printing": ENGINE,
     "memory": ENGINE,
     "creation": {*ENGINE, "ops", "device", "interchange"},

@@ -138,3 +138,27 @@ def test_in_place_draws_follow_views_and_autograd():
     with mg.no_grad():
         assert w.normal_() is w
     assert w.any()
+
+
+@pytest.mark.parametrize("replacement", [True, False])
+def test_multinomial(replacement):
+    mg.manual_seed(0)
+    weights = mg.tensor([[0.0, 1.0, 2.0, 5.0], [3.0, 0.0, 1.0, 0.0]])
+    drawn = mg.multinomial(weights.repeat(4000, 1), 2, replacement).numpy().reshape(4000, 2, 2)
+    for row in range(2):
+        w = weights[row].numpy() / weights[row].sum().item()
+        np.testing.assert_allclose(np.bincount(drawn[:, row, 0], minlength=4) / 4000, w, atol=0.03)
+        if replacement:
+            np.testing.assert_allclose(np.bincount(drawn[:, row, 1], minlength=4) / 4000, w, atol=0.03)
+        else:
+            assert (drawn[:, row, 0] != drawn[:, row, 1]).all()
+    g = mg.Generator().manual_seed(3)
+    first = mg.multinomial(weights[0], 50, True, generator=g).tolist()
+    assert mg.multinomial(weights[0], 50, True, generator=g.manual_seed(3)).tolist() == first
+
+
+def test_a_compiled_function_that_sorts_runs_eagerly():
+    run, values = mg.compile(lambda x: x.sort().values * 2), [[3.0, 1.0], [1.0, 2.0], [5.0, 4.0], [4.0, 5.0]]
+    with pytest.warns(UserWarning, match="runs eagerly"):
+        found = [run(mg.tensor(v)).tolist() for v in values]
+    assert found == [sorted(2 * v for v in vs) for vs in values]

@@ -15,3 +15,8 @@ def from_array(array, name="int64", like=None):
     """A tensor over an array's memory, or a copy on the device of ``like``."""
     array = np.ascontiguousarray(array, name)
     return move(from_buffer(array, name, array.shape, row_major(array.shape), array.flags.writeable), like)
+
+
+def host(x):
+    """The values of any tensor as a NumPy array, to be read only."""
+    return as_numpy(x.detach().contiguous())

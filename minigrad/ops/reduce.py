@@ -420,14 +420,17 @@ def any(input, dim=None, keepdim=False):
 # --- extremes ---------------------------------------------------------------------------------------------------------
 
 
+_Pair = namedtuple("_Pair", ["values", "indices"])  # once: making one takes a tenth of a millisecond and more
+
+
 def _return_type(name):
-    made = namedtuple(name, ["values", "indices"])
-    made.__module__ = "minigrad.return_types"
-    made.__repr__ = lambda self: f"minigrad.return_types.{name}(\nvalues={self.values!r},\nindices={self.indices!r})"
-    return made
+    def text(self):
+        return f"minigrad.return_types.{name}(\nvalues={self.values!r},\nindices={self.indices!r})"
+
+    return type(name, (_Pair,), {"__slots__": (), "__module__": "minigrad.return_types", "__repr__": text})
 
 
-return_types = SimpleNamespace(max=_return_type("max"), min=_return_type("min"))
+return_types = SimpleNamespace(**{name: _return_type(name) for name in ("max", "min", "median", "sort", "topk")})
 
 # all that equal the extreme share the gradient
 _amax = Op("Amax", lambda dy, x, y, axes: _share_out(dy, x, y, axes))
