@@ -3,9 +3,9 @@
 DESIGN
 a. ``add`` is a flat loop over elements ``[lo, hi)`` of contiguous operands. For other strides ``strided_binary``
    calls it by its address: over rows, the innermost dimension, the others unravelled from their number. What does
-   not run along the rows is first brought into a buffer on the stack by ``pack``, PIECE elements of several rows at a
-   time. The engine puts the dimension along which such an operand runs, if there is one, last of the outer ones; a tile
-   of that and of the innermost dimension is then transposed in registers.
+   not run along the rows is first brought into a buffer on the stack by ``copy_strided``, PIECE elements of several
+   rows at a time. The engine puts the dimension along which such an operand runs, if there is one, last of the outer
+   ones; a tile of that and of the innermost dimension is then transposed in registers.
 b. LLVM guards a loop by an alias check and falls to scalar code where it fails, hence ``mode``: 0 distinct operands,
    1 and 2 the first or second is one number, 3 and 4 the same in place (y is a).
 c. A copy between tensors of one dtype needs no buffer: ``copy_strided`` moves rows and tiles at once.
@@ -62,7 +62,12 @@ _to_every2, _to_every3, _to_every4 = [_to_every(s) for s in (2, 3, 4)]
 @jit
 def _line(y, to, sy, x, at, sx, width):
     """y[to + c * sy] = x[at + c * sx]."""
-    if sy == 1 and sx == 1:
+    if sy == 1 and sx == 0:
+        v, whole = splat(x[at]), width // LANES * LANES
+        for c in range(0, whole, LANES):
+            store(y, to + c, v)
+        spread_store(y, to + whole, v, width - whole, 1)
+    elif sy == 1 and sx == 1:
         _beside(y, to, x, at, width)
     elif sy == 1 and sx == 2:
         _every2(y, to, x, at, width)
@@ -101,40 +106,15 @@ def _turned(y, to, sy, x, at, sx, rows, width):
             y[to + r * sy + c] = x[at + r + c * sx]
 
 
-@kernel
-def pack(to: T, x: T, at: dim, rows: dim, width: dim, step: dim, stride: dim, lo, hi):
-    """to[r * width + c] = x[at + r * step + c * stride]; to has room for LANES more; one unit.
-
-    The strided kernels call it by its address, so that it need not be compiled into each of them.
-    """
-    if stride == 0:
-        for r in range(rows):
-            v = splat(x[at + r * step])
-            for c in range(r * width, r * width + width, LANES):
-                store(to, c, v)  # what is too much is overwritten by the next row
-    elif rows > 1 and step == 1 < stride:  # x runs along the rows
-        _turned(to, 0, width, x, at, stride, rows, width)
-    elif rows > 1 and 0 < step < stride:
-        for c in range(width):
-            for r in range(rows):
-                to[r * width + c] = x[at + r * step + c * stride]
-    else:
-        for r in range(rows):
-            _line(to, r * width, 1, x, at + r * step, stride, width)
-
-
-@pack.reference
-def _pack(to, x, at, rows, width, step, stride):
-    for r in range(rows):
-        to[r * width : (r + 1) * width] = x.reshape(-1)[at + r * step + stride * np.arange(width)]
-
-
 # --- any strides ------------------------------------------------------------------------------------------------------
 
 
 @kernel
 def copy_strided(y: T, x: T, k: dim, n: dim, sy: dim, sx: dim, outer: dims, lo, hi):
-    """y = x, which do not overlap, over rows of n."""
+    """y = x, which do not overlap, over rows of n.
+
+    The strided kernels call it by its address, so that it need not be compiled into each of them.
+    """
     last = 3 * (k - 1)
     run, ty, tx = (outer[last], outer[last + 1], outer[last + 2]) if k > 0 else (1, 0, 0)
     turned = sy == 1 and tx == 1 < sx and run >= BLOCK
@@ -150,20 +130,31 @@ def copy_strided(y: T, x: T, k: dim, n: dim, sy: dim, sx: dim, outer: dims, lo, 
             ox += i * outer[3 * d + 2]
             j = i if d == k - 1 else j
         rows = min(run - j, hi - r)
-        if across:
-            for c in range(n):
-                _line(y, oy + c * sy, ty, x, ox + c * sx, tx, rows)
-        elif turned:
+        if turned and not across:
             _turned(y, oy, ty, x, ox, sx, rows, n)
         else:
-            for i in range(rows):
-                _line(y, oy + i * ty, sy, x, ox + i * tx, sx, n)
+            lines, length, hop_y, hop_x, step_y, step_x = rows, n, ty, tx, sy, sx
+            if across:
+                lines, length, hop_y, hop_x, step_y, step_x = n, rows, sy, sx, ty, tx
+            for i in range(lines):
+                _line(y, oy + i * hop_y, step_y, x, ox + i * hop_x, step_x, length)
         r += rows
 
 
+@copy_strided.reference
+def _copy_strided(y, x, k, n, sy, sx, *outer):
+    def viewed(array, inner, at):
+        steps = [step * array.itemsize for step in (*outer[at::3], inner)]
+        return np.lib.stride_tricks.as_strided(array, (*outer[::3], n), steps)
+
+    viewed(y, sy, 1)[...] = viewed(x, sx, 2)
+
+
 @kernel
-def strided_unary(y: U, x: T, flat: code, packing: code, k: dim, n: dim, sy: dim, sx: dim, outer: dims, lo, hi):
-    """y = f(x), over rows of n; ``flat`` is the address of the kernel of f, ``packing`` that of ``pack``."""
+def strided_unary(
+    y: U, x: T, flat: code, packing: code, unpacking: code, k: dim, n: dim, sy: dim, sx: dim, outer: dims, lo, hi
+):
+    """y = f(x), over rows of n; ``flat`` is the address of the kernel of f, the others ``copy_strided`` for T and U."""
     packed, out = stack(T(0), ROOM), stack(U(0), PIECE)
     last = 3 * (k - 1)
     run, ty, tx = (outer[last], outer[last + 1], outer[last + 2]) if k > 0 else (1, 0, 0)
@@ -187,27 +178,39 @@ def strided_unary(y: U, x: T, flat: code, packing: code, k: dim, n: dim, sy: dim
         for c in range(0, n, width):
             w = min(width, n - c)
             if packs:
-                call(packing, 1, (packed, x), (ox + c * sx, rows, w, tx, sx))
+                call(packing, rows, (packed, after(x, ox + c * sx)), (1, w, 1, sx, rows, w, tx))
             a, at, step = (packed, 0, w) if packs else (x, ox + c, tx)
             if narrow:
                 call(flat, rows * n, (after(y, oy), after(a, at)), (mode,))
                 continue
             if sy != 1 and step == w:
                 call(flat, rows * w, (out, after(a, at)), (0,))
-                for i in range(rows):
-                    _line(y, oy + i * ty + c * sy, sy, out, i * w, 1, w)
+                call(unpacking, rows, (after(y, oy + c * sy), out), (1, w, sy, 1, rows, ty, w))
                 continue
             for i in range(rows):
                 to = oy + i * ty + c * sy
                 call(flat, w, (after(y, to) if sy == 1 else out, after(a, at + i * step)), (mode,))
                 if sy != 1:
-                    _line(y, to, sy, out, 0, 1, w)
+                    call(unpacking, 1, (after(y, to), out), (0, w, sy, 1))
         r += rows
 
 
 @kernel
 def strided_binary(
-    y: U, a: T, b: T, flat: code, packing: code, k: dim, n: dim, sy: dim, sa: dim, sb: dim, outer: dims, lo, hi
+    y: U,
+    a: T,
+    b: T,
+    flat: code,
+    packing: code,
+    unpacking: code,
+    k: dim,
+    n: dim,
+    sy: dim,
+    sa: dim,
+    sb: dim,
+    outer: dims,
+    lo,
+    hi,
 ):
     """y = f(a, b), over rows of n, as ``strided_unary``."""
     packed_a, packed_b, out = stack(T(0), ROOM), stack(T(0), ROOM), stack(U(0), PIECE)
@@ -238,10 +241,12 @@ def strided_binary(
         for c in range(0, n, width):
             w = min(width, n - c)
             if packs_a and kept_a != oa:
-                call(packing, 1, (packed_a, a), (oa + c * sa, min(depth, run) if ta == 0 else rows, w, ta, sa))
+                many = min(depth, run) if ta == 0 else rows
+                call(packing, many, (packed_a, after(a, oa + c * sa)), (1, w, 1, sa, many, w, ta))
                 kept_a = oa if narrow and ta == 0 else -1
             if packs_b and kept_b != ob:
-                call(packing, 1, (packed_b, b), (ob + c * sb, min(depth, run) if tb == 0 else rows, w, tb, sb))
+                many = min(depth, run) if tb == 0 else rows
+                call(packing, many, (packed_b, after(b, ob + c * sb)), (1, w, 1, sb, many, w, tb))
                 kept_b = ob if narrow and tb == 0 else -1
             pa, qa, ra = (packed_a, 0, w) if packs_a else (a, oa + c * sa, ta)
             pb, qb, rb = (packed_b, 0, w) if packs_b else (b, ob + c * sb, tb)
@@ -250,15 +255,14 @@ def strided_binary(
                 continue
             if sy != 1 and mode == 0 and ra == w and rb == w:
                 call(flat, rows * w, (out, after(pa, qa), after(pb, qb)), (0,))
-                for i in range(rows):
-                    _line(y, oy + i * ty + c * sy, sy, out, i * w, 1, w)
+                call(unpacking, rows, (after(y, oy + c * sy), out), (1, w, sy, 1, rows, ty, w))
                 continue
             for i in range(rows):
                 to = oy + i * ty + c * sy
                 z = after(y, to) if sy == 1 else out
                 call(flat, w, (z, after(pa, qa + i * ra), after(pb, qb + i * rb)), (mode,))
                 if sy != 1:
-                    _line(y, to, sy, out, 0, 1, w)
+                    call(unpacking, 1, (after(y, to), out), (0, w, sy, 1))
         r += rows
 
 

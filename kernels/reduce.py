@@ -185,7 +185,7 @@ def _brought(to, x, packing, s, count, k, width, stride, outer, here):
         rows, w = 1, min(width - c, rest)
         if c == 0 and rest >= width:
             rows, w = min(rest // width, left), width
-        call(packing, 1, (after(to, done), x), (start + c * stride, rows, w, gap, stride))
+        call(packing, rows, (after(to, done), after(x, start + c * stride)), (1, w, 1, stride, rows, w, gap))
         done += rows * w
     return to
 
@@ -209,7 +209,7 @@ def _brought_rows(to, x, packing, s, inner, rows, w, k, width, stride, outer):
         if count > 0:
             if stride == 1:
                 return after(x, start + c), gap, count
-            call(packing, 1, (to, x), (start + c * stride, count, w, gap, stride))
+            call(packing, count, (to, after(x, start + c * stride)), (1, w, 1, stride, count, w, gap))
             return to, w, count
     for r in range(fits):
         _brought(after(to, r * w), x, packing, s + r * inner, w, k, width, stride, outer, True)

@@ -354,7 +354,8 @@ cdef int run_strided(Kernel k, int dt, int to, int nop, PyObject **ops, void **b
     cdef Py_ssize_t units
     cdef Kernel strided = UNARY if nop == 2 else BINARY
     if y.count:
-        bufs[nop], bufs[nop + 1] = <void *>entry_of(k, dt, to, y.storage.device), <void *>entry_of(PACK, dt, dt, y.storage.device)
+        bufs[nop], bufs[nop + 1] = <void *>entry_of(k, dt, to, y.storage.device), <void *>entry_of(COPY_STRIDED, dt, dt, y.storage.device)
+        bufs[nop + 2] = <void *>entry_of(COPY_STRIDED, to, to, y.storage.device)
         units = plan(nop, ops, y.nd, y.shape_, dims)
         launch(entry_of(strided, dt, to, y.storage.device), bufs, dims, NULL, units, 2 * y.count * k.cost)
     return 0
@@ -376,10 +377,9 @@ cdef int broadcast(Tensor a, Tensor b, Py_ssize_t *shape) except -1:
     return n
 
 
-# For any strides: they call a flat kernel, and PACK, by their addresses, which follow the operands.
+# For any strides: they call a flat kernel, and COPY_STRIDED, by their addresses, which follow the operands.
 cdef Kernel UNARY = Kernel("elementwise.strided_unary"), BINARY = Kernel("elementwise.strided_binary")
-cdef Kernel COPY_STRIDED = Kernel("elementwise.copy_strided")
-cdef Kernel PACK = Kernel("elementwise.pack"), COPY = Kernel("elementwise.copy", 0.1)
+cdef Kernel COPY_STRIDED = Kernel("elementwise.copy_strided"), COPY = Kernel("elementwise.copy", 0.1)
 cdef Kernel FILL = Kernel("elementwise.fill", 0.05)
 
 
@@ -401,7 +401,7 @@ cdef bint is_one(Tensor x) noexcept:
 
 cdef int copy_memory(Tensor y, Tensor x) except -1:
     """y[...] = x, with broadcasting and conversion; y and x do not overlap unless they are the same."""
-    cdef void *bufs[4]
+    cdef void *bufs[5]
     cdef Py_ssize_t[1] dims
     cdef PyObject *ops[2]
     if y.count == 0:
@@ -899,7 +899,7 @@ cdef bint made_by(Tensor x, Op op) noexcept:
 cdef Tensor apply_unary(Op op, Tensor x):
     cdef int dt = compute_dtype(op, x.dt)
     cdef int to = BOOL if op.kind & TO_BOOL else dt
-    cdef void *bufs[4]
+    cdef void *bufs[5]
     cdef Py_ssize_t[1] dims
     cdef PyObject *operands[2]
     if dt != x.dt:
@@ -923,7 +923,7 @@ cdef Tensor apply_unary(Op op, Tensor x):
 cdef Tensor apply_binary(Op op, Tensor a, Tensor b):
     cdef int dt = a.dt
     cdef Tensor y, p, q
-    cdef void *bufs[5]
+    cdef void *bufs[6]
     cdef Py_ssize_t[1] dims
     cdef Py_ssize_t[8] shape
     cdef PyObject *operands[3]
@@ -1455,7 +1455,7 @@ cdef bint overlaps(Tensor x, Tensor y):
 
 cdef Tensor apply_inplace(Op op, Tensor x, object other):
     cdef Tensor y, b = None
-    cdef void *bufs[5]
+    cdef void *bufs[6]
     cdef Py_ssize_t[1] dims
     cdef PyObject *operands[3]
     cdef Kernel k

@@ -76,7 +76,7 @@ def start(devices=1):
 
 def handle(name, t, u, i):
     """The handle of a CPU kernel, as if it were its twin."""
-    if name in PACKED or name == "elementwise.pack":
+    if name in PACKED or name == "elementwise.copy_strided":
         return launch.through(PACKED.get(name, 0))
     return launch.handle(
         i, image(name, t, u), "entry", arguments(name, t, u), 256, 1024, 2112, stride=lambda: strided(name, t, u, i)
@@ -111,5 +111,6 @@ def strided(name, t, u, i):
     """The handle of an elementwise operation on any strides: on the CPU, a kernel that is given its address."""
     unary = contract.shape(contract.address(name, t, u))[1] == 2
     kernel, at = ("elementwise.strided_unary", 2) if unary else ("elementwise.strided_binary", 3)
-    bound = {f"b{at}": contract.address(name, t, u), f"b{at + 1}": contract.address("elementwise.pack", t, "")}
+    bound = {f"b{at}": contract.address(name, t, u)}
+    bound |= {f"b{at + i}": contract.address("elementwise.copy_strided", d, "") for i, d in ((1, t), (2, u or t))}
     return launch.handle(i, image(kernel, t, u, **bound), "entry", arguments(kernel, t, u), 256, 1024, 2112)

@@ -123,6 +123,54 @@ def test_reductions_of_views(name):
             same(x.cumsum(dim[0]), view.cumsum(dim[0]))
 
 
+GAPS = {
+    "every second row": lambda a: a(80, 130)[::2],
+    "every second column": lambda a: a(40, 1030)[:, ::2],
+    "every third of many": lambda a: a(3, 30001)[:, ::3],
+    "every second, cut into blocks": lambda a: a(70, 2600)[:, ::2],
+    "a wide one": lambda a: a(18, 5000)[::2, 1:],
+    "a corner": lambda a: a(300, 900)[3:, 5:700],
+    "a narrow corner": lambda a: a(900, 50)[:, 5:9],
+    "two gaps": lambda a: a(3, 5, 70, 80)[:, ::2, :, :39],
+    "a middle": lambda a: a(50, 7, 300)[:, 1:6],
+    "long rows": lambda a: a(66, 5000)[:, 1:],
+    "every fifth": lambda a: a(50, 60, 70)[:, 3, ::5],
+    "a row for all": lambda a: a(1, 300).expand(700, 300),
+    "a column for all": lambda a: a(700, 1).expand(700, 300),
+    "every second of one dimension": lambda a: a(100_001)[::2],
+}
+
+
+@pytest.mark.parametrize("name", GAPS)
+def test_reductions_of_gaps_have_the_bits_of_a_copy(name):
+    random = np.random.default_rng(0)
+    x = GAPS[name](lambda *shape: mg.tensor(random.standard_normal(shape).astype(np.float32) - 0.1))
+    copy = x.clone()
+    assert copy.is_contiguous() and not x.is_contiguous()
+    for dim in [None, *range(x.ndim)]:
+        for f in (mg.sum, mg.prod, mg.argmax, mg.argmin):
+            found, wanted = (np.asarray((f(v) if dim is None else f(v, dim)).numpy()) for v in (x, copy))
+            assert found.tobytes() == wanted.tobytes(), (f.__name__, dim)
+    for f in (mg.sum, mg.amax):
+        for dim in itertools.combinations(range(x.ndim), 2):
+            assert f(x, dim).numpy().tobytes() == f(copy, dim).numpy().tobytes(), (f.__name__, dim)
+
+
+def test_extremes_of_gaps_find_nan_and_the_first():
+    base = np.zeros((40, 5000), np.float32)
+    base[3, 4400], base[5, 2], base[5, 4998] = np.nan, 7, 7
+    for view, x in (
+        (base[::1, ::2], mg.tensor(base)[:, ::2]),
+        (base[1:], mg.tensor(base)[1:]),
+        (base.T, mg.tensor(base).t()),
+    ):
+        for dim in (0, 1):
+            same(x.argmax(dim), view.argmax(dim))
+            same(x.max(dim).values, view.max(dim))
+            same(x.amax(dim), view.max(dim))
+        assert np.isnan(x.amax().item()) and np.isnan(x.amin().item())
+
+
 def test_a_reduced_view_can_be_written_and_differentiated():
     x = mg.arange(24.0).reshape(2, 3, 4).requires_grad_()
     y = x.permute(2, 1, 0).sum(1)

@@ -11,7 +11,7 @@ INSTALL = 'pip install "minigrad-engine[cuda]"'
 CUDA, LEAST = 13000, (7, 5)  # of the driver, whose machine code older ones cannot load; of a GPU
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 # Kernels that call another by address, on the CPU: in which buffer that stands. (That of ``pack`` is never launched.)
-_THROUGH = {"elementwise.strided_unary": 2, "elementwise.strided_binary": 3, "elementwise.pack": 0}
+_THROUGH = {"elementwise.strided_unary": 2, "elementwise.strided_binary": 3, "elementwise.copy_strided": 0}
 
 _state: dict = {"found": None}
 

@@ -7,7 +7,8 @@ from .._storage import float32, float64
 from . import pointwise as p
 from . import reduce
 from ._late import np
-from .indexing import _from_numpy, host, index_select
+from ._arrays import from_array, host
+from .indexing import index_select
 from .shape import cat, narrow, wrap_dim
 
 
@@ -135,7 +136,7 @@ def repeat_interleave(input, repeats, dim=None, *, output_size=None):
     if (times < 0).any():
         raise RuntimeError("repeats can not be negative")
     places = np.repeat(np.arange(n), times if len(times) == n else int(times[0]))
-    return index_select(input, dim, _from_numpy(places, "int64", input))
+    return index_select(input, dim, from_array(places, "int64", input))
 
 
 def meshgrid(*tensors, indexing="ij"):
@@ -179,8 +180,8 @@ def bincount(input, weights=None, minlength=0):
     if minlength < 0:
         raise RuntimeError("minlength should be >= 0")
     if weights is None:
-        return _from_numpy(np.bincount(values, minlength=minlength), "int64", input)
+        return from_array(np.bincount(values, minlength=minlength), "int64", input)
     if weights.shape != input.shape:
         raise RuntimeError("weights should be 1-d and have the same length as input")
-    y = _from_numpy(np.bincount(values, host(weights), minlength), "float64", input)
+    y = from_array(np.bincount(values, host(weights), minlength), "float64", input)
     return y.to(float32 if weights.dtype is float32 else float64)

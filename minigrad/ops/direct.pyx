@@ -145,7 +145,7 @@ def rows(Kernel kernel not None, Py_ssize_t dim, Tensor a not None, Tensor b=Non
     return y
 
 
-cdef Kernel PACK = Kernel("elementwise.pack")
+cdef Kernel COPY_STRIDED = Kernel("elementwise.copy_strided")
 
 
 def fold(Kernel kernel not None, tuple outputs, Tensor x not None, tuple head, Py_ssize_t units, Py_ssize_t work, to=None):
@@ -183,7 +183,7 @@ def fold(Kernel kernel not None, tuple outputs, Tensor x not None, tuple head, P
     for i in range(len(outputs)):
         bufs[i] = (<Tensor>outputs[i]).ptr
     i = len(outputs)
-    bufs[i], bufs[i + 1] = x.ptr, <void *>entry_of(PACK, x.dt, x.dt, -1)
+    bufs[i], bufs[i + 1] = x.ptr, <void *>entry_of(COPY_STRIDED, x.dt, x.dt, -1)
     launch(entry_of(kernel, x.dt, t, -1), bufs, dims, NULL, units, 2 * work * kernel.cost)
     return True
 

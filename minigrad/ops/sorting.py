@@ -4,7 +4,8 @@ from .._engine import Tensor
 from . import pointwise as p
 from . import reduce
 from ._late import np
-from .indexing import _from_numpy, gather, host
+from ._arrays import from_array, host
+from .indexing import gather
 from .shape import wrap_dim
 
 
@@ -23,7 +24,7 @@ def _order(x, dim, descending):
 
 def _at(kind, input, dim, order):
     """(values, indices) of the elements of ``input`` at the places ``order``."""
-    index = _from_numpy(np.ascontiguousarray(order), "int64", input)
+    index = from_array(np.ascontiguousarray(order), "int64", input)
     return getattr(reduce.return_types, kind)(gather(input, dim, index), index)
 
 
@@ -107,10 +108,10 @@ def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=No
     """
     _checked("unique", input)
     found, inverse, counts = np.unique(host(input), return_inverse=True, return_counts=True, axis=dim, equal_nan=False)
-    made = [_from_numpy(found, input.dtype.name, input)]
+    made = [from_array(found, input.dtype.name, input)]
     if return_inverse:
         shape = input.shape if dim is None else (-1,)
-        made.append(_from_numpy(inverse.reshape(shape), "int64", input))
+        made.append(from_array(inverse.reshape(shape), "int64", input))
     if return_counts:
-        made.append(_from_numpy(counts, "int64", input))
+        made.append(from_array(counts, "int64", input))
     return made[0] if len(made) == 1 else tuple(made)

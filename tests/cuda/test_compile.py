@@ -14,11 +14,10 @@ SM_80, SM_90 = (8, 0), (9, 0)
 
 # CPU kernels without a twin, and why.
 EXEMPT = {
-    "elementwise.pack": "brings rows together for strided loops, which a GPU's threads do by themselves",
     "elementwise.strided_unary": "every kernel has a variant @strided instead",
     "elementwise.strided_binary": "every kernel has a variant @strided instead",
     "losses.cross_entropy_far": "stores past a CPU's caches",
-    "elementwise.copy_strided": "copy@strided does it",
+    "elementwise.copy_strided": "copy@strided does it, and what strided loops bring together threads fetch themselves",
     **dict.fromkeys(
         [f"reduce.{n}_strided" for n in ("sum", "sum_squares", "prod", "all", "any", "max", "min", "maxdim", "mindim")],
         "a copy first: a GPU's memory is fast enough",

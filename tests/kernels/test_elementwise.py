@@ -5,18 +5,20 @@ import itertools
 import numpy as np
 import pytest
 
-from .harness import reference, run
+from .harness import run
 
 
 @pytest.mark.parametrize("t", ["float32", "float64", "int8", "bool"])
-def test_pack(t):
+def test_copy_strided(t):
     x = np.random.default_rng(0).integers(0, 2 if t == "bool" else 99, 9000).astype(t)
-    for rows, width, (step, stride) in itertools.product(
-        (1, 2, 7, 8, 19), (1, 5, 8, 16, 33), ((0, 0), (3, 0), (40, 1), (80, 2), (100, 3), (1, 60), (2, 77), (0, 5))
-    ):
-        found, wanted = np.zeros((2, rows * width + 16), t)
-        for run_it in (run, reference):
-            y = found if run_it is run else wanted
-            run_it("elementwise.pack", [y, x], (11, rows, width, step, stride), *([(), 1, t] if run_it is run else []))
-        message = f"{rows} x {width}, step {step}, stride {stride}"
-        np.testing.assert_array_equal(found[: rows * width], wanted[: rows * width], message)
+    for rows, width, (ty, sy), (tx, sx) in itertools.product(
+        (1, 3, 8, 37), (1, 5, 16, 37), ((40, 1), (80, 2), (120, 3), (160, 4), (200, 5)),
+        ((40, 1), (80, 2), (120, 3), (160, 4), (200, 5), (40, -1), (1, 40), (2, 77), (3, 120), (0, 1), (1, 0)),
+    ):  # fmt: skip
+        y = np.full(9000, x[0], t)
+        wanted = y.copy()
+        for r, c in itertools.product(range(rows), range(width)):
+            wanted[r * ty + c * sy] = x[40 + r * tx + c * sx]
+        for lo, hi in ((0, rows // 2), (rows // 2, rows)):
+            run("elementwise.copy_strided", [y, x[40:]], (1, width, sy, sx, rows, ty, tx), units=hi, lo=lo, t=t)
+        np.testing.assert_array_equal(y, wanted, f"{rows} x {width}, {(ty, sy)} from {(tx, sx)}")
