@@ -370,7 +370,9 @@ cdef class Walk:
                 r, values[i] = values[i], None  # r may be the only reference now
                 if anomaly:
                     refuse_nan(n, i, r)
-                self.deliver(edge, r if self.wants(edge) else None)
+                if not self.wants(edge):
+                    r = None
+                self.deliver(edge, r)  # not a conditional expression: that would be a second reference
                 r = None
         return 0
 

@@ -2,10 +2,11 @@
 
 DESIGN
 a. cross_entropy: memory sees each logit once and its gradient once, 8 bytes of float32, and 12 bytes a row beside. A
-   thread keeps what it has of a row, up to 64 numbers, in registers: all loads are under way at once, and each number
-   has one exponential, relative to the largest of its thread until that of the row is known. Up to 2,048 numbers a row
-   is a warp's, then two warps', ..., up to 32,768 a block's. Rows that are longer, not aligned or smoothed, and those
-   of float64, are summed as they pass (online softmax) and read again for the gradient: out of the L2, if they fit.
+   thread keeps what it has of a row, up to 32 numbers, in registers: all loads are under way at once, and each number
+   has one exponential, relative to the largest of its thread until that of the row is known. Up to 1,024 numbers a row
+   is a warp's, then two warps', ..., up to 16,384 a block's (twice as many would spill on an A100). Rows that are
+   longer, not aligned or smoothed, and those of float64, are summed as they pass (online softmax) and read again for
+   the gradient: out of the L2, if they fit.
 b. Exponentials are of x less the largest number so far, so that nothing overflows; sums are float32 a thread, float64
    over threads.
 c. The scalars of cross_entropy and nll depend on labels: they are read from memory, where label_stats has put them. A
@@ -36,7 +37,7 @@ from .losses_parts import (
 )
 from .parts import after, aligned, block_min, block_sum, load4, store4, warp_max, warp_sum
 
-HELD = 16  # times four numbers of a row that a thread keeps in registers
+HELD = 8  # times four numbers of a row that a thread keeps in registers
 
 # --- cross-entropy with labels ----------------------------------------------------------------------------------------
 
@@ -67,15 +68,18 @@ def _sum(v):
 @jit
 def _online(x, n, step, full, low):
     """The largest of what a thread has of a row, every step-th vector of x[:n], and the sum of e**(x - largest)."""
-    m, s, zero, j = low, type(low)(0), type(low)(0), np.int64(0)
-    while j < n:
-        v, w = four(x, 0, j, n, full, low), four(x, 0, j + step, n, full, low)
-        top = _larger(_largest(v), _largest(w))
+    m, s, zero, j, some = low, type(low)(0), type(low)(0), np.int64(0), single(low)
+    while j < n:  # four vectors; of float64, whose arithmetic takes more registers, one
+        v0, v1 = four(x, 0, j, n, full, low), four(x, 0, j + step if some else n, n, full, low)
+        v2 = four(x, 0, j + 2 * step if some else n, n, full, low)
+        v3 = four(x, 0, j + 3 * step if some else n, n, full, low)
+        top = _larger(_larger(_largest(v0), _largest(v1)), _larger(_largest(v2), _largest(v3)))
         if top > m:
             s, m = s * exp(m - top), top
         base = m if m > low else zero  # nothing but -inf so far: each e**-inf is 0
-        s += _sum(_exp(v, base)) + _sum(_exp(w, base))
-        j += 2 * step
+        s += _sum(_exp(v0, base)) + _sum(_exp(v1, base))
+        s += _sum(_exp(v2, base)) + _sum(_exp(v3, base))
+        j += 4 * step if some else step
     return m, s
 
 
@@ -168,32 +172,40 @@ def _give4(y, j, n, e, a):
 
 
 @jit
-def _take16(x, j, n, step, low):
-    """Four vectors ``step`` apart, -inf beyond the row."""
+def _take16(x, n, step, low):
+    """Four vectors ``step`` apart, -inf beyond the row; pointers go along, since offsets would take registers."""
     a = b = c = d = (low, low, low, low)
-    if j < n:
-        a = load4(x, j)
-    if j + step < n:
-        b = load4(x, j + step)
-    if j + 2 * step < n:
-        c = load4(x, j + 2 * step)
-    if j + 3 * step < n:
-        d = load4(x, j + 3 * step)
+    if n > 0:
+        a = load4(x, 0)
+    if n > step:
+        x = after(x, step)
+        b = load4(x, 0)
+    if n > 2 * step:
+        x = after(x, step)
+        c = load4(x, 0)
+    if n > 3 * step:
+        d = load4(x, step)
     return a, b, c, d
 
 
 @jit
-def _give4(y, j, n, e, a):
-    if j < n:
-        store4(y, j, e[0] * a, e[1] * a, e[2] * a, e[3] * a)
+def _give4(y, e, a):
+    store4(y, 0, e[0] * a, e[1] * a, e[2] * a, e[3] * a)
 
 
 @jit
-def _give16(y, j, n, step, v, a):
-    _give4(y, j, n, v[0], a)
-    _give4(y, j + step, n, v[1], a)
-    _give4(y, j + 2 * step, n, v[2], a)
-    _give4(y, j + 3 * step, n, v[3], a)
+def _give16(y, n, step, v, a):
+    if n > 0:
+        _give4(y, v[0], a)
+    if n > step:
+        y = after(y, step)
+        _give4(y, v[1], a)
+    if n > 2 * step:
+        y = after(y, step)
+        _give4(y, v[2], a)
+    if n > 3 * step:
+        y = after(y, step)
+        _give4(y, v[3], a)
 
 
 @jit
@@ -219,24 +231,18 @@ def _held(loss, dx, x, weight, row, t, n, there, has_weight, scale, rank, warps,
     before = 4 * rank
     own = n - before if there else np.int64(0)
     p, q = after(x, o + min(before, n)), after(dx, o + min(before, n))
-    v = _take16(p, 0, own, step, low)
-    m, some, more = _largest16(v), n > 4 * step, n > 8 * step
-    w = y = z = v
+    v = _take16(p, own, step, low)
+    m, some = _largest16(v), n > 4 * step
+    w = v
     if some:
-        w = _take16(p, 4 * step, own, step, low)
+        w = _take16(after(p, min(4 * step, own)), own - 4 * step, step, low)
         m = _larger(m, _largest16(w))
-    if more:
-        y, z = _take16(p, 8 * step, own, step, low), _take16(p, 12 * step, own, step, low)
-        m = _larger(m, _larger(_largest16(y), _largest16(z)))
     base = m if m > low else zero  # nothing but -inf: each e**-inf is 0
     v = _exp16(v, base)
     s = _sum16(v)
     if some:
         w = _exp16(w, base)
         s += _sum16(w)
-    if more:
-        y, z = _exp16(y, base), _exp16(z, base)
-        s += _sum16(y) + _sum16(z)
     top, total = _statistics(m, s, warps, low, tops, sums)
     label, b, a, hit = zero, zero, zero, zero
     if t >= 0:
@@ -246,12 +252,9 @@ def _held(loss, dx, x, weight, row, t, n, there, has_weight, scale, rank, warps,
         if rank == 0:
             loss[row] = b * (log(type(low)(total)) - (label - top))
         b = exp(m - top) * a
-        _give16(q, 0, own, step, v, b)
+        _give16(q, own, step, v, b)
         if some:
-            _give16(q, 4 * step, own, step, w, b)
-        if more:
-            _give16(q, 8 * step, own, step, y, b)
-            _give16(q, 12 * step, own, step, z, b)
+            _give16(after(q, min(4 * step, own)), own - 4 * step, step, w, b)
         if (t >> 2) & (32 * warps - 1) == rank:  # who has just written it
             dx[o + t] = exp(label - top) * a - hit
     elif there:

@@ -6,8 +6,8 @@ from .._engine import Tensor
 from .._storage import float32, float64
 from . import pointwise as p
 from . import reduce
-from ._late import np
 from ._arrays import from_array, host
+from ._late import np
 from .indexing import index_select
 from .shape import cat, narrow, wrap_dim
 

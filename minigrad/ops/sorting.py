@@ -3,8 +3,8 @@
 from .._engine import Tensor
 from . import pointwise as p
 from . import reduce
-from ._late import np
 from ._arrays import from_array, host
+from ._late import np
 from .indexing import gather
 from .shape import wrap_dim
 

@@ -145,7 +145,7 @@ def test_arguments():
     [
         ("elementwise.add", 0, (0,), (0, 256, 0)),
         ("elementwise.add", 1, (0,), (1, 256, 0)),
-        ("elementwise.add", 1025, (0,), (2, 256, 0)),
+        ("elementwise.add", 2049, (0,), (2, 256, 0)),
         ("elementwise.add", 10**9, (0,), (contract.MOST, 256, 0)),
         ("elementwise.neg@strided", 3, (1, 100), (2, 256, 0)),
     ],

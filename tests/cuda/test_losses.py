@@ -10,7 +10,7 @@ from .losses import DTYPES, agree, inf, nan, odd
 
 pytestmark = pytest.mark.cuda_sim
 # rows of a warp: one vector, a few, many; of several warps: kept in registers, and too long for that
-SHAPES = [(0, 3), (1, 1), (5, 2), (9, 10), (3, 129), (2, 132), (2, 1000), (3, 2052), (1, 4100)]
+SHAPES = [(0, 3), (1, 1), (5, 2), (9, 10), (3, 129), (2, 132), (2, 1000), (3, 1028), (1, 2060)]
 
 
 def batch(shape, t, weighted, aligned):
@@ -57,7 +57,7 @@ def test_16_byte_accesses_change_no_bit():
     assert got[0] == got[1]
 
 
-@pytest.mark.parametrize(("t", "pad"), [("float32", 0), ("float32", 30), ("float32", 2098), ("float64", 30)])
+@pytest.mark.parametrize(("t", "pad"), [("float32", 0), ("float32", 30), ("float32", 1100), ("float64", 30)])
 def test_cross_entropy_extremes(t, pad):
     """As on the CPU, semantics.md 2 and 7; with more classes of no weight in the sum, to reach the other ways."""
 
@@ -90,7 +90,7 @@ def test_cross_entropy_extremes(t, pad):
 
 def test_labels_out_of_range_do_not_count():
     labels = np.array([2**40, -(2**62), 3, -1, 1])
-    for c in (3, 2052):
+    for c in (3, 1028):
         labels[2] = c
         x, weight = np.ones((5, c), "f"), np.ones(c, "f")
         for name, smoothing in (("cross_entropy", (0.1,)), ("nll", ())):

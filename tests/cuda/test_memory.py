@@ -84,3 +84,22 @@ def test_names():
     assert mg.cuda.get_device_name() and mg.cuda.get_device_name(0) == mg.cuda.get_device_name("cuda:0")
     major, minor = mg.cuda.get_device_capability()
     assert major >= 7 and 0 <= minor < 10 and mg.cuda.is_initialized()
+
+
+@pretended
+def test_linear_cross_entropy_holds_two_chunks(monkeypatch):
+    """Beside the gradients: the logits of a chunk, and theirs."""
+    n, d, c = 512, 64, 2000
+    monkeypatch.setattr("minigrad.ops.linear_cross_entropy.DISTANT", 64 * c)
+    x, w = (mg.ones(*shape, device="cuda", requires_grad=True) for shape in ((n, d), (c, d)))
+    target = mg.zeros(n, dtype=mg.int64, device="cuda")
+    for _ in range(2):  # once for cuBLAS's workspace
+        x.grad = w.grad = None
+        gc.collect()
+        mg.cuda.synchronize()
+        mg.cuda.reset_peak_memory_stats()
+        before = mg.cuda.memory_allocated()
+        mg.nn.functional.linear_cross_entropy(x, w, target).backward()
+        mg.cuda.synchronize()
+        peak = mg.cuda.max_memory_allocated() - before
+    assert peak <= 4 * (n * d + c * d + 2 * 64 * c) + 64 * KIBI
