@@ -25,7 +25,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcpy
 
 from .._engine cimport Kernel, Tensor, check_expanded, to_contiguous
 from .._launch cimport launch
@@ -91,7 +91,7 @@ cdef class Tables(Prepared):
         free(self.kept)
         free(self.written)
 
-    cdef int keep(self, Tensor t, bint written) except -1:
+    cdef inline int keep(self, Tensor t, bint written) except -1:
         """Hold the memory of t until the kernel has run; it is then marked as written if it was."""
         if self.n_kept == self.kept_room:
             self.kept_room = 2 * self.kept_room + 64
@@ -102,9 +102,12 @@ cdef class Tables(Prepared):
         self.n_kept += 1
         return 0
 
-    cdef int release(self) noexcept:
+    cdef int release(self, bint ran=False) noexcept:
+        """Let go of what was kept; what the kernel has written counts as edited."""
         while self.n_kept:
             self.n_kept -= 1
+            if ran and self.written[self.n_kept]:
+                (<Storage>self.kept[self.n_kept]).version += 1
             Py_DECREF(<object>self.kept[self.n_kept])
         return 0
 
@@ -356,8 +359,13 @@ cdef void *grown(void *p, size_t bytes) except NULL:
 
 
 cdef inline bint fits(Tensor a, Tensor b) noexcept:
-    return (a.dt == b.dt and a.nd == b.nd and memcmp(a.shape_, b.shape_, a.nd * sizeof(Py_ssize_t)) == 0
-            and a.storage.device == b.storage.device)
+    cdef int i
+    if a.dt != b.dt or a.nd != b.nd or a.storage.device != b.storage.device:
+        return False
+    for i in range(a.nd):
+        if a.shape_[i] != b.shape_[i]:
+            return False
+    return True
 
 
 cdef inline int kind_of(Tensor p) noexcept:
@@ -491,7 +499,7 @@ cdef object state_of(Tensor p, state, str fresh, init, list created):
         created.append((p, True))
     if not isinstance(own, dict):
         raise TypeError(f"optimizer state of a parameter must be a dict, got {type(own).__name__}")
-    if not own or (fresh is not None and own.get(fresh) is None):
+    if len(<dict>own) == 0 or (fresh is not None and own.get(fresh) is None):
         if found != NULL:
             created.append((p, not own))
         init(p, own)
@@ -615,9 +623,7 @@ cdef int finish(Kernel kernel, Tables tables, void **bufs, Py_ssize_t n, double 
         recorder.prepared(tables)
     launch(kernel.find(tables.dt, tables.dt, tables.on), bufs, tables.dims, scalars, units, tables.elements * kernel.cost)
     (<Prepared>tables).finish()  # after it: starting the threads may fail
-    for i in range(tables.n_kept):
-        if tables.written[i]:
-            (<Storage>tables.kept[i]).version += 1
+    tables.release(True)
     for original, copy in tables.borrowed:
         write_memory(original, copy)
     give_back(tables)
