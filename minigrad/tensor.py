@@ -23,6 +23,7 @@ from ._engine import (
     write_memory,
 )
 from ._engine import _cast as cast
+from ._record import current
 from ._storage import bool_, float32, float64, int8, int16, int32, int64, uint8
 from .device import ACCELERATOR, cpu, is_page_locked, page_locked, send
 from .device import device as device_type
@@ -155,7 +156,8 @@ _SEND, _PIN = Op("ToCopy", lambda dy: move(dy, None)), Op("PinMemory", "dy")
 
 
 def _moved(x, like, non_blocking):
-    if not (non_blocking and like is not None and is_pinned(x) and x.is_contiguous() and x.numel()):
+    direct = non_blocking and like is not None and is_pinned(x) and x.is_contiguous() and x.numel()
+    if not direct or current() is not None:  # a program has its own uploads
         return move(x, like)
     made = empty(x.shape, x.dtype, like)
     send(made._device, made.data_ptr(), x.data_ptr(), x.numel() * x.element_size())

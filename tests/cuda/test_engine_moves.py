@@ -373,3 +373,16 @@ def test_a_move_inside_a_compiled_function():
     with pytest.warns(UserWarning, match="cuda:0"):
         values(program(mg.ones(3)), mg.full((3,), 2.0))
     values(program(mg.ones(3)), mg.full((3,), 2.0))
+
+
+def test_pinned_batches_of_a_compiled_step():
+    w = mg.ones(3, device="cuda")
+
+    @mg.compile
+    def step(x):
+        return x.to("cuda", non_blocking=True) * w
+
+    batches = [mg.full((3,), float(i)).pin_memory() for i in range(8)]
+    for i, x in enumerate(batches):
+        values(step(x), mg.full((3,), float(i)))
+    assert step.cache_info().hits >= 4
