@@ -142,8 +142,8 @@ UNLISTED = {
         allclose argwhere bitwise_and bitwise_not bitwise_or bitwise_xor broadcast_shapes equal nonzero one_hot
     """,
     "other names": """
-        absolute clip concat concatenate divide greater greater_equal less less_equal multiply negative not_equal
-        subtract swapaxes true_divide
+        absolute clip concat concatenate divide fix ger greater greater_equal less less_equal moveaxis multiply
+        negative not_equal row_stack subtract swapaxes true_divide
     """,
     "random, tested in test_random": "dropout",
     "losses and what they are made of, tested in the files of losses": """

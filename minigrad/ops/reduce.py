@@ -174,12 +174,16 @@ class _Fold:
         self.identity, self.then, self.converts = identity, then or self, converts
 
     def __call__(self, x, shape, steps, dtype, axes=None):
-        """x reduced to ``shape``. With ``axes`` a transposed x is reduced in the order of its memory: no copy."""
+        """x reduced to ``shape``. With ``axes`` a transposed x is reduced in the order of its memory: no copy.
+
+        A sum of floats only if it has no gaps, so that those change no bit.
+        """
         if not steps:
             return filled(shape, self.identity, dtype, x)
         if axes is not None and not x.is_contiguous():
             turned = _in_memory_order(x, axes, shape)
-            if turned is not None:
+            exact = not (self.converts and x.is_floating_point())  # in any order
+            if turned is not None and (exact or turned[0].is_contiguous()):
                 x, axes, back = turned
                 y = self(x, shape, _steps(x.shape, axes), dtype)
                 return view(y, shape, back).detach().clone() if back else y

@@ -479,7 +479,8 @@ from minigrad.kernels.cuda import launch
 from minigrad._engine import Kernel
 bad, target = mg.zeros(1, dtype=mg.int64, device="cuda"), mg.tensor([0, 9, -1], device="cuda")
 def ask():
-    Kernel("index.check_index")((bad,), (target,), (3, 0, 5), units=1)
+    Kernel("index.check_index")((bad,), (target,), (3, 0, 5, 3), units=1)
+    Kernel("index.wrap_index")((target.clone(),), (target, bad), (5, 1))
 try:
     ask()
     print("later")
