@@ -1,18 +1,10 @@
-"""Adafactor: Adam's scaling with the second moments of a matrix kept as one row and one column.
+"""Adafactor: Adam's scaling with the second moments of a matrix kept as one row and one column."""
 
-DESIGN
-a. One kernel call updates all tensors; each is the work of one thread of the CPU, or of one block of a GPU's threads.
-b. So a large tensor would leave most of a GPU without work: there it is updated by a dozen tensor operations, which a
-   captured step cannot do, since their numbers change from step to step.
-"""
-
-from .._engine import Kernel, filled, no_grad
-from .._record import current
+from .._engine import Kernel, filled
 from .._storage import float32, float64
 from ..ops._multi import factored
 from .optimizer import Optimizer, one_element
 
-LARGE = 1 << 18  # elements from which on a tensor on a GPU is
 _KERNEL = Kernel("factored.adafactor", 1.5)
 _EPS = {float32: 2.0**-23, float64: 2.0**-52}
 
@@ -90,10 +82,9 @@ class Adafactor(Optimizer):
     def _update(self, group):
         lr, decay, (eps1, eps2) = float(group["lr"]), group["beta2_decay"], group["eps"]
         shrink = group["weight_decay"] and lr  # an infinite lr leaves the step 1 / sqrt(t), and must not decay
-        large = [p for p in group["params"] if p.grad is not None and p._device >= 0 and p.numel() >= LARGE]
         factored(
             _KERNEL,
-            [p for p in group["params"] if all(p is not q for q in large)] if large else group["params"],
+            group["params"],
             self.state,
             (group["maximize"],),
             {
@@ -103,37 +94,6 @@ class Adafactor(Optimizer):
             row=lambda step: (step**decay, min(lr, 1 / step**0.5)),
             init=_new_state,
         )
-        if large and (recorder := current()) is not None:
-            recorder.refuses("updates a large tensor on a GPU by Adafactor")
-        for p in large:
-            own = self.state[p]
-            if not own:
-                _new_state(p, own)
-            own["step"] += 1
-            step = own["step"].item()
-            _update_large(
-                p, own, step**decay, min(lr, 1 / step**0.5), 1 - shrink * group["weight_decay"],
-                _EPS[p.dtype] if eps1 is None else eps1, eps2, group["d"], group["maximize"],
-            )  # fmt: skip
-
-
-@no_grad()
-def _update_large(p, state, weight, rate, keep, eps1, eps2, d, maximize):
-    """The kernel's step, in tensor operations; nothing waits for the numbers that they find."""
-    g, root = p.grad.detach(), p.numel() ** 0.5
-    rate = (p.detach().norm() / root).clamp(min=eps2) * rate
-    square = g * g
-    if p.ndim < 2:
-        u = state["variance"].lerp_(square, weight).clamp(min=eps1 * eps1)
-    else:
-        row, column = state["row_var"], state["col_var"]
-        row.lerp_(square.mean(-1, keepdim=True), weight)
-        column.lerp_(square.mean(-2, keepdim=True), weight)
-        u = (row / row.mean(-2, keepdim=True).clamp(min=eps1)) * column
-        u.clamp_(min=eps1 * eps1)
-    u.rsqrt_().mul_(g)
-    u.mul_(rate / (u.norm() / (root * d)).clamp(min=1))
-    p.mul_(keep).add_(u, alpha=1 if maximize else -1)
 
 
 def _new_state(p, state):

@@ -292,19 +292,3 @@ def test_a_step_is_one_launch_and_one_upload_and_waits_for_nothing():
     before = count()
     clip_grad_norm_(ps, 1.0)
     assert count()[2] == before[2]
-
-
-@pytest.mark.parametrize("options", [{"weight_decay": 0.1}, {"maximize": True, "eps": (1e-3, 2.0), "d": 1.5}])
-def test_adafactor_of_large_tensors(options, monkeypatch):
-    """A dozen operations do what the kernel does; the small ones beside them still have the kernel."""
-    monkeypatch.setattr("minigrad.optim.adafactor.LARGE", 60)
-    here, there = parameters(), parameters("cuda")
-    optimizers = [mg.optim.Adafactor(ps, **options) for ps in (here, there)]
-    for step in range(3):
-        for ps, optimizer in zip((here, there), optimizers, strict=True):
-            gradients(ps, step, skip=(step,))
-            optimizer.step()
-    for a, b in zip(there, here, strict=True):
-        values(a, b, exact=False)
-        for name, state in optimizers[0].state[b].items():
-            values(optimizers[1].state[a][name], state, name, exact=False)
