@@ -219,15 +219,18 @@ cdef class Program:
         be handed out as copies."""
         cdef Py_ssize_t i, j
         cdef int slot
-        cdef set fixed = set()
+        cdef set fixed = set(), written = set()
         self.landings, self.lent, self.copied = {}, set(), {}
         for slot in range(self.slot_count):
             for j in range(self.first[slot], self.first[slot + 1]):
                 if is_fixed(&self.code[self.patches[j].call]):
                     fixed.add(slot)
         for i in range(self.argument_count):
+            if self.arguments[i].delta:
+                written.add(self.arguments[i].slot)
+        for i in range(self.argument_count):
             slot = self.arguments[i].slot
-            if slot in fixed and self.slots[slot].device >= 0 and not self.arguments[i].delta:
+            if slot in fixed and self.slots[slot].device >= 0 and slot not in written:
                 for j in range(i):
                     if self.arguments[j].slot == slot and j in self.landings:
                         self.landings[i] = self.landings[j]
@@ -240,6 +243,7 @@ cdef class Program:
             if slot in fixed and self.slots[slot].device >= 0 and self.visible[i].leaf < 0:
                 self.lent.add(slot)
                 self.renew(slot)  # somebody may have what it was
+                self.spares.pop(slot, None)  # it stays from now on
         return 0
 
     cdef int execute(self) except -1:
@@ -310,7 +314,7 @@ cdef class Program:
                 segment.graphs[j] = segment.graphs[j - 1]
             segment.graphs[0] = graph
             return devices.replay(graph) == 0
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             self.graphs, self.why_no_graphs = False, str(error)
             self.forget()
             file, line = user_line()
@@ -523,6 +527,8 @@ cdef class Program:
     cdef object results(self, tuple leaves):
         cdef Py_ssize_t i
         cdef list made
+        if self.copied is not None:
+            self.copied.clear()
         if self.single:
             made = [self.output(<Output>self.outputs[0], leaves)]
         else:

@@ -8,6 +8,7 @@ a. Breadth matters, not depth: a list of what is still to be looked at, and the 
 b. Of users' plain classes, functions and modules only attributes that reachable code mentions count; of others all do.
 """
 
+import builtins
 import dis
 import functools
 import sys
@@ -20,7 +21,7 @@ from ._program import Compiled
 
 cdef enum:
     PLAIN, BOUND, TENSOR, MODULE, FUNCTION, METHOD, PARTIAL, WRAPPED, PROPERTY, DICT, LIST, SEQUENCE, CHANGING, CLASS, NOTHING
-    COMPILED, OBJECT
+    COMPILED, WEAK, OBJECT
 
 LIBRARIES = {*sys.stdlib_module_names, "minigrad", "numpy", "numba", "llvmlite", "torch", "jax", "scipy", "pytest"} - {
     "__main__"
@@ -28,12 +29,13 @@ LIBRARIES = {*sys.stdlib_module_names, "minigrad", "numpy", "numba", "llvmlite",
 SIMPLE = (int, float, complex, str, bytes, bool, type(None), range, slice)
 BUILTIN = (types.BuiltinFunctionType, types.MethodWrapperType)
 REFLECTION = ("getattr", "setattr", "vars", "__dict__", "__getattribute__")  # code that reaches any attribute
-IMPLICIT = {"__add__", "__call__", "__enter__", "__exit__", "__getattr__", "__getitem__", "__iter__", "__len__",
-            "__matmul__", "__mul__", "__next__", "__setitem__", "__sub__", "__truediv__"}
+MAKING = {"__init__", "__new__", "__init_subclass__", "__set_name__", "__del__"}  # what a step's objects are done with
 UNSEEN = {("builtins", "set"), ("builtins", "bytearray"), ("builtins", "memoryview"), ("collections", "deque"),
           ("array", "array"), ("numpy", "ndarray"), ("numpy", "Generator"), ("numpy", "RandomState"),
-          ("_random", "Random"), ("_contextvars", "ContextVar"), ("_thread", "_local")}
+          ("_random", "Random"), ("_contextvars", "ContextVar"), ("_thread", "_local"), ("_ctypes", "_CData"),
+          ("builtins", "mappingproxy"), ("builtins", "dict_items"), ("builtins", "dict_keys"), ("builtins", "dict_values")}
 BLIND = {"eval", "exec", "globals", "locals", "__import__"}  # functions whose effect or result no guard can see
+BLIND_ONES = tuple([getattr(builtins, name) for name in BLIND])
 LIMIT = 100_000  # objects
 
 cdef dict kinds = {}  # type -> Kind
@@ -70,7 +72,9 @@ cdef Kind kind_of(kind):
             made.code = CLASS
         elif issubclass(kind, types.ModuleType):
             made.code = MODULE
-        elif issubclass(kind, weakref.ref) or kind.__module__ == "minigrad.random":
+        elif issubclass(kind, weakref.ref):
+            made.code = WEAK
+        elif kind.__module__ == "minigrad.random":
             made.code = NOTHING  # generators are recorded
         elif issubclass(kind, Compiled):
             made.code = COMPILED
@@ -121,6 +125,8 @@ cdef class Reach:
         self.seen.add(own)
         self.keep.append(item)
         if kind.code == BOUND:
+            if any([item is one for one in BLIND_ONES]):
+                self.blind(item.__name__)
             self.wait(item.__self__)
         elif kind.code == TENSOR:
             self.tensors.append(item)
@@ -159,10 +165,12 @@ cdef class Reach:
         elif kind.code == CLASS:
             if not library(item.__module__):
                 self.objects.append(class_dict(item))
-                self.waiting += [v for k, v in vars(item).items() if k == "forward" or k in IMPLICIT]
-                self.waiting += item.__bases__
+                self.waiting += [v for k, v in vars(item).items() if k == "forward" or implicit(k)]
+                self.waiting += (type(item), *item.__bases__)
         elif kind.code == COMPILED:
             self.waiting.append(item.function)
+        elif kind.code == WEAK:
+            self.waiting.append(weakref.ref.__call__(item))
         elif kind.code == OBJECT:
             if kind.wraps:
                 self.waiting.append(getattr(item, "__wrapped__", None))
@@ -175,6 +183,10 @@ cdef class Reach:
                 self.wait(value)
             if not kind.library:
                 self.waiting.append(type(item))
+        return 0
+
+    cdef int blind(self, name) except -1:
+        self.unguarded = f"calls {name}(), whose effect compile cannot see"
         return 0
 
     cdef inline int wait(self, value) except -1:
@@ -231,16 +243,23 @@ cdef class Reach:
         self.strings |= strings
         for name in blind:
             if name not in scope:  # there it is the user's own
-                self.unguarded = f"calls {name}(), whose effect compile cannot see"
+                self.blind(name)
         if module is not None:
             self.unguarded = f"imports {module}, whose changes compile cannot see"
         self.mentioned.update(names)
         for name in names:
             if name in scope:
                 value = scope[name]
+                if value is builtins and not BLIND.isdisjoint(names):
+                    self.blind("a function of builtins")
                 self.names.append((scope, name, value))
                 self.wait(value)
         return 0
+
+
+cdef bint implicit(str name) except -1:
+    """Whether Python calls a method of that name where code need not mention it."""
+    return name.startswith("__") and name.endswith("__") and name not in MAKING
 
 
 cdef dict dict_of(item):

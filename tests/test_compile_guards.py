@@ -1,5 +1,6 @@
 """What a compiled function notices to have changed, and what it leaves to the eager run."""
 
+import builtins
 import collections
 import contextvars
 import functools
@@ -9,6 +10,7 @@ import math
 import sys
 import threading
 import types
+import warnings
 import weakref
 
 import numpy as np
@@ -293,6 +295,54 @@ def test_names_of_blind_functions_that_are_methods_or_the_users_own_are_no_reaso
     with mg.no_grad():
         assert [run(mg.ones(1)).item() for _ in range(4)] == [2.0] * 4
     assert run.cache_info().hits == 1
+
+
+class Weighted:
+    """Python calls what code does not mention."""
+
+    def __float__(self):
+        return RATES["one"]
+
+    def __radd__(self, other):
+        return other + RATES["one"]
+
+
+class Described:
+    def __get__(self, owner, kind):
+        return RATES["one"]
+
+
+class Owner:
+    rate = Described()
+
+
+RATES = {"one": 1.0}
+evaluate, seen, held, weighted, owner = eval, types.MappingProxyType(RATES), RATES.values(), Weighted(), Owner()
+weak = weakref.ref(owner)
+owner.kept = 1.0
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * evaluate("RATES['one']"),
+        lambda x: x * builtins.eval("RATES['one']"),
+        lambda x: x * seen["one"],
+        lambda x: x * next(iter(held)),
+        lambda x: x * weak().kept,
+        lambda x: x * float(weighted),
+        lambda x: x * (0.0 + weighted),
+        lambda x: x * owner.rate,
+    ],
+)
+def test_roundabout_ways_to_a_number(function, monkeypatch):
+    run = mg.compile(function)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert [run(mg.ones(1)).item() for _ in range(5)] == [1.0] * 5
+        monkeypatch.setitem(RATES, "one", 2.0)
+        monkeypatch.setattr(owner, "kept", 2.0)
+        assert [run(mg.ones(1)).item() for _ in range(3)] == [2.0] * 3
 
 
 @pytest.mark.parametrize("kind", ["ContextVar", "local"])

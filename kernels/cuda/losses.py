@@ -159,19 +159,6 @@ def _added(v, warps, sums):
 
 
 @jit
-def _take4(x, j, n, low):
-    if j < n:
-        return load4(x, j)
-    return low, low, low, low
-
-
-@jit
-def _give4(y, j, n, e, a):
-    if j < n:
-        store4(y, j, e[0] * a, e[1] * a, e[2] * a, e[3] * a)
-
-
-@jit
 def _take16(x, n, step, low):
     """Four vectors ``step`` apart, -inf beyond the row; pointers go along, since offsets would take registers."""
     a = b = c = d = (low, low, low, low)

@@ -25,10 +25,15 @@ if hasattr(os, "register_at_fork"):  # the driver need not have mapped it into t
 def block(nbytes: int, device: int):
     """A writable buffer of ``nbytes``; its memory is reused when nobody refers to it any more."""
     size = 1 << max(nbytes - 1, 4095).bit_length()
-    for address, waited in _waiting[:]:
-        if _passed(address):
-            _waiting.remove((address, waited))
-            _keep(address, waited)
+    for _ in range(len(_waiting)):
+        try:
+            entry = _waiting.pop(0)  # at once: other threads ask too
+        except IndexError:
+            break
+        if _passed(entry[0]):
+            _keep(*entry)
+        else:
+            _waiting.append(entry)
     kept = _free.get(size)
     address = kept.pop() if kept else _allocate(size, device)
     _used[address] = size

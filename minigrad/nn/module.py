@@ -467,7 +467,10 @@ class Module(Callable):
         own = self.__dict__
         function = own["forward"].function if own.get("_compiled") else self.forward
         made = compile(function, *args, **kwargs)
-        own["forward"], own["_compiled"] = made, made is not function
+        if made is not function:
+            own["forward"], own["_compiled"] = made, True
+        elif own.pop("_compiled", False):
+            del own["forward"]
 
     def apply(self, fn):
         """Call ``fn(module)`` on all submodules, then on this module; the module."""

@@ -5,6 +5,7 @@ import math
 from .._engine import Tensor, copy_
 from ..ops import pointwise as p
 from ..ops import reduce
+from ..ops.normalisation import check_floating
 from ..ops.shape import chunk, wrap_dim
 from ..random import rand_like
 
@@ -29,7 +30,8 @@ def hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False):
     x = _source(input, inplace)
     if not x.is_floating_point():
         return _written(input, p.clamp(x, int(min_val), int(max_val)), inplace)
-    return _written(input, p.where((x > min_val) & (x < max_val), x, p.clamp(x.detach(), min_val, max_val)), inplace)
+    limit = (x <= min_val) | (x >= max_val)  # nan is not
+    return _written(input, p.where(limit, p.clamp(x.detach(), min_val, max_val), x), inplace)
 
 
 def relu6(input, inplace=False):
@@ -44,12 +46,14 @@ def relu6(input, inplace=False):
 
 def hardsigmoid(input, inplace=False):
     """relu6(x + 3) / 6."""
+    check_floating("hardsigmoid", input)
     x = _source(input, inplace)
     return _written(input, relu6(x + 3) / 6, inplace)
 
 
 def hardswish(input, inplace=False):
     """x * hardsigmoid(x)."""
+    check_floating("hardswish", input)
     x = _source(input, inplace)
     return _written(input, x * hardsigmoid(x), inplace)
 
@@ -61,6 +65,7 @@ def selu(input, inplace=False):
     >>> mg.nn.functional.selu(mg.tensor([-1.0, 1.0]))
     tensor([-1.1113,  1.0507])
     """
+    check_floating("selu", input)
     x = _source(input, inplace)
     negative = p.expm1(p.clamp(x, max=0.0)) * 1.6732632423543772
     return _written(input, p.where(x > 0, x, negative) * 1.0507009873554805, inplace)
@@ -70,20 +75,23 @@ def celu(input, alpha=1.0, inplace=False):
     """x where x > 0, else ``alpha * (exp(x / alpha) - 1)``; RuntimeError if ``alpha`` is 0."""
     if alpha == 0:
         raise RuntimeError("ZeroDivisionError: alpha cannot be 0 for CELU")
+    check_floating("celu", input)
     x = _source(input, inplace)
     return _written(input, p.where(x > 0, x, p.expm1(p.clamp(x, max=0.0) / alpha) * alpha), inplace)
 
 
 def mish(input, inplace=False):
     """x * tanh(log(1 + exp(x)))."""
+    check_floating("mish", input)
     x = _source(input, inplace)
     return _written(input, x * p.tanh(p.softplus(x)), inplace)
 
 
 def threshold(input, threshold, value, inplace=False):
-    """x where x > ``threshold``, else ``value``."""
+    """``value`` where x <= ``threshold``, else x, nan too."""
     x = _source(input, inplace)
-    return _written(input, p.where(x > threshold, x, value), inplace)
+    value = value if x.is_floating_point() else int(value)
+    return _written(input, p.where(x <= threshold, value, x), inplace)
 
 
 def softsign(input):
@@ -103,19 +111,23 @@ def logsigmoid(input):
     >>> mg.nn.functional.logsigmoid(mg.tensor([0.0, -1000.0]))
     tensor([-6.9315e-01, -1.0000e+03])
     """
+    check_floating("logsigmoid", input)
     return -p.softplus(-input)
 
 
 def hardshrink(input, lambd=0.5):
     """x where |x| > ``lambd``, else 0."""
-    return p.where((input > lambd) | (input < -lambd), input, input.detach() * 0)
+    check_floating("hardshrink", input)
+    return p.where((input <= lambd) & (input >= -lambd), input.detach() * 0, input)
 
 
 def softshrink(input, lambd=0.5):
     """x moved by ``lambd`` towards 0, and 0 where it would pass it; RuntimeError if ``lambd`` < 0."""
     if lambd < 0:
         raise RuntimeError(f"lambda must be at least 0, but found {lambd}")
-    return p.where(input > lambd, input - lambd, p.where(input < -lambd, input + lambd, input.detach() * 0))
+    check_floating("softshrink", input)
+    moved = p.where(input > 0, input - lambd, input + lambd)
+    return p.where((input <= lambd) & (input >= -lambd), input.detach() * 0, moved)
 
 
 def prelu(input, weight):
@@ -135,7 +147,7 @@ def prelu(input, weight):
         weight = weight.reshape(-1, *(1,) * (input.ndim - 2))
     else:
         weight = weight.reshape(())
-    return p.where(input > 0, input, input * weight)
+    return p.where(input > 0, input, p.clamp(input, max=0.0) * weight)  # infinity times no weight
 
 
 def glu(input, dim=-1):
@@ -178,7 +190,7 @@ def scaled_dot_product_attention(
     """softmax(query @ key^T * scale + mask) @ value: (..., L, E), (..., S, E), (..., S, V) -> (..., L, V).
 
     attn_mask: bools, False where nothing is looked at, or numbers to add; is_causal: each row looks at those up to its
-    own. scale: 1 / sqrt(E) if None. Source: Vaswani et al. 2017.
+    own. A row that looks at nothing is 0. scale: 1 / sqrt(E) if None. Source: Vaswani et al. 2017.
 
     >>> import minigrad as mg
     >>> x = mg.ones(1, 3, 2)
@@ -194,8 +206,10 @@ def scaled_dot_product_attention(
     scores = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
     if is_causal:
         attn_mask = scores.new_ones(*scores.shape[-2:]).tril() > 0
-    if isinstance(attn_mask, Tensor) and attn_mask.dtype.name == "bool":
-        scores = p.where(attn_mask, scores, -math.inf)
-    elif attn_mask is not None:
-        scores = scores + attn_mask
-    return dropout(reduce.softmax(scores, -1), dropout_p) @ value
+    if attn_mask is None:
+        return dropout(reduce.softmax(scores, -1), dropout_p) @ value
+    masked = isinstance(attn_mask, Tensor) and attn_mask.dtype.name == "bool"
+    scores = p.where(attn_mask, scores, -math.inf) if masked else scores + attn_mask
+    nothing = reduce.all(p.eq(scores.detach(), -math.inf), -1, True)
+    weights = p.where(nothing, 0.0, reduce.softmax(p.where(nothing, 0.0, scores), -1))
+    return dropout(weights, dropout_p) @ value

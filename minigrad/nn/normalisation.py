@@ -132,7 +132,7 @@ class _BatchNorm(_Norm):
             wanted = " or ".join(f"{n}D" for n in self._dims)
             raise ValueError(f"expected {wanted} input (got {input.ndim}D input)")
         momentum, mean, var = self.momentum or 0.0, self.running_mean, self.running_var
-        if self.training and self.num_batches_tracked is not None:
+        if self.training and self.track_running_stats and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             if self.momentum is None:  # the average of all batches
                 momentum = 1.0 / float(self.num_batches_tracked)

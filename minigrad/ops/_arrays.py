@@ -13,7 +13,7 @@ def as_numpy(x):
 
 def from_array(array, name="int64", like=None):
     """A tensor over an array's memory, or a copy on the device of ``like``."""
-    array = np.ascontiguousarray(array, name)
+    array = np.asarray(array, name, order="C")
     return move(from_buffer(array, name, array.shape, row_major(array.shape), array.flags.writeable), like)
 
 

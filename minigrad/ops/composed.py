@@ -1,6 +1,7 @@
 """Small functions of other operations, which need no rule of their own; indices are made by NumPy, on the host."""
 
 import math
+import operator
 
 from .._engine import Tensor
 from .._storage import float32, float64
@@ -61,14 +62,16 @@ def nanmean(input, dim=None, keepdim=False, *, dtype=None):
     return total / reduce.sum(p.logical_not(p.isnan(input.detach())), dim, keepdim).to(total.dtype)
 
 
-def std_mean(input, dim=None, *, correction=1, keepdim=False):
-    """(std, mean) over ``dim``."""
-    return reduce.std(input, dim, keepdim=keepdim, correction=correction), reduce.mean(input, dim, keepdim)
+def std_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
+    """(std, mean) over ``dim``, which ``unbiased`` may take the place of, as in ``std``."""
+    spread = reduce.std(input, dim, unbiased, keepdim, correction=correction)
+    return spread, reduce.mean(input, None if isinstance(dim, bool) else dim, keepdim)
 
 
-def var_mean(input, dim=None, *, correction=1, keepdim=False):
-    """(var, mean) over ``dim``."""
-    return reduce.var(input, dim, keepdim=keepdim, correction=correction), reduce.mean(input, dim, keepdim)
+def var_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
+    """(var, mean) over ``dim``, which ``unbiased`` may take the place of, as in ``var``."""
+    spread = reduce.var(input, dim, unbiased, keepdim, correction=correction)
+    return spread, reduce.mean(input, None if isinstance(dim, bool) else dim, keepdim)
 
 
 def trace(input):
@@ -117,17 +120,27 @@ def roll(input, shifts, dims=None):
     return y.clone() if y is input else y
 
 
-def repeat_interleave(input, repeats, dim=None, *, output_size=None):
+def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
     """Each element ``repeats`` times (a number, or a tensor with one for each) along ``dim``, or flattened if None.
+
+    With one argument, its own positions as often as it says. RuntimeError if ``output_size`` is not what comes out.
 
     >>> import minigrad as mg
     >>> mg.repeat_interleave(mg.tensor([1, 2]), 2)
     tensor([1, 1, 2, 2])
     """
+    if repeats is None:
+        if input.ndim != 1:
+            raise RuntimeError("repeat_interleave only accept 1D vector as repeat")
+        return repeat_interleave(from_array(np.arange(len(input)), "int64", input), input, output_size=output_size)
+    if isinstance(repeats, Tensor) and (repeats.ndim > 1 or repeats.dtype.name not in ("int32", "int64")):
+        raise RuntimeError(
+            f"repeats must be 0-dim or 1-dim, int32 or int64; got {repeats.dtype!r} of shape {list(repeats.shape)}"
+        )
     if dim is None:
         input, dim = input.reshape(-1), 0
     n = input.shape[wrap_dim(dim, input.ndim)]
-    times = np.atleast_1d(host(repeats)) if isinstance(repeats, Tensor) else np.array([repeats])
+    times = np.atleast_1d(host(repeats)) if isinstance(repeats, Tensor) else np.array([operator.index(repeats)])
     if len(times) not in (1, n):
         raise RuntimeError(
             f"repeats must have the same size as input along dim, but got repeats.size(0) = {len(times)} and "
@@ -136,6 +149,8 @@ def repeat_interleave(input, repeats, dim=None, *, output_size=None):
     if (times < 0).any():
         raise RuntimeError("repeats can not be negative")
     places = np.repeat(np.arange(n), times if len(times) == n else int(times[0]))
+    if output_size is not None and output_size != len(places):
+        raise RuntimeError(f"repeat_interleave: output_size is {output_size}, but {len(places)} come out")
     return index_select(input, dim, from_array(places, "int64", input))
 
 
@@ -149,6 +164,8 @@ def meshgrid(*tensors, indexing="ij"):
     """
     if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
         tensors = tuple(tensors[0])
+    if not tensors:
+        raise ValueError("meshgrid expects a non-empty tensor list")
     if indexing not in ("ij", "xy"):
         raise RuntimeError(f'meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
     if any(x.ndim > 1 for x in tensors):

@@ -1,5 +1,7 @@
 """Normalisation of batches, layers and groups, composed of operations: derivatives of any order come from these."""
 
+import math
+
 from .._engine import Tensor, no_grad
 from . import pointwise as p
 from . import reduce
@@ -7,7 +9,8 @@ from . import reduce
 _EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 
 
-def _floating(name, input):
+def check_floating(name, input):
+    """TypeError for what is no tensor, NotImplementedError for integers and bools."""
     if not isinstance(input, Tensor):
         raise TypeError(f"{name}(): argument 'input' must be Tensor, not {type(input).__name__}")
     if not input.is_floating_point():
@@ -29,7 +32,7 @@ def _standardised(x, dims, eps):
 
 def _over(name, input, normalized_shape, **parameters):
     """The last dimensions, which must be ``normalized_shape``."""
-    _floating(name, input)
+    check_floating(name, input)
     if not isinstance(normalized_shape, (tuple, list)):
         raise TypeError(f"{name}(): normalized_shape must be tuple of ints, not {type(normalized_shape).__name__}")
     wanted = list(normalized_shape)
@@ -84,7 +87,7 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
     >>> mg.nn.functional.group_norm(mg.tensor([[1.0, 3.0, 5.0, 9.0]]), 2)
     tensor([[-1.0000,  1.0000, -1.0000,  1.0000]])
     """
-    _floating("group_norm", input)
+    check_floating("group_norm", input)
     if input.ndim < 2:
         raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {input.ndim}")
     n, c = input.shape[:2]
@@ -94,7 +97,9 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
             f"{list(input.shape)} and num_groups={num_groups}"
         )
     _check_channels(c, weight=weight, bias=bias)
-    y = _standardised(input.reshape(n, num_groups, -1), (2,), eps)[0].reshape(input.shape)
+    y = _standardised(input.reshape(n, num_groups, math.prod(input.shape[1:]) // num_groups), (2,), eps)[0].reshape(
+        input.shape
+    )
     return _affine(y, weight, bias, (c,) + (1,) * (input.ndim - 2))
 
 
@@ -116,20 +121,20 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     tensor([[-1.0000],
             [ 1.0000]])
     """
-    _floating("batch_norm", input)
+    check_floating("batch_norm", input)
     if input.ndim < 2:
         raise RuntimeError(f"batch_norm: expected an input of at least 2 dimensions, got {list(input.shape)}")
     c, n = input.shape[1], input.numel() // max(input.shape[1], 1)
     shape = (c,) + (1,) * (input.ndim - 2)
     _check_channels(c, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     if training:
-        if n <= 1 and input.shape[0] <= 1:
+        if n == 1:
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
         y, mean, var = _standardised(input, (0, *range(2, input.ndim)), eps)
         with no_grad():
-            if running_mean is not None:
+            if running_mean is not None and n:
                 running_mean.mul_(1 - momentum).add_(mean.reshape(c), alpha=momentum)
-            if running_var is not None:
+            if running_var is not None and n:
                 running_var.mul_(1 - momentum).add_(var.reshape(c), alpha=momentum * n / (n - 1))
         return _affine(y, weight, bias, shape)
     for name, value in (("running_mean", running_mean), ("running_var", running_var)):

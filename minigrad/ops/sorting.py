@@ -1,6 +1,8 @@
 """Sorting and what stands on it. NumPy orders, on the host; values are gathered, which gives them their gradients."""
 
-from .._engine import Tensor
+import math
+
+from .._engine import Tensor, is_grad_enabled
 from . import pointwise as p
 from . import reduce
 from ._arrays import from_array, host
@@ -82,7 +84,7 @@ def median(input, dim=None, keepdim=False):
     """
     _checked("median", input)
     if dim is None:
-        return median(input.reshape(-1), 0).values
+        return _median_of_all(input.reshape(-1))
     d = wrap_dim(dim, input.ndim)
     if input.ndim == 0:
         return _of_number("median", input)
@@ -95,6 +97,17 @@ def median(input, dim=None, keepdim=False):
         order = np.where(nans.any(d, keepdims=True), nans.argmax(d, keepdims=True), order)
     values, indices = _at("median", input, d, order)
     return reduce.return_types.median(*(x if keepdim else x.squeeze(d) for x in (values, indices)))
+
+
+def _median_of_all(x):
+    if x.numel() == 0:
+        lowest = math.nan if x.is_floating_point() else np.iinfo(x.dtype.name).min
+        return from_array(np.array(lowest), x.dtype.name, x)
+    found = median(x.detach(), 0).values
+    if not (x.requires_grad and is_grad_enabled()):
+        return found
+    those = p.isnan(x.detach()) if found.item() != found.item() else p.eq(x.detach(), found)
+    return reduce.amax(p.where(those, x, -math.inf))  # equal ones share the gradient
 
 
 def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=None):
