@@ -11,7 +11,6 @@ d. Where tensors are made by default is a matter of the thread, too: the innermo
    has such a default. What a compiled function depends on is told to the engine (``_storage.set_where``).
 """
 
-import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -96,16 +95,6 @@ class device:
     def __exit__(self, *error):
         _here.entered.pop()
         _count(-1)
-
-    def __call__(self, function):
-        """``function``, run within ``with`` this device."""
-
-        @functools.wraps(function)
-        def run(*args, **kwargs):
-            with self:
-                return function(*args, **kwargs)
-
-        return run
 
 
 def number(where) -> int:

@@ -100,8 +100,3 @@ def test_errors(name):
     for m in (mg, torch):
         with pytest.raises((RuntimeError, ValueError, NotImplementedError)):
             REFUSED[name](m)
-
-
-def test_a_device_decorates():
-    for m in (mg, torch):
-        assert m.device("cpu")(m.ones)(2).tolist() == [1, 1]
