@@ -86,5 +86,4 @@ def test_integer_division_by_zero_is_refused():
     for divide in (lambda: x // 0, lambda: x // mg.tensor([1, 0], device="cuda"), lambda: x % 0):
         with pytest.raises(RuntimeError, match="ZeroDivisionError"):
             divide()
-    with pytest.raises(RuntimeError, match="negative integer powers"):
-        x ** mg.tensor([-1, 1], device="cuda")
+    assert (x ** mg.tensor([-1, -1], device="cuda")).tolist() == [1, 0]
