@@ -8,7 +8,8 @@ a. A ``Storage`` is one block; tensors and NumPy views hold references to it, an
 b. Size classes are multiples of 64 bytes up to 4 KiB, then four steps a power of two (at most 25 % waste). What would
    make the pool larger than 512 MiB goes back to the system at once; ``trim`` empties the pool. Large blocks are kept
    too: a fresh one costs a page fault every 4 KiB, five times what cross-entropy takes to fill it. For the same reason
-   blocks of 4 MiB and more ask Linux for huge pages.
+   blocks of 4 MiB and more are mappings of their own, of huge pages on Linux: with pages of 4 KiB a column of a matrix
+   takes longer to translate than to read.
 c. ``version`` counts in-place writes, so that backward can tell that a tensor it saved has changed.
 d. The GIL guards the pool: storage is created and released by Python code only.
 e. A storage may lie on another device (``device`` >= 0). What such devices can do stands in a table of C functions,
@@ -27,18 +28,35 @@ cdef extern from *:
     #ifdef _WIN32
     #include <malloc.h>
     static void *mg_block(size_t n) { return _aligned_malloc(n, 64); }
-    static void mg_unblock(void *p) { _aligned_free(p); }
+    static void mg_unblock(void *p, size_t n) { _aligned_free(p); }
     #else
+    #include <stdint.h>
     #include <sys/mman.h>
+    #define MG_HUGE ((size_t)2097152)
+    static size_t mg_pages(size_t n) { return (n + 65535) & ~(size_t)65535; }
     static void *mg_block(size_t n) {
         void *p = NULL;
-        if (posix_memalign(&p, n < 4194304 ? 64 : 2097152, n) != 0) return NULL;
     #ifdef MADV_HUGEPAGE
-        if (n >= 4194304) madvise(p, n, MADV_HUGEPAGE);
+        if (n >= 2 * MG_HUGE) {
+            n = mg_pages(n);
+            p = mmap(NULL, n + MG_HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            if (p == MAP_FAILED) return NULL;
+            size_t before = -(uintptr_t)p % MG_HUGE;
+            if (before) munmap(p, before);
+            p = (char *)p + before;
+            munmap((char *)p + n, MG_HUGE - before);
+            madvise(p, n, MADV_HUGEPAGE);
+            return p;
+        }
     #endif
-        return p;
+        return posix_memalign(&p, 64, n) == 0 ? p : NULL;
     }
-    static void mg_unblock(void *p) { free(p); }
+    static void mg_unblock(void *p, size_t n) {
+    #ifdef MADV_HUGEPAGE
+        if (n >= 2 * MG_HUGE) { munmap(p, mg_pages(n)); return; }
+    #endif
+        free(p);
+    }
     #endif
     #ifdef _MSC_VER
     static __declspec(thread) int mg_where = 0;
@@ -48,7 +66,7 @@ cdef extern from *:
     """
     int mg_where
     void *mg_block(size_t n) nogil
-    void mg_unblock(void *p) nogil
+    void mg_unblock(void *p, size_t n) nogil
 
 ITEMSIZE[:] = [4, 8, 8, 4, 2, 1, 1, 1]
 CATEGORY[:] = [2, 2, 1, 1, 1, 1, 1, 0]  # bool < integer < floating point
@@ -161,6 +179,13 @@ cdef inline int size_class(Py_ssize_t nbytes, Py_ssize_t *rounded) noexcept nogi
     return c + <int>((rounded[0] - base) // step) - 1
 
 
+cdef inline Py_ssize_t class_bytes(int c) noexcept nogil:
+    """The size of the blocks of a class."""
+    if c < SMALL:
+        return (c + 1) * 64
+    return <Py_ssize_t>(1024 * ((c - SMALL) % 4 + 5)) << (c - SMALL) // 4
+
+
 cdef Storage new_storage(Py_ssize_t nbytes, int device=-1):
     """A block of at least ``nbytes``, uninitialised; MemoryError when there is none."""
     global pooled_bytes, live_bytes, peak_bytes
@@ -235,7 +260,7 @@ cdef class Storage:
             free_blocks[self.size_class] = block
             pooled_bytes += self.nbytes
         else:
-            mg_unblock(block)
+            mg_unblock(block, self.nbytes)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
         if self.device >= 0:
@@ -255,7 +280,7 @@ def trim():
         while free_blocks[c] != NULL:
             block = free_blocks[c]
             free_blocks[c] = block.next
-            mg_unblock(block)
+            mg_unblock(block, class_bytes(c))
     pooled_bytes = 0
     return freed
 
