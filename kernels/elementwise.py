@@ -18,7 +18,7 @@ import numpy as np
 
 from . import math as km
 from .contract import T, U, code, dim, dims, f8s, jit, kernel, u1
-from .lanes import BLOCK, LANES, after, call, load, same, splat, spread_load, spread_store, stack, store, turn
+from .lanes import BLOCK, LANES, after, call, load, prefetch, same, splat, spread_load, spread_store, stack, store, turn
 
 PIECE = 4096  # elements of an operand in the stack buffer
 ROOM = PIECE + LANES
@@ -90,11 +90,15 @@ def _line(y, to, sy, x, at, sx, width):
 
 @jit
 def _turned(y, to, sy, x, at, sx, rows, width):
-    """y[to + r * sy + c] = x[at + r + c * sx], by blocks."""
-    high, wide = rows // BLOCK * BLOCK, width // BLOCK * BLOCK
+    """y[to + r * sy + c] = x[at + r + c * sx], by blocks; hardware does not foresee where the next lines of x lie."""
+    high, wide, ahead = rows // BLOCK * BLOCK, width // BLOCK * BLOCK, min(width, TILE)
     for top in range(0, high, 2 * BLOCK):
         bottom = min(top + 2 * BLOCK, high)
         for left in range(0, wide, 2 * BLOCK):
+            for c in range(left + ahead, left + ahead + 2 * BLOCK):
+                if top == 0:
+                    prefetch(x, at + c * sx)
+                prefetch(x, at + top + 2 * BLOCK - 1 + c * sx)
             for r in range(top, bottom, BLOCK):
                 for c in range(left, min(left + 2 * BLOCK, wide), BLOCK):
                     turn(y, to + r * sy + c, sy, x, at + r + c * sx, sx)

@@ -108,6 +108,21 @@ def store(typing, y, at, v):
     return types.void(y, at, v), generate
 
 
+@intrinsic
+def prefetch(typing, x, at):
+    """Have the cache line of x[at], which need not exist, brought to the second cache."""
+
+    def generate(context, builder, signature, arguments):
+        word, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        signature = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
+        where = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), byte)
+        builder.call(function, [where, word(0), word(2), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(x, at), generate
+
+
 def _masked(context, builder, name, element, pointer, mask, value):
     """Load or store (``name``) LANES elements where the mask is set."""
     word, size, loads = ir.IntType(32), _size(context, element), name == "load"
