@@ -153,31 +153,59 @@ def spread_load(typing, x, at, count, stride):
 
     def generate(context, builder, signature, arguments):
         p, at, count, _ = arguments
-        vector = ir.VectorType(context.get_data_type(x.dtype), LANES)
-
-        def part(first, lanes):
-            where = builder.gep(p, [builder.add(at, at.type(first))])
-            return _masked(
-                context, builder, "load", x.dtype, where, _below(builder, lanes, count), vector(ir.Undefined)
-            )
-
-        back = range(LANES - 1, -1, -1)
-        if s < 0:
-            v = part(1 - LANES, list(back))
-            return _shuffle(builder, v, v, list(back))
-        v = part(0, [-(-i // s) for i in range(LANES)])
-        for k in range(1, s):
-            w = part(k * LANES, [-(-i // s) for i in range(k * LANES, (k + 1) * LANES)])
-            places = [i * s - k * LANES for i in range(LANES)]
-            v = _shuffle(
-                builder,
-                v,
-                w,
-                [LANES + q if 0 <= q < LANES else (q + LANES if k == 1 and q < 0 else i) for i, q in enumerate(places)],
-            )
-        return v
+        if s > 0:  # what lies in between may be read
+            return _spread(context, builder, x, p, at, lambda e: _below(builder, [-(-i // s) for i in e], count), s)
+        back = list(range(LANES - 1, -1, -1))
+        where = builder.gep(p, [builder.add(at, at.type(1 - LANES))])
+        undefined = ir.VectorType(context.get_data_type(x.dtype), LANES)(ir.Undefined)
+        v = _masked(context, builder, "load", x.dtype, where, _below(builder, back, count), undefined)
+        return _shuffle(builder, v, v, back)
 
     return Lanes(x.dtype)(x, types.intp, types.intp, stride), generate
+
+
+@intrinsic
+def join(typing, x, at, first, to, count, stride, other):
+    """Lane i is x[at + i * stride] for i < first, x[to + (i - first) * stride] below count, else ``other``."""
+    if not isinstance(stride, types.IntegerLiteral):
+        return None
+    s = stride.literal_value
+
+    def generate(context, builder, signature, arguments):
+        p, at, first, to, count, _, rest = arguments
+        lanes = list(range(LANES))
+
+        def below(elements, bound):  # reads nothing that lies in between
+            return _below(builder, [i // s if i % s == 0 else NEVER for i in elements], bound)
+
+        def between(elements):
+            return builder.and_(builder.not_(below(elements, first)), below(elements, count))
+
+        rest = _splat(builder, context.get_value_as_data(builder, x.dtype, rest))
+        to = builder.sub(to, builder.mul(first, first.type(s)))
+        v = _spread(context, builder, x, p, at, lambda e: below(e, first), s)
+        w = _spread(context, builder, x, p, to, between, s)
+        v = builder.select(_below(builder, lanes, first), v, w)
+        return builder.select(_below(builder, lanes, count), v, rest)
+
+    return Lanes(x.dtype)(x, types.intp, types.intp, types.intp, types.intp, stride, x.dtype), generate
+
+
+def _spread(context, builder, x, p, at, mask, s):
+    """Every s-th of s * LANES elements, read where mask(their numbers) is set."""
+    undefined = ir.VectorType(context.get_data_type(x.dtype), LANES)(ir.Undefined)
+
+    def part(k):
+        where = builder.gep(p, [builder.add(at, at.type(k * LANES))])
+        wanted = mask(range(k * LANES, (k + 1) * LANES))
+        return _masked(context, builder, "load", x.dtype, where, wanted, undefined)
+
+    v = part(0)
+    for k in range(1, s):
+        places = [i * s - k * LANES for i in range(LANES)]
+        keep = [LANES + q if 0 <= q < LANES else (q + LANES if k == 1 and q < 0 else i) for i, q in enumerate(places)]
+        v = _shuffle(builder, v, part(k), keep)
+    return v
 
 
 @intrinsic

@@ -33,6 +33,7 @@ from .lanes import (
     first,
     higher,
     higher_number,
+    join,
     load,
     lower,
     lower_number,
@@ -40,6 +41,7 @@ from .lanes import (
     match,
     rotated,
     splat,
+    spread_load,
     stack,
     truth,
     unordered,
@@ -53,6 +55,7 @@ PACK = 2048  # elements of short rows that are taken together
 STRIPE = 64  # columns of a softmax
 PIECE = 4096  # elements that are brought together, and of which an extreme is found at a time
 ROOM = PIECE + LANES
+FOUR = 4 * LANES
 
 
 # --- helpers: typed accumulators ------------------------------------------------------------------------------------
@@ -216,6 +219,94 @@ def _brought_rows(to, x, packing, s, inner, rows, w, k, width, stride, outer):
     return to, w, fits
 
 
+def _by_pieces(identity, combine, row, piece):
+    """``row(y, x, packed, packing, s, count, k, width, stride, outer)``: elements [s, s + count) combined.
+
+    PIECE elements are brought together for ``row``, which takes ``piece`` at a time.
+    """
+
+    @jit
+    def by_pieces(y, x, packed, packing, s, count, k, width, stride, outer):
+        total = _wide(identity(y))
+        for start in range(0, count, PIECE):
+            many = PIECE if start + PIECE < count else count - start
+            v = _brought(packed, x, packing, s + start, many, k, width, stride, outer, False)
+            for j in range(0, many, piece):
+                total = combine(total, _wide(row(y, v, 0, j, piece if j + piece < many else many - j)))
+        return total
+
+    return by_pieces
+
+
+@jit
+def _next_row(s, at, rest, count, k, width, stride, outer):
+    """Where elements go on after ``rest`` from x[at], element s, on: in the next row, unless ``count`` are left."""
+    # a load of no element at all takes 600 ns where there is no memory
+    return _place(s + rest, k, width, outer)[0] if rest < count else at + rest * stride
+
+
+@jit
+def _from_two(x, at, rest, to, i, count, stride, other):
+    """Elements [i, i + LANES) of ``count``: ``rest`` lie at x[at], the others at x[to]; stride 1 or 2."""
+    first = max(0, min(rest - i, LANES))
+    to += (i + first - rest) * stride
+    if stride == 1:
+        return join(x, at + i, first, to, count - i, 1, other)
+    return join(x, at + 2 * i, first, to, count - i, 2, other)
+
+
+def _strided_row_of(identity, prepare, combine, by_pieces):
+    """As _by_pieces, but nothing is brought where rows are FOUR long and at most every second element counts."""
+    across = _across(combine)
+
+    @jit
+    def row(y, x, packed, packing, s, count, k, width, stride, outer):
+        if width < FOUR or (stride != 1 and stride != 2):
+            return by_pieces(y, x, packed, packing, s, count, k, width, stride, outer)
+        total = _wide(identity(y))
+        for chunk in range(s, s + count, CHUNK):
+            stop = min(chunk + CHUNK, s + count)
+            whole, j = chunk + (stop - chunk) // FOUR * FOUR, chunk
+            a = b = c = d = splat(identity(y))
+            while j < whole:
+                at, column, _, _ = _place(j, k, width, outer)
+                at, rest = at + column * stride, width - column
+                # the elements between are read as well, so that another one has to follow
+                near = min(rest + 1 - stride, whole - j) // FOUR * FOUR
+                if stride == 1:
+                    for i in range(at, at + near, FOUR):
+                        a = combine(a, prepare(y, load(x, i, LANES, identity(x))))
+                        b = combine(b, prepare(y, load(x, i + LANES, LANES, identity(x))))
+                        c = combine(c, prepare(y, load(x, i + 2 * LANES, LANES, identity(x))))
+                        d = combine(d, prepare(y, load(x, i + 3 * LANES, LANES, identity(x))))
+                else:
+                    for i in range(at, at + 2 * near, 2 * FOUR):
+                        a = combine(a, prepare(y, spread_load(x, i, LANES + 1, 2)))
+                        b = combine(b, prepare(y, spread_load(x, i + 2 * LANES, LANES + 1, 2)))
+                        c = combine(c, prepare(y, spread_load(x, i + 4 * LANES, LANES + 1, 2)))
+                        d = combine(d, prepare(y, spread_load(x, i + 6 * LANES, LANES + 1, 2)))
+                at, j, rest = at + near * stride, j + near, rest - near
+                if j < whole:  # four vectors from the end of a row on
+                    to = _next_row(j, at, rest, FOUR, k, width, stride, outer)
+                    a = combine(a, prepare(y, _from_two(x, at, rest, to, 0, FOUR, stride, identity(x))))
+                    b = combine(b, prepare(y, _from_two(x, at, rest, to, LANES, FOUR, stride, identity(x))))
+                    c = combine(c, prepare(y, _from_two(x, at, rest, to, 2 * LANES, FOUR, stride, identity(x))))
+                    d = combine(d, prepare(y, _from_two(x, at, rest, to, 3 * LANES, FOUR, stride, identity(x))))
+                    j += FOUR
+            if whole > chunk:
+                a = combine(combine(a, b), combine(c, d))
+            if whole < stop:
+                at, column, _, _ = _place(whole, k, width, outer)
+                at, rest, left = at + column * stride, width - column, stop - whole
+                to = _next_row(whole, at, rest, left, k, width, stride, outer)
+                for i in range(0, left, LANES):
+                    a = combine(a, prepare(y, _from_two(x, at, rest, to, i, left, stride, identity(x))))
+            total = combine(total, _wide(across(a)))
+        return total
+
+    return row
+
+
 # --- sum, sum of squares, prod, all, any, max, min --------------------------------------------------------------------
 
 
@@ -226,12 +317,15 @@ def _declare(name, fn, reference, doc):
 
 def _fold(name, out, identity, prepare, combine, numpy_fold, formula, row=None):
     """Declare ``name`` and its twins ``_rows``, ``_columns``, ``_strided``: fold prepare(y, x) from identity on."""
-    piece = PIECE if row else CHUNK  # of a row
     identity = jit(identity)
     prepare = jit(forceinline=True)(prepare)
     combine = jit(forceinline=True)(combine)
     term = jit(forceinline=True)(lambda y, x, w, j, n: prepare(y, load(x, j, n, identity(x))))
-    row = row or _row_of(identity, term, combine)
+    if row:
+        strided_row = _by_pieces(identity, combine, row, PIECE)
+    else:
+        row = _row_of(identity, term, combine)
+        strided_row = _strided_row_of(identity, prepare, combine, _by_pieces(identity, combine, row, CHUNK))
 
     @jit
     def tree(y, x, at, rows, stride, width):
@@ -352,7 +446,7 @@ def _fold(name, out, identity, prepare, combine, numpy_fold, formula, row=None):
     ):  # fmt: skip
         lanes, packed = stack(identity(y), TILE), stack(identity(x), ROOM)
         tiles = (inner + tile - 1) // tile
-        few = inner == 1 and blocks == 1 and 0 < n <= PIECE
+        few = inner == 1 and blocks == 1 and 0 < n <= PIECE and not (stride == 2 and n >= 4 * FOUR)
         many = PIECE // n if few and (stride != 1 or run % n != 0 or n < LANES) else 1  # short rows taken together
         unit = lo
         while unit < hi:
@@ -369,13 +463,7 @@ def _fold(name, out, identity, prepare, combine, numpy_fold, formula, row=None):
             rows = block if first + block < n else n - first
             s = (o * n + first) * inner
             if inner == 1:
-                total = _wide(identity(y))
-                for start in range(0, rows, PIECE):
-                    count = PIECE if start + PIECE < rows else rows - start
-                    v = _brought(packed, x, packing, s + start, count, k, run, stride, outer, False)
-                    for j in range(0, count, piece):
-                        total = combine(total, _wide(row(y, v, 0, j, piece if j + piece < count else count - j)))
-                y[unit] = convert(y, total)
+                y[unit] = convert(y, strided_row(y, x, packed, packing, s, rows, k, run, stride, outer))
             else:
                 left = unit % tiles * tile
                 right = left + tile if left + tile < inner else inner
