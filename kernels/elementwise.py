@@ -24,7 +24,7 @@ PIECE = 4096  # elements of an operand in the stack buffer
 ROOM = PIECE + LANES
 SPREAD = 1024  # of those whose output does not lie side by side: it is still in the first cache when it is written
 TILE = 128  # columns of a tile that is transposed
-NARROW = 64  # rows up to this length are computed together where the output lies side by side
+NARROW = 64  # rows up to this length are computed together; of whole vectors, or of spread outputs, up to half of it
 
 
 def _from_every(s):
@@ -57,6 +57,27 @@ def _to_every(s):
 
 _beside, _every2, _every3, _every4, _backwards = [_from_every(s) for s in (1, 2, 3, 4, -1)]
 _to_every2, _to_every3, _to_every4 = [_to_every(s) for s in (2, 3, 4)]
+
+
+@jit
+def _ask(x, at, n):
+    """Have n elements brought nearer."""
+    for c in range(0, n, LANES):
+        prefetch(x, at + c)
+
+
+@jit
+def _rows(y, to, hop_y, x, at, hop_x, lines, width):
+    """y[to + i * hop_y + c] = x[at + i * hop_x + c]; short rows far apart are asked for: hardware follows long ones."""
+    whole, far = (width - 1) // LANES * LANES, abs(hop_x) > width + LANES
+    ahead = max(1, 1024 // width) * hop_x
+    for i in range(lines):
+        p, q = to + i * hop_y, at + i * hop_x
+        if far:
+            _ask(x, q + ahead, width)
+        for c in range(0, whole, LANES):
+            store(y, p + c, load(x, q + c, LANES, x[q]))
+        spread_store(y, p + whole, load(x, q + whole, width - whole, x[q]), width - whole, 1)
 
 
 @jit
@@ -140,8 +161,11 @@ def copy_strided(y: T, x: T, k: dim, n: dim, sy: dim, sx: dim, outer: dims, lo, 
             lines, length, hop_y, hop_x, step_y, step_x = rows, n, ty, tx, sy, sx
             if across:
                 lines, length, hop_y, hop_x, step_y, step_x = n, rows, sy, sx, ty, tx
-            for i in range(lines):
-                _line(y, oy + i * hop_y, step_y, x, ox + i * hop_x, step_x, length)
+            if step_y == 1 and step_x == 1:
+                _rows(y, oy, hop_y, x, ox, hop_x, lines, length)
+            else:
+                for i in range(lines):
+                    _line(y, oy + i * hop_y, step_y, x, ox + i * hop_x, step_x, length)
         r += rows
 
 
@@ -162,12 +186,13 @@ def strided_unary(
     packed, out = stack(T(0), ROOM), stack(U(0), PIECE)
     last = 3 * (k - 1)
     run, ty, tx = (outer[last], outer[last + 1], outer[last + 2]) if k > 0 else (1, 0, 0)
-    narrow = n <= NARROW and sy == 1 and ty == n
+    narrow = n <= (NARROW if sy == 1 and ty == n and n % LANES != 0 else NARROW // 2)
+    unpacks = sy != 1 or (narrow and ty != n)
     packs = sx != 1 or (narrow and tx != n)
     mode = 3 if same(y, x) and not packs else 0
-    piece = PIECE if sy == 1 else SPREAD
+    piece = SPREAD if unpacks else PIECE
     width = min(n, TILE if packs and 0 < tx < sx and run >= BLOCK else piece)
-    depth = piece // width if packs or sy != 1 else hi
+    depth = piece // width if packs or unpacks else hi
     r = lo
     while r < hi:
         oy, ox, t, j = 0, 0, r, 0
@@ -184,17 +209,17 @@ def strided_unary(
             if packs:
                 call(packing, rows, (packed, after(x, ox + c * sx)), (1, w, 1, sx, rows, w, tx))
             a, at, step = (packed, 0, w) if packs else (x, ox + c, tx)
-            if narrow:
-                call(flat, rows * n, (after(y, oy), after(a, at)), (mode,))
-                continue
-            if sy != 1 and step == w:
+            if unpacks and step == w:
                 call(flat, rows * w, (out, after(a, at)), (0,))
                 call(unpacking, rows, (after(y, oy + c * sy), out), (1, w, sy, 1, rows, ty, w))
                 continue
+            if narrow:
+                call(flat, rows * n, (after(y, oy), after(a, at)), (mode,))
+                continue
             for i in range(rows):
                 to = oy + i * ty + c * sy
-                call(flat, w, (after(y, to) if sy == 1 else out, after(a, at + i * step)), (mode,))
-                if sy != 1:
+                call(flat, w, (out if unpacks else after(y, to), after(a, at + i * step)), (mode,))
+                if unpacks:
                     call(unpacking, 1, (after(y, to), out), (0, w, sy, 1))
         r += rows
 
@@ -220,15 +245,17 @@ def strided_binary(
     packed_a, packed_b, out = stack(T(0), ROOM), stack(T(0), ROOM), stack(U(0), PIECE)
     last = 4 * (k - 1)
     run, ty, ta, tb = (outer[last], outer[last + 1], outer[last + 2], outer[last + 3]) if k > 0 else (1, 0, 0, 0)
-    narrow = n <= NARROW and sy == 1 and ty == n
+    narrow = n <= (NARROW if sy == 1 and ty == n and n % LANES != 0 else NARROW // 2)
+    unpacks = sy != 1 or (narrow and ty != n)
     packs_a = sa > 1 or (sa == 0 and sb == 0) or (narrow and (ta != n or sa == 0))
     packs_b = sb > 1 or (narrow and (tb != n or sb == 0))
     mode = 1 if sa == 0 and not packs_a else (2 if sb == 0 and not packs_b else 0)
     mode = (4 if mode == 2 else 3) if same(y, a) and not packs_a else mode
     turned = ((packs_a and 0 < ta < sa) or (packs_b and 0 < tb < sb)) and run >= BLOCK
-    piece = PIECE if sy == 1 else SPREAD
+    piece = SPREAD if unpacks else PIECE
     width = min(n, TILE if turned else piece)
-    depth = piece // width if packs_a or packs_b or sy != 1 else hi
+    depth = piece // width if packs_a or packs_b or unpacks else hi
+    ahead = max(1, 1024 // width)
     kept_a, kept_b = -1, -1  # of narrow rows: where a buffer that serves the whole run was filled from
     r = lo
     while r < hi:
@@ -254,18 +281,22 @@ def strided_binary(
                 kept_b = ob if narrow and tb == 0 else -1
             pa, qa, ra = (packed_a, 0, w) if packs_a else (a, oa + c * sa, ta)
             pb, qb, rb = (packed_b, 0, w) if packs_b else (b, ob + c * sb, tb)
-            if narrow:
-                call(flat, rows * n, (after(y, oy), after(pa, qa), after(pb, qb)), (mode,))
-                continue
-            if sy != 1 and mode == 0 and ra == w and rb == w:
+            if unpacks and mode == 0 and ra == w and rb == w:
                 call(flat, rows * w, (out, after(pa, qa), after(pb, qb)), (0,))
                 call(unpacking, rows, (after(y, oy + c * sy), out), (1, w, sy, 1, rows, ty, w))
                 continue
+            if narrow:
+                call(flat, rows * n, (after(y, oy), after(pa, qa), after(pb, qb)), (mode,))
+                continue
             for i in range(rows):
                 to = oy + i * ty + c * sy
-                z = after(y, to) if sy == 1 else out
+                z = out if unpacks else after(y, to)
+                if not packs_a and sa == 1 and ta > n:
+                    _ask(a, oa + c * sa + (i + ahead) * ta, w)
+                if not packs_b and sb == 1 and tb > n:
+                    _ask(b, ob + c * sb + (i + ahead) * tb, w)
                 call(flat, w, (z, after(pa, qa + i * ra), after(pb, qb + i * rb)), (mode,))
-                if sy != 1:
+                if unpacks:
                     call(unpacking, 1, (after(y, to), out), (0, w, sy, 1))
         r += rows
 
