@@ -69,10 +69,11 @@ PYX_SILENT = re.compile(r'""".*?"""|#[^\n]*', re.DOTALL)
 
 
 def sources(*folders, endings=(".py", ".pyx", ".pxd")):
-    """Source files as paths relative to the project, forward slashes; not through the link minigrad/kernels."""
+    """Source files as paths relative to the project, forward slashes; not those that asv and the like keep in .folders,
+    nor through the link minigrad/kernels."""
     found = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in endings]
     names = {path.relative_to(ROOT).as_posix() for path in found}
-    return sorted(name for name in names if not name.startswith("minigrad/kernels/"))
+    return sorted(name for name in names if not name.startswith("minigrad/kernels/") and "/." not in name)
 
 
 def imports(path, text):
