@@ -55,7 +55,7 @@ def _to_every(s):
     return row
 
 
-_beside, _every2, _every3, _every4, _backwards = [_from_every(s) for s in (1, 2, 3, 4, -1)]
+_every2, _every3, _every4, _backwards = [_from_every(s) for s in (2, 3, 4, -1)]
 _to_every2, _to_every3, _to_every4 = [_to_every(s) for s in (2, 3, 4)]
 
 
@@ -88,8 +88,6 @@ def _line(y, to, sy, x, at, sx, width):
         for c in range(0, whole, LANES):
             store(y, to + c, v)
         spread_store(y, to + whole, v, width - whole, 1)
-    elif sy == 1 and sx == 1:
-        _beside(y, to, x, at, width)
     elif sy == 1 and sx == 2:
         _every2(y, to, x, at, width)
     elif sy == 1 and sx == 3:

@@ -13,8 +13,8 @@ c. Accuracy. Rows: 4 vectors over CHUNK elements, chunks added up in float64. Co
 d. Arithmetic is strict, so that the order written here is the order on every CPU and in every kernel.
 e. A row that is no multiple of a vector would leave some of its exp to scalar code. ``softmax`` and its relatives
    therefore take exp of PACK elements of many rows at once, in the output or packed into a buffer on the stack.
-f. The ``_strided`` twins take x with any strides: they bring a piece at a time to the first cache, where it does not
-   lie side by side already, and add it up in the same order, so that the bits are those of a contiguous copy.
+f. The ``_strided`` twins take x with any strides and add it up in the same order, so that the bits are those of a
+   contiguous copy: long rows where they lie, other pieces by bringing them to the first cache.
 g. ``max`` and ``min`` are folds like ``sum``; ``maxdim`` and ``mindim`` also say where, by a second look at the row.
 """
 
@@ -288,10 +288,9 @@ def _strided_row_of(identity, prepare, combine, by_pieces):
                 at, j, rest = at + near * stride, j + near, rest - near
                 if j < whole:  # four vectors from the end of a row on
                     to = _next_row(j, at, rest, FOUR, k, width, stride, outer)
-                    a = combine(a, prepare(y, _from_two(x, at, rest, to, 0, FOUR, stride, identity(x))))
-                    b = combine(b, prepare(y, _from_two(x, at, rest, to, LANES, FOUR, stride, identity(x))))
-                    c = combine(c, prepare(y, _from_two(x, at, rest, to, 2 * LANES, FOUR, stride, identity(x))))
-                    d = combine(d, prepare(y, _from_two(x, at, rest, to, 3 * LANES, FOUR, stride, identity(x))))
+                    for i in range(0, min(FOUR, whole - j), LANES):  # a bound that is not unrolled compiles faster
+                        v = _from_two(x, at, rest, to, i, FOUR, stride, identity(x))
+                        a, b, c, d = b, c, d, combine(a, prepare(y, v))
                     j += FOUR
             if whole > chunk:
                 a = combine(combine(a, b), combine(c, d))
