@@ -38,7 +38,9 @@ from ._storage cimport (
     device_object, devices, dtype, dtype_code, foreign_storage, lease, new_storage, promote, refuse_mixed,
 )
 from ._launch cimport COPY_THERE, FILL_THERE, kernel_t, launch
+from ._plug cimport plugs
 from ._record cimport describe, handles, recorder, recording
+from ._hooks import add_hook
 from .kernels import contract
 
 cdef extern from "Python.h":
@@ -828,7 +830,7 @@ cdef Tensor as_operand(object value, str name):
         return scalar_tensor(value, I64, None)
     if isinstance(value, float):
         return scalar_tensor(value, default_float, None)
-    return hook_as_tensor(value)
+    return plugs.as_tensor(value)
 
 
 cdef bint is_number(object value):
@@ -877,12 +879,12 @@ cdef object binary(Op op, object a, object b):
         if is_number(b):
             dt = compute_dtype(op, number_dtype(b, (<Tensor>a).dt))
             return apply_binary(op, cast(<Tensor>a, dt), second(op, b, dt, <Tensor>a))
-        return apply_binary(op, <Tensor>a, hook_as_tensor(b))
+        return apply_binary(op, <Tensor>a, plugs.as_tensor(b))
     if isinstance(b, Tensor):
         if is_number(a):
             dt = compute_dtype(op, number_dtype(a, (<Tensor>b).dt))
             return apply_binary(op, number_beside(a, dt, <Tensor>b), cast(<Tensor>b, dt))
-        return apply_binary(op, hook_as_tensor(a), <Tensor>b)
+        return apply_binary(op, plugs.as_tensor(a), <Tensor>b)
     return apply_binary(op, as_operand(a, "input"), as_operand(b, "other"))
 
 
@@ -981,7 +983,7 @@ cdef Tensor apply_binary(Op op, Tensor a, Tensor b):
 
 cdef int check_divisor(Tensor b) except -1:
     """Integer kernels never raise: refuse zero divisors first."""
-    if b.count and hook_any_zero(b):
+    if b.count and plugs.any_zero(b):
         raise RuntimeError("ZeroDivisionError: integer division or remainder by zero")
     return 0
 
@@ -1469,7 +1471,7 @@ cdef Tensor apply_inplace(Op op, Tensor x, object other):
         elif is_number(other):
             b = second(op, other, compute_dtype(op, number_dtype(other, x.dt)), x)
         else:
-            b = hook_as_tensor(other)
+            b = plugs.as_tensor(other)
         if b.storage.device != x.storage.device:
             joins(b, x.storage)
             b = beside(b, x.storage)
@@ -1535,7 +1537,7 @@ cdef Tensor write_back(Tensor x, Tensor y):
     if recording:
         y = cast(y, x.dt)
         if not same_shape(x, y):
-            y = hook_expand(y, shape_tuple(x))
+            y = plugs.expand(y, shape_tuple(x))
     copy_memory(x, y)
     x.storage.version += 1
     if recording:
@@ -1546,7 +1548,7 @@ cdef Tensor write_back(Tensor x, Tensor y):
             x.history += 1
             x.hooks = None
         else:  # also when a constant is written over history: the gradient of what was there is zero
-            hook_slice_write(x if x.base is None else x.base, y, x)
+            plugs.slice_write(x if x.base is None else x.base, y, x)
     return x
 
 
@@ -1582,7 +1584,7 @@ cdef int refresh_view(Tensor x) except -1:
     if not base.requires:
         return adopt(x, None, False)
     y = alias(x)
-    node = push(hook_as_strided_op, y, edge_of(base))
+    node = push(<Op>plugs.as_strided_op, y, edge_of(base))
     for value in region_of(x, base):
         keep_next(node, value)
     return adopt(x, node, True)
@@ -1724,7 +1726,7 @@ cdef class Tensor:
         self.nd, self.stride_[0], self.contiguous, self.storage, self.ptr = 1, 1, True, NOTHING, NOTHING.ptr
 
     def __init__(self, *data, requires_grad=False):
-        cdef Tensor t = hook_legacy(data)
+        cdef Tensor t = plugs.legacy(data)
         self.storage, self.ptr, self.dt, self.nd = t.storage, t.ptr, t.dt, t.nd
         self.count, self.contiguous = t.count, t.contiguous
         memcpy(self.shape_, t.shape_, sizeof(t.shape_))
@@ -1736,7 +1738,7 @@ cdef class Tensor:
     @property
     def shape(self):
         """The sizes of its dimensions, a tuple."""
-        return hook_size(shape_tuple(self))
+        return plugs.size(shape_tuple(self))
 
     def stride(self, dim=None):
         """Steps between neighbours along each dimension (or ``dim``), in elements."""
@@ -1751,7 +1753,7 @@ cdef class Tensor:
     @property
     def device(self):
         """Where the memory is."""
-        return hook_device if self.storage.device < 0 else device_object(self.storage.device)
+        return plugs.device if self.storage.device < 0 else device_object(self.storage.device)
 
     @property
     def _device(self):
@@ -1827,7 +1829,7 @@ cdef class Tensor:
     def grad(self):
         """The gradient that backward has accumulated, or None."""
         if self.gradient is None and self.node is not None and self.node.retained is None:
-            hook_warn_nonleaf()
+            plugs.warn_nonleaf()
         return self.gradient
 
     @grad.setter
@@ -1906,7 +1908,7 @@ cdef class Tensor:
     def clone(self, *, memory_format=None):
         """A contiguous copy, recorded. ``memory_format``: accepted if it is one that tensors have."""
         if memory_format is not None:
-            hook_check_format(memory_format, "clone")
+            plugs.check_format(memory_format, "clone")
         return clone(self)
 
     def backward(self, gradient=None, retain_graph=None, create_graph=False, inputs=None):
@@ -1921,11 +1923,11 @@ cdef class Tensor:
             if not inputs:
                 raise RuntimeError("'inputs' argument to backward cannot be empty.")
         if gradient is not None and not isinstance(gradient, Tensor):
-            gradient = hook_as_tensor(gradient)
+            gradient = plugs.as_tensor(gradient)
         if inputs is None:
             walk_back(self, gradient, create_graph if retain_graph is None else retain_graph, create_graph)
         else:
-            hook_backward((self,), (gradient,), create_graph if retain_graph is None else retain_graph, create_graph,
+            plugs.backward((self,), (gradient,), create_graph if retain_graph is None else retain_graph, create_graph,
                           inputs, False, False)
 
     def retain_grad(self):
@@ -1990,22 +1992,22 @@ cdef class Tensor:
         return <Py_hash_t>(h ^ (h >> 32))
 
     def __iter__(self):
-        return dunder["iter"](self)
+        return plugs.iterate(self)
 
     def __getitem__(self, index):
-        return dunder["getitem"](self, index)
+        return plugs.getitem(self, index)
 
     def __setitem__(self, index, value):
-        dunder["setitem"](self, index, value)
+        plugs.setitem(self, index, value)
 
     def __contains__(self, value):
-        return dunder["contains"](self, value)
+        return plugs.contains(self, value)
 
     def __repr__(self):
-        return dunder["repr"](self)
+        return plugs.text(self)
 
     def __format__(self, spec):
-        return dunder["format"](self, spec)
+        return plugs.format(self, spec)
 
     # --- operators ---
 
@@ -2058,19 +2060,19 @@ cdef class Tensor:
         return operator(FLOOR_DIVIDE, other, self)
 
     def __pow__(self, other, modulo):
-        return dunder["pow"](self, other)
+        return plugs.power(self, other)
 
     def __rpow__(self, other, modulo):
-        return dunder["pow"](other, self)
+        return plugs.power(other, self)
 
     def __ipow__(self, other):
         return apply_inplace(POW, self, other)
 
     def __matmul__(self, other):
-        return dunder["matmul"](self, other)
+        return plugs.matmul(self, other)
 
     def __rmatmul__(self, other):
-        return dunder["matmul"](other, self)
+        return plugs.matmul(other, self)
 
     def __neg__(self):
         return apply_unary(NEG, self)
@@ -2120,7 +2122,7 @@ cdef class Tensor:
 cdef object operator(Op op, object a, object b):
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return apply_binary(op, <Tensor>a, <Tensor>b)
-    if not (is_number(a) or is_number(b) or hook_is_array(a if isinstance(b, Tensor) else b)):
+    if not (is_number(a) or is_number(b) or plugs.is_array(a if isinstance(b, Tensor) else b)):
         return NotImplemented
     return binary(op, a, b)
 
@@ -2131,128 +2133,13 @@ cdef int retain_gradient(Tensor t) except -1:
     return 0
 
 
-class RemovableHandle:
-    """What ``register_hook`` returns: ``remove()`` takes the hook away; usable as a context manager."""
-
-    def __init__(self, hooks, entry):
-        self._hooks, self._entry = hooks, entry
-
-    def remove(self):
-        """Take the hook away; a second call does nothing."""
-        self._hooks[:] = [entry for entry in self._hooks if entry is not self._entry]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.remove()
-
-
-cdef object add_hook(list hooks, object hook):
-    if not callable(hook):
-        raise TypeError(f"a hook must be callable, got {type(hook).__name__}")
-    entry = [None, hook]
-    hooks.append(entry)
-    return RemovableHandle(hooks, entry)
-
-
 def clear_gradients(parameters):
     """Set ``.grad`` of every tensor to None."""
     for p in parameters:
         (<Tensor?>p).gradient = None
 
 
-# --- grad mode: thread-local ------------------------------------------------------------------------------------------
-
-
-def is_grad_enabled():
-    """Whether operations are being recorded in this thread."""
-    return mg_grad_off == 0
-
-
-cdef class GradMode:
-    """Base of ``no_grad``, ``enable_grad`` and ``set_grad_enabled``: context manager and decorator."""
-    cdef readonly int off
-    cdef int before       # the mode outside, and those further out if this object was entered several times
-    cdef list further
-    cdef bint entered
-    cdef object function  # what it decorates, wrapped: each call enters a mode of its own
-
-    def __enter__(self):
-        if self.entered:
-            self.further = self.further or []
-            self.further.append(self.before)
-        self.before, self.entered = mg_grad_off, True
-        set_grad_off(self.off)
-        return self
-
-    def __exit__(self, kind, value, trace):
-        set_grad_off(self.before)
-        if self.further:
-            self.before = self.further.pop()
-        else:
-            self.entered = False
-
-    def __call__(self, *args, **kwargs):
-        if self.function is None:  # @no_grad()
-            return hook_decorate(self, *args, **kwargs)
-        return self.function(*args, **kwargs)  # @no_grad
-
-    def __get__(self, instance, owner):
-        return self if instance is None else MethodType(self, instance)
-
-    def __getattr__(self, name):
-        if self.function is None:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(self.function, name)
-
-
-cdef class no_grad(GradMode):
-    """Do not record operations: ``with no_grad(): ...``, ``@no_grad()`` or ``@no_grad``; thread-local."""
-
-    def __init__(self, function=None):
-        self.off = 1
-        if function is not None:
-            self.function = hook_decorate(self, function)
-
-
-cdef class enable_grad(GradMode):
-    """Record operations, inside ``no_grad`` too; context manager and decorator; thread-local."""
-
-    def __init__(self, function=None):
-        self.off = 0
-        if function is not None:
-            self.function = hook_decorate(self, function)
-
-
-cdef class set_grad_enabled(GradMode):
-    """Record operations or not by ``mode``: at once when called, until the end of a ``with`` block when used as one."""
-
-    def __init__(self, mode):
-        if not isinstance(mode, bool):
-            raise TypeError(f"set_grad_enabled: mode must be bool, got {type(mode).__name__}")
-        self.off, self.before = not mode, mg_grad_off
-        set_grad_off(self.off)
-
-    def __enter__(self):
-        set_grad_off(self.off)
-        return self
-
-    def __exit__(self, kind, value, trace):
-        set_grad_off(self.before)
-
-    def __call__(self, function):
-        set_grad_off(self.before)
-        return hook_decorate(self, function)
-
-
 # --- what the rest of the package plugs in ----------------------------------------------------------------------------
-
-cdef dict dunder = {}
-cdef object hook_as_tensor, hook_backward, hook_expand, hook_slice_write, hook_any_zero, hook_legacy, hook_device
-cdef object hook_size = tuple, hook_warn_nonleaf, hook_decorate, hook_is_array, hook_check_format
-cdef Op hook_as_strided_op
-
 
 cdef backward_t walk_back = NULL
 
@@ -2264,51 +2151,13 @@ cdef int set_backward(backward_t f) noexcept:
     return 0
 
 
-def install(**functions):
-    """Plug in what the engine needs from ``ops`` and ``tensor``: see the names below."""
-    global hook_as_tensor, hook_sum_to, hook_backward, hook_expand, hook_slice_write, hook_any_zero, hook_legacy, hook_device
-    global hook_size, hook_warn_nonleaf, hook_decorate, hook_is_array, hook_as_strided_op, hook_check_format
-    for name, value in functions.items():
-        if name == "as_tensor":
-            hook_as_tensor = value
-        elif name == "sum_to":
-            hook_sum_to = value
-        elif name == "backward":
-            hook_backward = value
-        elif name == "expand":
-            hook_expand = value
-        elif name == "slice_write":
-            hook_slice_write = value
-        elif name == "any_zero":
-            hook_any_zero = value
-        elif name == "legacy":
-            hook_legacy = value
-        elif name == "device":
-            hook_device = value
-        elif name == "size":
-            hook_size = value
-        elif name == "warn_nonleaf":
-            hook_warn_nonleaf = value
-        elif name == "decorate":
-            hook_decorate = value
-        elif name == "is_array":
-            hook_is_array = value
-        elif name == "check_format":
-            hook_check_format = value
-        elif name == "as_strided_op":
-            hook_as_strided_op = value
-        else:
-            raise TypeError(f"install: unknown name {name!r}")
-
-
-def install_operators(dict ops, dict special):
-    """Plug in the elementwise operations behind the operators, and the slower special methods."""
+def install_operators(dict ops):
+    """Plug in the elementwise operations behind the operators."""
     global ADD, SUB, MUL, DIV, POW, NEG, ABS, EQ, NE, LT, LE, GT, GE, AND, OR, XOR, INVERT, REMAINDER, FLOOR_DIVIDE
     ADD, SUB, MUL, DIV, POW, NEG, ABS = (ops[n] for n in ("add", "sub", "mul", "div", "pow", "neg", "abs"))
     EQ, NE, LT, LE, GT, GE = (ops[n] for n in ("eq", "ne", "lt", "le", "gt", "ge"))
     AND, OR, XOR, INVERT = (ops[n] for n in ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"))
     REMAINDER, FLOOR_DIVIDE = ops["remainder"], ops["floor_divide"]
-    dunder.update(special)
 
 
 def add_methods(dict methods):

@@ -9,8 +9,9 @@ import os
 import threading
 from operator import index
 
-from ._engine import Kernel, Tensor, copy_, empty, no_grad
+from ._engine import Kernel, Tensor, copy_, empty
 from ._engine import _cast as cast
+from ._gradmode import no_grad
 from ._record import current
 from ._storage import float32, int64, uint8
 from .creation import _finish, like_of, model, sizes, tensor

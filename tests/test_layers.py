@@ -13,15 +13,18 @@ import minigrad
 ROOT = Path(__file__).parent.parent
 
 # A part of minigrad, and the parts that it may import; itself always, minigrad/__init__.py everything.
-ENGINE = {"kernels", "_record", "_storage", "_launch", "_engine", "_walk"}
+ENGINE = {"kernels", "_record", "_storage", "_launch", "_plug", "_hooks", "_engine", "_gradmode", "_walk"}
 BASICS = {*ENGINE, "size", "ops", "device", "interchange", "creation", "random", "printing"}
 LAYERS = {
     "kernels": set(),
     "_record": set(),
     "_storage": {"kernels", "_record"},
     "_launch": {"kernels", "_record", "_storage"},
-    "_engine": {"kernels", "_record", "_storage", "_launch"},
-    "_walk": {"_record", "_storage", "_launch", "_engine"},
+    "_plug": set(),
+    "_hooks": set(),
+    "_engine": {"kernels", "_record", "_storage", "_launch", "_plug", "_hooks"},
+    "_gradmode": {"_plug", "_engine"},
+    "_walk": {"_record", "_storage", "_launch", "_plug", "_engine"},
     "ops": ENGINE,
     "_guards": ENGINE,
     "_fuse": {"kernels"},

@@ -2,8 +2,9 @@
 
 import math
 
-from .._engine import Kernel, Op, Tensor, empty, is_grad_enabled
+from .._engine import Kernel, Op, Tensor, empty
 from .._engine import _cast as cast
+from .._gradmode import is_grad_enabled
 from .._storage import float64
 from ._arrays import as_numpy, from_array
 from ._late import np

@@ -3,8 +3,9 @@
 from math import log as log_of
 from math import tau
 
-from .._engine import Kernel, Op, Tensor, always_one, empty, filled, is_grad_enabled, result_type, together
+from .._engine import Kernel, Op, Tensor, always_one, empty, filled, result_type, together
 from .._engine import _cast as cast
+from .._gradmode import is_grad_enabled
 from .._storage import float64
 from .losses import BLOCK, pair, reduced, reduction_of
 from .pointwise import where

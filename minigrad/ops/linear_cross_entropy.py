@@ -17,20 +17,9 @@ import dataclasses
 import math
 from collections import namedtuple
 
-from .._engine import (
-    Kernel,
-    Op,
-    Tensor,
-    always_one,
-    empty,
-    enable_grad,
-    filled,
-    is_grad_enabled,
-    no_grad,
-    view,
-    write_memory,
-)
+from .._engine import Kernel, Op, Tensor, always_one, empty, filled, view, write_memory
 from .._engine import _cast as cast
+from .._gradmode import enable_grad, is_grad_enabled, no_grad
 from .._storage import float32, float64, int64
 from .._walk import run_backward
 from . import pointwise as p

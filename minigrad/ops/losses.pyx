@@ -31,7 +31,8 @@ from .._storage cimport CATEGORY, DTYPES, F32, F64, I64, ITEMSIZE, Storage, devi
 
 
 from .._engine import _cast as cast
-from .._engine import enable_grad, operand, result_type
+from .._engine import operand, result_type
+from .._gradmode import enable_grad
 from .._storage import int64
 from .._walk import run_backward
 from . import loss_formulas as formulas

@@ -2,7 +2,8 @@
 
 import math
 
-from .._engine import Tensor, no_grad
+from .._engine import Tensor
+from .._gradmode import no_grad
 from . import pointwise as p
 from . import reduce
 

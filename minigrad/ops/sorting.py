@@ -2,7 +2,8 @@
 
 import math
 
-from .._engine import Tensor, is_grad_enabled
+from .._engine import Tensor
+from .._gradmode import is_grad_enabled
 from . import pointwise as p
 from . import reduce
 from ._arrays import from_array, host
