@@ -5,7 +5,7 @@ import math
 from .._engine import Tensor, copy_
 from ..ops import pointwise as p
 from ..ops import reduce
-from ..ops.normalisation import check_floating
+from ..ops._check import check_floating
 from ..ops.shape import chunk, wrap_dim
 from ..random import rand_like
 

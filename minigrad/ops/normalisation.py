@@ -2,20 +2,12 @@
 
 import math
 
-from .._engine import Tensor
 from .._gradmode import no_grad
 from . import pointwise as p
 from . import reduce
+from ._check import check_floating
 
 _EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
-
-
-def check_floating(name, input):
-    """TypeError for what is no tensor, NotImplementedError for integers and bools."""
-    if not isinstance(input, Tensor):
-        raise TypeError(f"{name}(): argument 'input' must be Tensor, not {type(input).__name__}")
-    if not input.is_floating_point():
-        raise NotImplementedError(f"{name}() needs a floating-point input, got {input.dtype!r}")
 
 
 def _affine(y, weight, bias, shape):

@@ -21,6 +21,7 @@ from .._engine import Kernel, Op, Tensor, empty, filled, view
 from .._engine import _cast as cast
 from .._storage import bool_, float64, int64, uint8
 from . import pointwise as p
+from ._check import check_floating, check_tensor
 from ._warn import warn_user
 from .direct import fold, plug, rows, sum
 from .direct import mean as mean
@@ -242,15 +243,6 @@ _MAX, _MIN = _Extreme("maxdim"), _Extreme("mindim")
 _MAX_VALUES, _MIN_VALUES = _Fold("max", None, 0.1, converts=False), _Fold("min", None, 0.1, converts=False)
 
 
-def _check(input, name, floating=False):
-    if not isinstance(input, Tensor):
-        raise TypeError(f"{name}(): argument 'input' must be Tensor, not {type(input).__name__}")
-    if floating and not input.is_floating_point():
-        raise NotImplementedError(
-            f"{name}() needs a floating-point input, got {input.dtype!r}; convert it or pass dtype="
-        )
-
-
 def _key(dim):
     """``dim`` as something to look a plan up by."""
     if dim is None or type(dim) is int:
@@ -289,7 +281,7 @@ def sum_to(g, shape):
 
 
 def _general_sum(input, dim, keepdim, dtype):
-    _check(input, "sum")
+    check_tensor("sum", input)
     full = input.shape
     shape, axes, steps, _ = _layout(full, _key(dim), keepdim)
     if dtype is not None:
@@ -305,7 +297,7 @@ _mean = Op("Mean", lambda dy, shape, axes, n: _spread(dy / n, shape, axes))
 
 
 def _general_mean(input, dim, keepdim, dtype):
-    _check(input, "mean")
+    check_tensor("mean", input)
     if dtype is not None:
         input = cast(input, dtype)
     if not input.is_floating_point():
@@ -329,7 +321,7 @@ def count_nonzero(input, dim=None):
     >>> mg.count_nonzero(mg.tensor([[1., 0.], [3., 4.]]), 0)
     tensor([2, 1])
     """
-    _check(input, "count_nonzero")
+    check_tensor("count_nonzero", input)
     return sum(p.ne(input.detach(), 0), dim)
 
 
@@ -347,7 +339,7 @@ def prod(input, dim=None, keepdim=False, *, dtype=None):
     >>> mg.prod(mg.tensor([[1., 2.], [3., 4.]]), 1)
     tensor([ 2., 12.])
     """
-    _check(input, "prod")
+    check_tensor("prod", input)
     if dtype is not None:
         input = cast(input, dtype)
         if input.dtype is bool_:
@@ -406,7 +398,7 @@ def all(input, dim=None, keepdim=False):
     >>> mg.all(mg.tensor([[True, False], [True, True]]), 1)
     tensor([False,  True])
     """
-    _check(input, "all")
+    check_tensor("all", input)
     return _truth(_ALL, input, dim, keepdim)
 
 
@@ -417,7 +409,7 @@ def any(input, dim=None, keepdim=False):
     >>> mg.any(mg.tensor([[True, False], [False, False]]), 1)
     tensor([ True, False])
     """
-    _check(input, "any")
+    check_tensor("any", input)
     return _truth(_ANY, input, dim, keepdim)
 
 
@@ -479,7 +471,7 @@ def amax(input, dim=(), keepdim=False):
     >>> mg.amax(mg.tensor([[1., 5.], [3., 4.]]), 1)
     tensor([5., 4.])
     """
-    _check(input, "amax")
+    check_tensor("amax", input)
     return _extreme_values(_amax, _MAX_VALUES, "amax", input, dim, keepdim)
 
 
@@ -492,7 +484,7 @@ def amin(input, dim=(), keepdim=False):
     >>> mg.amin(mg.tensor([[1., 5.], [3., 4.]]), 1)
     tensor([1., 3.])
     """
-    _check(input, "amin")
+    check_tensor("amin", input)
     return _extreme_values(_amin, _MIN_VALUES, "amin", input, dim, keepdim)
 
 
@@ -539,7 +531,7 @@ def _extreme_along(extreme, name, input, dim, keepdim):
 
 
 def _extreme(name, fold, extreme, op, other_op, input, dim, keepdim, other):
-    _check(input, name)
+    check_tensor(name, input)
     if isinstance(dim, Tensor):
         dim, other = None, dim
     if other is not None:
@@ -578,7 +570,7 @@ def min(input, dim=None, keepdim=False, *, other=None):
 
 
 def _position(extreme, name, input, dim, keepdim):
-    _check(input, name)
+    check_tensor(name, input)
     if input.dtype is bool_:
         raise RuntimeError(f"{name}(): does not support bool input")
     if dim is None:
@@ -648,7 +640,7 @@ def std(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
 
 
 def _variance(name, input, dim, unbiased, keepdim, correction):
-    _check(input, name)
+    check_tensor(name, input)
     if not input.is_floating_point():
         raise RuntimeError(f"std and var only support floating point dtypes, got {input.dtype!r}; convert it")
     if isinstance(dim, bool):
@@ -700,7 +692,7 @@ def norm(input, p="fro", dim=None, keepdim=False, dtype=None):
     >>> mg.norm(mg.tensor([3., 4.]))
     tensor(5.)
     """
-    _check(input, "norm")
+    check_tensor("norm", input)
     if dtype is not None:
         input = cast(input, dtype)
     if not input.is_floating_point():
@@ -817,9 +809,9 @@ def softmax(input, dim, dtype=None):
     >>> mg.softmax(mg.tensor([1., 1.]), 0)
     tensor([0.5000, 0.5000])
     """
-    _check(input, "softmax")
+    check_tensor("softmax", input)
     input = input if dtype is None else cast(input, dtype)
-    _check(input, "softmax", floating=True)
+    check_floating("softmax", input)
     d = wrap_dim(dim, input.ndim)
     y = _by_rows(_K_SOFTMAX, d, input)
     return _softmax.record(y, input, saved=(y, d))
@@ -834,9 +826,9 @@ def log_softmax(input, dim, dtype=None):
     >>> mg.log_softmax(mg.tensor([1., 1.]), 0)
     tensor([-0.6931, -0.6931])
     """
-    _check(input, "log_softmax")
+    check_tensor("log_softmax", input)
     input = input if dtype is None else cast(input, dtype)
-    _check(input, "log_softmax", floating=True)
+    check_floating("log_softmax", input)
     d = wrap_dim(dim, input.ndim)
     y = _by_rows(_K_LOG_SOFTMAX, d, input)
     return _log_softmax.record(y, input, saved=(y, d))
@@ -849,8 +841,10 @@ def softmin(input, dim, dtype=None):
     >>> softmin(mg.tensor([1., 1.]), 0)
     tensor([0.5000, 0.5000])
     """
-    _check(input, "softmin", floating=dtype is None)
-    return softmax(-(input if dtype is None else cast(input, dtype)), dim)
+    check_tensor("softmin", input)
+    input = input if dtype is None else cast(input, dtype)
+    check_floating("softmin", input)
+    return softmax(-input, dim)
 
 
 _logsumexp = Op("Logsumexp", lambda dy, x, y, axes: _spread(dy, x.shape, axes) * p.exp(x - _spread(y, x.shape, axes)))
@@ -865,7 +859,7 @@ def logsumexp(input, dim, keepdim=False):
     >>> mg.logsumexp(mg.tensor([0., 0.]), 0)
     tensor(0.6931)
     """
-    _check(input, "logsumexp")
+    check_tensor("logsumexp", input)
     if not input.is_floating_point():
         input = p.add(input, 0.0)
     shape, axes, _, n = _layout(input.shape, _key(dim), keepdim)
@@ -886,7 +880,7 @@ _cumprod = Op("Cumprod", lambda dy, x, dim: _dcumprod(dy, x, dim))
 
 
 def _running(kernel, fold, op, name, input, dim, dtype, saves_input):
-    _check(input, name)
+    check_tensor(name, input)
     d = wrap_dim(dim, input.ndim)
     if dtype is not None:
         input = cast(input, dtype)
