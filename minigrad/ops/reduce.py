@@ -679,13 +679,14 @@ def _dnorm(dy, x, y, axes, order):
 
 
 _norm = Op("Norm", _dnorm)
+_count = Op("Norm", lambda dy, shape: filled(shape, 0, dy.dtype, dy))  # flat
 
 
 def norm(input, p="fro", dim=None, keepdim=False, dtype=None):
     """The p-norm of the elements over ``dim``: (sum |x|^p)^(1/p).
 
     ``p``: 2 or "fro" (float32 is squared in float64 and cannot overflow), 1, inf (largest magnitude), -inf (smallest),
-    0 (number of elements that are not 0), any other number. ``dim``: an int, a tuple, or None for all elements.
+    0 (number of elements that are not 0; flat), any other. ``dim``: an int, a tuple, or None for all elements.
     Where the norm is 0 so is the gradient.
 
     >>> import minigrad as mg
@@ -715,7 +716,7 @@ def _vector_norm(input, order, dim, keepdim):
     if order == 1:
         return sum(p.abs(input), dim, keepdim)
     if order == 0:
-        return sum(cast(p.ne(input.detach(), 0), input.dtype), dim, keepdim)  # flat: no gradient, as in PyTorch
+        return _count.record(sum(cast(p.ne(input.detach(), 0), input.dtype), dim, keepdim), input, saved=(input.shape,))
     shape, axes, steps, _ = _layout(input.shape, dim, keepdim)
     x = input.detach()
     if order == 2:
