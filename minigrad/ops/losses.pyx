@@ -38,7 +38,7 @@ from .._walk import run_backward
 from . import loss_formulas as formulas
 from ._warn import warn_user
 from .pointwise import sigmoid
-from .reduce import _softmax
+from .reduce.softmaxes import SOFTMAX as _softmax
 from .shape import broadcast_named, broadcast_tensors
 
 cdef Op SIGMOID = sigmoid, SOFTMAX = _softmax
