@@ -21,7 +21,7 @@ from .._walk import run_backward
 from . import row_formulas as formulas
 from ._arrays import as_numpy
 from ._late import np
-from .losses import MEAN, as_tensor, floating, reduced, reduction_of, warn_of_probabilities
+from ._loss import MEAN, as_tensor, floating, reduced, reduction_of, warn_of_probabilities
 from .shape import broadcast_named, view_as
 
 
