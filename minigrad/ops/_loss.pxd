@@ -23,6 +23,13 @@ cpdef int warn_of_probabilities(Tensor x, str function, str expected, str advice
 cdef Op op_named(str name)
 
 
+cdef inline int code_of(object reduction, object size_average, object reduce) except -1:
+    """``reduction_of``, quick where it is the default."""
+    if reduction == "mean" and size_average is None and reduce is None:
+        return MEAN
+    return reduction_of(reduction, size_average, reduce)
+
+
 cdef inline int advise(Tensor x, str function, str expected, str advice) except -1:
     """``warn_of_probabilities`` where it may have to."""
     if x.storage.made_by != NULL or x.node is not None:

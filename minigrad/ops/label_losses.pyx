@@ -19,7 +19,7 @@ from .._record cimport recorder
 from .._record cimport recording as captured
 from .._storage cimport CATEGORY, DTYPES, F32, F64, I64, ITEMSIZE, Storage, devices
 from ._loss cimport (
-    MEAN, NONE, SUM, ZERO, advise, as_tensor, element, op_named, reduced, reduction_of, sizes, total_of, versions, zero_of,
+    MEAN, NONE, SUM, ZERO, advise, as_tensor, code_of, element, op_named, reduced, sizes, total_of, versions, zero_of,
 )
 
 from .._engine import _cast as cast
@@ -187,8 +187,7 @@ def cross_entropy(input, target, weight=None, size_average=None, Py_ssize_t igno
     """
     cdef Tensor x, t
     cdef bint zero = zero_of(all_ignored)
-    cdef int code = MEAN if reduction == "mean" and size_average is None and reduce is None else reduction_of(
-        reduction, size_average, reduce)
+    cdef int code = code_of(reduction, size_average, reduce)
     if not isinstance(input, Tensor):
         raise TypeError(f"cross_entropy: input must be a Tensor, got {type(input).__name__}")
     x = <Tensor>input
@@ -225,7 +224,7 @@ def nll_loss(input, target, weight=None, size_average=None, Py_ssize_t ignore_in
     >>> mg.nn.functional.nll_loss(mg.tensor([[-1.0, -2.0], [-0.5, -3.0]]), mg.tensor([0, 1]))
     tensor(2.)
     """
-    cdef int code = reduction_of(reduction, size_average, reduce)
+    cdef int code = code_of(reduction, size_average, reduce)
     if not isinstance(input, Tensor):
         raise TypeError(f"nll_loss: input must be a Tensor, got {type(input).__name__}")
     if CATEGORY[(<Tensor>input).dt] != 2:

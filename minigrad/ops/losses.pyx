@@ -11,7 +11,7 @@ from .._record cimport recorder
 from .._record cimport recording as captured
 from .._storage cimport CATEGORY, DTYPES, F32, F64, I64
 from ._loss cimport (
-    BATCH, MEAN, NONE, SUM, advise, as_tensor, element, floating, op_named, reduction_of, sizes, total_of, versions,
+    BATCH, MEAN, NONE, SUM, advise, as_tensor, code_of, element, floating, op_named, sizes, total_of, versions,
 )
 
 from .._engine import _cast as cast
@@ -130,7 +130,7 @@ def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", we
     >>> mg.nn.functional.mse_loss(mg.tensor([1.0, 2.0]), mg.tensor([1.0, 4.0]))
     tensor(2.)
     """
-    cdef int code = reduction_of(reduction, size_average, reduce)
+    cdef int code = code_of(reduction, size_average, reduce)
     return distance(<EachLoss>MSE, input, target, weight, 0.0, code, "mse_loss", True)
 
 
@@ -189,7 +189,7 @@ def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", wei
     >>> mg.nn.functional.l1_loss(mg.tensor([1.0, 2.0]), mg.tensor([1.0, 4.0]))
     tensor(1.)
     """
-    cdef int code = reduction_of(reduction, size_average, reduce)
+    cdef int code = code_of(reduction, size_average, reduce)
     return distance(<EachLoss>L1, input, target, weight, 0.0, code, "l1_loss", True)
 
 
@@ -202,7 +202,7 @@ def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mea
     >>> mg.nn.functional.smooth_l1_loss(mg.tensor([1.0, 2.0]), mg.tensor([1.5, 4.0]), reduction="none")
     tensor([0.1250, 1.5000])
     """
-    cdef int code = reduction_of(reduction, size_average, reduce)
+    cdef int code = code_of(reduction, size_average, reduce)
     if not beta >= 0:
         raise RuntimeError(f"smooth_l1_loss does not support negative values for beta, got {beta}")
     return distance(<EachLoss>(L1 if beta == 0 else SMOOTH_L1), input, target, None, beta, code, "smooth_l1_loss", False)
@@ -219,7 +219,7 @@ def huber_loss(input, target, reduction="mean", double delta=1.0, weight=None):
     >>> mg.nn.functional.huber_loss(mg.tensor([1.0, 2.0]), mg.tensor([1.5, 5.0]), reduction="none", delta=2.0)
     tensor([0.1250, 4.0000])
     """
-    cdef int code = reduction_of(reduction, None, None)
+    cdef int code = code_of(reduction, None, None)
     if not delta > 0:
         raise RuntimeError(f"huber_loss does not support non-positive values for delta, got {delta}")
     return distance(<EachLoss>HUBER, input, target, weight, delta, code, "huber_loss", False)
@@ -242,11 +242,11 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", bint
     cdef EachLoss loss = <EachLoss>(KL_LOG if log_target else KL)
     cdef int code
     if size_average is not None or reduce is not None:
-        code = reduction_of("mean", size_average, reduce)
+        code = code_of("mean", size_average, reduce)
     elif batch:
         code = BATCH
     else:
-        code = reduction_of(reduction, None, None)
+        code = code_of(reduction, None, None)
     if code == MEAN and size_average is None and reduce is None:
         warn_user(
             "reduction: 'mean' divides the total loss by both the batch size and the support size. 'batchmean' divides "
@@ -279,7 +279,7 @@ def poisson_nll_loss(input, target, bint log_input=True, bint full=False, size_a
     >>> mg.nn.functional.poisson_nll_loss(mg.tensor([0.0, 1.0]), mg.tensor([0.0, 2.0]), reduction="none")
     tensor([1.0000, 0.7183])
     """
-    cdef int code = reduction_of(reduction, size_average, reduce)
+    cdef int code = code_of(reduction, size_average, reduce)
     x, t = pair(input, target, "poisson_nll_loss", False, True)
     if log_input:
         return (<EachLoss>(POISSON_LOG_FULL if full else POISSON_LOG)).call(x, t, None, None, 0.0, code)
@@ -297,7 +297,7 @@ def hinge_embedding_loss(input, target, double margin=1.0, size_average=None, re
     >>> mg.nn.functional.hinge_embedding_loss(mg.tensor([0.5, 0.25]), mg.tensor([1, -1]), reduction="none")
     tensor([0.5000, 0.7500])
     """
-    cdef int code = reduction_of(reduction, size_average, reduce)
+    cdef int code = code_of(reduction, size_average, reduce)
     cdef Tensor x = floating(input, "hinge_embedding_loss", "input")
     x, t = pair(x, cast(signs(target, x).detach(), x.dtype), "hinge_embedding_loss", False)
     return (<EachLoss>HINGE_EMBEDDING).call(x, t, None, None, margin, code)
@@ -313,7 +313,7 @@ def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="m
     >>> mg.nn.functional.soft_margin_loss(mg.tensor([0.0, 1.0]), mg.tensor([1, -1]), reduction="none")
     tensor([0.6931, 1.3133])
     """
-    cdef int code = reduction_of(reduction, size_average, reduce)
+    cdef int code = code_of(reduction, size_average, reduce)
     cdef Tensor x = floating(input, "soft_margin_loss", "input")
     t = expanded(signs(target, x), x, x.dtype, "soft_margin_loss", "target")
     return (<EachLoss>SOFT_MARGIN).call(x, t, None, None, 0.0, code)
@@ -330,7 +330,7 @@ def margin_ranking_loss(input1, input2, target, double margin=0.0, size_average=
     >>> mg.nn.functional.margin_ranking_loss(x1, x2, mg.tensor([1, 1]), reduction="none")
     tensor([0.5000, 0.0000])
     """
-    cdef int code = reduction_of(reduction, size_average, reduce)
+    cdef int code = code_of(reduction, size_average, reduce)
     for name, value in (("input1", input1), ("input2", input2)):
         if not isinstance(value, Tensor):
             raise TypeError(f"margin_ranking_loss: {name} must be a Tensor, got {type(value).__name__}")
@@ -371,7 +371,7 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
     >>> mg.nn.functional.binary_cross_entropy(mg.tensor([0.5, 0.9]), mg.tensor([1.0, 1.0]))
     tensor(0.3993)
     """
-    cdef int code = reduction_of(reduction, size_average, reduce)
+    cdef int code = code_of(reduction, size_average, reduce)
     cdef Tensor x = floating(input, "binary_cross_entropy", "input"), t, xc, tc
     cdef int64_t[2] room
     cdef int64_t *bad = room
@@ -390,7 +390,7 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
         launch(BCE_CHECK.find(x.dt, x.dt, x.storage), bufs, dims, NULL, 1, x.count * BCE_CHECK.cost)
         if x.storage.device < 0 and recorder is not None and captured():
             recorder.expect(bad, 16)
-        for i, name, v in ((0, "input", x), (1, "target", t)) if x.storage.device < 0 else ():  # see DESIGN f
+        for i, name, v in ((0, "input", x), (1, "target", t)) if x.storage.device < 0 else ():  # see label_losses.pyx, DESIGN c
             if bad[i] >= 0:
                 raise RuntimeError(f"all elements of {name} should be between 0 and 1: {element(name, bad[i], v.shape)} = "
                                    f"{v.reshape(-1)[bad[i]].item()}")
@@ -411,7 +411,7 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     >>> mg.nn.functional.binary_cross_entropy_with_logits(mg.tensor([1.0, 2.0]), mg.tensor([1, 0]))
     tensor(1.2201)
     """
-    cdef int code = reduction_of(reduction, size_average, reduce)
+    cdef int code = code_of(reduction, size_average, reduce)
     cdef Tensor x = floating(input, "binary_cross_entropy_with_logits", "input")
     advise(x, "binary_cross_entropy_with_logits", "applies sigmoid itself, so that it learns badly",
            "pass the logits, or use binary_cross_entropy")
