@@ -4,7 +4,7 @@ import sys
 import zipfile
 
 NEEDED = ("minigrad/__init__.py", "minigrad/py.typed", "minigrad/kernels/__init__.py", "licenses/LICENSE")
-UNWANTED = (".pyx", ".c", ".pyc", ".html")
+UNWANTED = (".pyx", ".pxi", ".c", ".pyc", ".html")
 
 
 def names(wheel):

@@ -21,13 +21,13 @@ from . import optim as optim
 from . import random as random
 from . import utils as utils
 from ._engine import Tensor as Tensor
-from ._engine import enable_grad as enable_grad
 from ._engine import get_default_dtype as get_default_dtype
-from ._engine import is_grad_enabled as is_grad_enabled
-from ._engine import no_grad as no_grad
 from ._engine import result_type as result_type
 from ._engine import set_default_dtype as set_default_dtype
-from ._engine import set_grad_enabled as set_grad_enabled
+from ._gradmode import enable_grad as enable_grad
+from ._gradmode import is_grad_enabled as is_grad_enabled
+from ._gradmode import no_grad as no_grad
+from ._gradmode import set_grad_enabled as set_grad_enabled
 from ._launch import get_num_threads as get_num_threads
 from ._launch import set_num_threads as set_num_threads
 from ._launch import start_threads as start_threads

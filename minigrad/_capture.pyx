@@ -7,46 +7,43 @@ a. ``Capture`` hears of every kernel call of the capturing thread and keeps it: 
    existed before (a parameter), an argument, a gradient that was there, or a constant. An address that belongs to none of
    them, or any look at a tensor's value, makes the function one that cannot be captured.
 b. Memory freed during the capture is kept and used again by the capture only, so that an address always belongs to one
-   block of the program's or to none. Each use of a block is a slot of its own, with a first and a last call; slots whose
-   calls do not overlap share bytes of one arena (``pack``). Results and gradients have blocks of their own.
-c. A slot lies on one device, and each device has its arena. What runs on another device than the CPU is a call of kind
-   THERE, which no pass for the CPU touches, or the call of an optimizer's tables, whose copies there stay where they are.
+   block of the program's or to none. Results and gradients have blocks of their own.
+c. What is kept is a ``Draft`` (_draft.pyx); passes make it smaller (_passes.pyx). ``seal`` adds what Python sees: the
+   arguments, the results, the gradients.
+d. What runs on another device than the CPU is a call of kind THERE, which no pass for the CPU touches, or the call of an
+   optimizer's tables, whose copies there stay where they are.
 """
 
+from cpython.object cimport PyObject
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
 import os
-import warnings
 
+from ._draft cimport Draft
 from ._engine cimport Node, Tensor
 from ._guards cimport SIMPLE, Guards, grown, rates_in, update_with
 from ._program cimport (
-    ARGUMENT, CALL, CHAINED, CONSTANT, EXPECT, GONE, GRADIENT, HEAD, NEW_GRADIENT, NO_GRADIENT, OUTER, OWN, PREPARED, RELEASED,
-    SAME_GRADIENT, SHARED, SWEEPS, TAKE, THERE, ArgumentSpec, Call, Output, Patch, Place, Program, Slot, Visible, exchange_places,
-    extent_of, layout_of,
+    ARGUMENT, CALL, CONSTANT, EXPECT, GRADIENT, HEAD, NEW_GRADIENT, NO_GRADIENT, OUTER, OWN, PREPARED, SAME_GRADIENT,
+    TAKE, THERE, ArgumentSpec, Call, Output, Place, Program, Visible, exchange_places, extent_of, layout_of,
 )
+from ._passes cimport fill_once, simplify
 from ._record cimport (
-    Prepared, PyThread_get_thread_ident, Recorder, describe, handles, kernel_t, recorder, recording, set_recorder, shapes,
+    Prepared, PyThread_get_thread_ident, describe, handles, kernel_t, recorder, recording, set_recorder, shapes,
 )
-from ._launch cimport FILL_THERE
-from ._storage cimport ITEMSIZE, Storage, device_kernel_shape, devices, new_storage, storage_of, unheard_storage
-from cpython.object cimport PyObject
+from ._storage cimport ITEMSIZE, Storage, device_kernel_shape, new_storage, storage_of, unheard_storage
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
 
-from . import _fuse
+from ._passes import passes
 from ._program import user_line
-from ._record import adds
 from .kernels import contract
 
 cdef enum:
     CLASSES = 136  # of block sizes, see _storage.pyx
     ALIGNED_THERE = 256  # bytes: as aligned as memory that a device's driver gives out
-    MOST_KEPT = 4096  # bytes of a constant on a device
     DIMS_READ = 40  # a kernel on a device reads so many dims, used or not
-cdef tuple DROPPABLE = ("elementwise.", "constant", "divide", "device.fill", "device.copy")
 cdef str LOST = ("uses a tensor that compile cannot find (in {}): pass it as an argument, or keep it where the function, its "
                  "module or its optimizer has it")
 cdef unsigned int serials = 0
@@ -79,50 +76,23 @@ cdef Py_ssize_t most_bytes(str name, Py_ssize_t units) except -1:
     return units * <Py_ssize_t>width if width else PY_SSIZE_T_MAX
 
 
-PASSES = "relu,beta,clip,dead,chains,fills,graphs"
-cdef set told = set()  # which unknown passes
-
-
-def passes():
-    """The passes that MINIGRAD_PASSES lists, by default all; warns once of one that is unknown."""
-    found = [name.strip() for name in os.environ.get("MINIGRAD_PASSES", PASSES).split(",")]
-    for name in found:
-        if name and name not in PASSES.split(",") and name not in told:
-            told.add(name)
-            warnings.warn(f"MINIGRAD_PASSES: no pass is called {name!r}; the known ones are {PASSES}", UserWarning)
-    return found
-
-
-cdef class Capture(Recorder):
+cdef class Capture(Draft):
     """Records the kernel calls of the thread that makes it."""
-    cdef Call *code
-    cdef Slot *slots
-    cdef Patch *patches
     cdef Range *own        # sorted; blocks of the program
     cdef Range *outer      # sorted; what was there before
-    cdef void **bufs
-    cdef Py_ssize_t *dims
-    cdef double *scalars
-    cdef Py_ssize_t count, room, slot_count, slot_room, patch_count, patch_room, own_count, own_room
-    cdef Py_ssize_t outer_count, outer_room, buf_count, buf_room, dim_count, dim_room, scalar_count, scalar_room
+    cdef Py_ssize_t own_count, own_room, outer_count, outer_room
     cdef int free_slots[CLASSES]
     cdef void *temporary       # a constant on the stack, and its copy
     cdef Py_ssize_t temporary_size
     cdef void *temporary_copy
     cdef Prepared pending
-    cdef readonly list objects, constants, keep_alive, groups, rates, taken_, generators, names, lines
-    cdef dict line_numbers, name_numbers
-    cdef readonly list heads           # (call, its slot, slots that it reads, check, whether it must) made ahead of all
+    cdef readonly list constants, keep_alive, groups, rates, taken_, generators
     cdef list storages, versions       # outer storages, their versions at the start
     cdef list starts, start_versions   # addresses of the gradients that there were, and versions of their memory
-    cdef list fills            # (slot, call) of fills that are made once
     cdef dict free_distant     # (device, bytes) -> slots whose blocks are free
     cdef object open_storage
     cdef readonly object why, why_line
     cdef bint has_checks
-    cdef Py_ssize_t last_check
-    cdef list chains           # of ``_fuse.plan``
-    cdef Call *merged          # the calls that may stand for them
 
     def __cinit__(self):
         cdef int i
@@ -137,12 +107,9 @@ cdef class Capture(Recorder):
         cdef int i
         cdef Py_ssize_t j
         serials += 1
-        self.last_check = -1
         self.serial, self.thread = serials, PyThread_get_thread_ident()
-        self.objects, self.constants, self.keep_alive, self.groups, self.rates, self.taken_ = [], [], [], [], [], []
-        self.generators, self.names, self.lines, self.heads = [], [], [], []
-        self.line_numbers, self.name_numbers, self.storages, self.versions = {}, {}, [], []
-        self.starts, self.start_versions, self.free_distant, self.fills = [], [], {}, []
+        self.constants, self.keep_alive, self.groups, self.rates, self.taken_, self.generators = [], [], [], [], [], []
+        self.storages, self.versions, self.starts, self.start_versions, self.free_distant = [], [], [], [], {}
         for i, item in enumerate(tensors):
             t = <Tensor>item
             if id(t.storage) not in seen:
@@ -171,26 +138,12 @@ cdef class Capture(Recorder):
                 self.add_outer(t.ptr, extent_of(t), ARGUMENT, i, t.storage.device)
 
     def __dealloc__(self):
-        free(self.code); free(self.slots); free(self.patches); free(self.own); free(self.outer)
-        free(self.bufs); free(self.dims); free(self.scalars); free(self.merged)
+        free(self.own); free(self.outer)
 
     cdef int note_outer(self, Storage s) except -1:
         self.storages.append(s)
         self.versions.append(s.version)
         return 0
-
-    cdef int new_slot(self, char *base, Py_ssize_t n, int size_class, int kind, int index, int device) except -1:
-        cdef Slot *slot
-        if self.slot_count == self.slot_room:
-            self.slot_room = 2 * self.slot_room + 64
-            self.slots = <Slot *>grown(self.slots, self.slot_room * sizeof(Slot))
-        slot = &self.slots[self.slot_count]
-        memset(slot, 0, sizeof(Slot))
-        slot.base, slot.nbytes, slot.size_class, slot.kind, slot.index = base, n, size_class, kind, index
-        slot.next = slot.first = slot.last = -1
-        slot.block, slot.asked, slot.place, slot.host, slot.device = n, n, -1, -1, device
-        self.slot_count += 1
-        return <int>self.slot_count - 1
 
     cdef int add_outer(self, char *base, Py_ssize_t n, int kind, int index, int device) except -1:
         cdef int slot = self.new_slot(base, n, -2, kind, index, device)
@@ -345,59 +298,6 @@ cdef class Capture(Recorder):
         if slot >= 0:
             offset[0] = <char *>p - self.slots[slot].base
         return slot
-
-    cdef int new_patch(self, int kind, Py_ssize_t at, void **place, int slot, Py_ssize_t offset, Py_ssize_t call) except -1:
-        cdef Patch *patch
-        if self.patch_count == self.patch_room:
-            self.patch_room = 2 * self.patch_room + 256
-            self.patches = <Patch *>grown(self.patches, self.patch_room * sizeof(Patch))
-        patch = &self.patches[self.patch_count]
-        patch.kind, patch.at, patch.place, patch.slot, patch.offset = kind, at, place, slot, offset
-        patch.call, patch.form = <int>call, 3
-        self.patch_count += 1
-        return 0
-
-    cdef int add_patch(self, int kind, Py_ssize_t at, void **place, int slot, Py_ssize_t offset) except -1:
-        """A patch of the last call."""
-        self.new_patch(kind, at, place, slot, offset, self.count - 1)
-        if self.slots[slot].first < 0:
-            self.slots[slot].first = <int>self.count - 1
-        self.slots[slot].last = <int>self.count - 1
-        return 0
-
-    cdef Call *add_call(self, int kind, kernel_t f, int nb, int nd, int ns, Py_ssize_t units, double cost,
-                        str name) except NULL:
-        cdef Call *call
-        cdef object line = user_line()
-        if self.count == self.room:
-            self.room = 2 * self.room + 64
-            self.code = <Call *>grown(self.code, self.room * sizeof(Call))
-        while self.buf_count + nb > self.buf_room:
-            self.buf_room = 2 * self.buf_room + 256
-            self.bufs = <void **>grown(self.bufs, self.buf_room * sizeof(void *))
-        while self.dim_count + nd > self.dim_room:
-            self.dim_room = 2 * self.dim_room + 256
-            self.dims = <Py_ssize_t *>grown(self.dims, self.dim_room * sizeof(Py_ssize_t))
-        while self.scalar_count + ns > self.scalar_room:
-            self.scalar_room = 2 * self.scalar_room + 256
-            self.scalars = <double *>grown(self.scalars, self.scalar_room * sizeof(double))
-        call = &self.code[self.count]
-        memset(call, 0, sizeof(Call))
-        call.kind, call.f, call.units, call.cost, call.object, call.p = kind, f, units, cost, -1, self.patch_count
-        call.device = -1
-        call.nb, call.nd, call.ns, call.b, call.d, call.s = nb, nd, ns, self.buf_count, self.dim_count, self.scalar_count
-        if line not in self.line_numbers:
-            self.line_numbers[line] = len(self.lines)
-            self.lines.append(line)
-        if name not in self.name_numbers:
-            self.name_numbers[name] = len(self.names)
-            self.names.append(name)
-        call.line, call.name = self.line_numbers[line], self.name_numbers[name]
-        self.buf_count += nb
-        self.dim_count += nd
-        self.scalar_count += ns
-        self.count += 1
-        return call
 
     cdef void *copy_of(self, void *p, Py_ssize_t n) except NULL:
         """The bytes at p, for as long as the program lives."""
@@ -733,7 +633,7 @@ cdef class Capture(Recorder):
             self.slots[<int>own].clobbered = True
             p.heads.append((call, check))
         names = passes()
-        self.simplify(names)
+        simplify(self, names)
         guards.set_live(self.groups, self.rates)
         # a gradient's memory is free for others until it is written, if nobody can see it until then
         hosts = [slot for slot, leaf in shown if leaf >= 0 and p.incoming[<int>leaf] < 0]
@@ -759,7 +659,7 @@ cdef class Capture(Recorder):
         for device in range(max(sizes, default=-1) + 1):
             p.arenas.append(unheard_storage(sizes[device], device) if sizes.get(device) else None)
         for item in self.fills:
-            self.fill_once(p, item[0], item[1])
+            fill_once(self, p, item[0], item[1])
         for i in range(self.slot_count):
             if self.slots[i].place >= 0 and self.slots[i].host < 0:
                 self.slots[i].base = (<Storage>p.arenas[self.slots[i].device + 1]).ptr + self.slots[i].place
@@ -767,355 +667,6 @@ cdef class Capture(Recorder):
         if "graphs" not in names:
             p.graphs, p.why_no_graphs = False, "MINIGRAD_PASSES leaves graphs out"
         return p
-
-    # --- passes: the same bits with fewer calls; MINIGRAD_PASSES lists those that run ---
-
-    cdef int simplify(self, list passes) except -1:
-        cdef Py_ssize_t i
-        cdef list uses = [[] for i in range(self.slot_count)]  # of each slot: which patches
-        cdef set ahead = {call for call, own, read, check, must in self.heads}
-        for i in range(self.patch_count):
-            uses[self.patches[i].slot].append(i)
-        if "relu" in passes:
-            for i in range(self.count):
-                self.fold_relu(i, uses)
-        if "beta" in passes:
-            for i in range(self.count):
-                self.add_in_product(i, uses)
-        if "clip" in passes:
-            for i in range(self.count):
-                self.chain(i)
-        if "dead" in passes:
-            for i in range(self.count - 1, -1, -1):
-                if i not in ahead:
-                    self.drop_dead(i, uses)
-        if "chains" in passes:
-            self.merge_chains(ahead)
-        if "fills" in passes:
-            for i in range(self.count):
-                self.find_fill(i, uses)
-        return 0
-
-    cdef int find_uses(self, int form) except -1:
-        """Of each slot the first and the last call that touches it, in one form of the program."""
-        cdef Py_ssize_t i
-        cdef int slot
-        for i in range(self.slot_count):
-            self.slots[i].first = self.slots[i].last = self.slots[i].host = -1
-            self.slots[i].place = -1
-        for i in range(self.patch_count):
-            slot = self.patches[i].slot
-            if self.code[self.patches[i].call].kind == GONE or not self.patches[i].form & form:
-                continue
-            if self.slots[slot].first < 0 or self.patches[i].call < self.slots[slot].first:
-                self.slots[slot].first = self.patches[i].call
-            if self.patches[i].call > self.slots[slot].last:
-                self.slots[slot].last = self.patches[i].call
-        for call, own, read, check, must in self.heads:
-            if self.code[<Py_ssize_t>check].kind == HEAD:
-                self.slots[<int>own].first = 0
-        return 0
-
-    cdef int patch_of(self, Call *call, int which) noexcept:
-        """The patch of a buffer of a call, or -1."""
-        cdef Py_ssize_t i
-        for i in range(call.p, self.patch_count):
-            if self.patches[i].call != self.patches[call.p].call:
-                break
-            if self.patches[i].kind == 0 and self.patches[i].at == call.b + which:
-                return <int>i
-        return -1
-
-    cdef bint passing(self, int slot) noexcept:
-        """Whether nothing outside the program can see the memory of a slot."""
-        return self.slots[slot].kind == OWN and not self.slots[slot].alive
-
-    cdef int fold_relu(self, Py_ssize_t i, list uses) except -1:
-        """y = x @ w + b; z = relu(y), y not used otherwise: the product's pass over its blocks does it."""
-        cdef Call *relu = &self.code[i]
-        cdef Call *product
-        cdef int z, y, other, at
-        if relu.kind != CALL or not (<str>self.names[relu.name]).startswith("elementwise.relu.") or self.dims[relu.d] != 0:
-            return 0
-        z, y = self.patch_of(relu, 0), self.patch_of(relu, 1)
-        if z < 0 or y < 0 or not self.passing(self.patches[y].slot) or len(uses[self.patches[y].slot]) != 2:
-            return 0
-        other = [k for k in uses[self.patches[y].slot] if k != y][0]
-        product = &self.code[self.patches[other].call]
-        at = (<tuple>shapes[<size_t>product.f])[6] if product.f != NULL else -1
-        if (at < 0 or self.patches[other].kind != 0 or self.patches[other].at != product.b or product.kind != CALL
-                or self.bufs[product.b + 4] == NULL
-                or self.bufs[product.b + 5] != NULL or self.dims[product.d + at] or self.scalars[product.s + 1] != 0
-                or self.dims[product.d + 5] != self.dims[product.d + 1]
-                or self.dims[product.d] * self.dims[product.d + 1] != relu.units
-                or self.patches[z].offset or self.patches[y].offset or self.patches[other].offset):
-            return 0
-        self.dims[product.d + at] = 1
-        uses[self.patches[y].slot].remove(other)
-        uses[self.patches[z].slot].append(other)
-        self.patches[other].slot = self.patches[z].slot
-        relu.kind = GONE
-        return 0
-
-    cdef int add_in_product(self, Py_ssize_t i, list uses) except -1:
-        """t = a @ b; y += t, t not used otherwise: the product adds to y itself (its beta is 1).
-
-        Where it says that this has the same bits (``adds_alike`` in ops/_gemm.pyx)."""
-        cdef Call *add = &self.code[i]
-        cdef Call *product
-        cdef Py_ssize_t j, other, at
-        cdef int y, t, to
-        cdef bint before
-        if add.kind != CALL or not (<str>self.names[add.name]).startswith("elementwise.add.") or self.dims[add.d] != 3:
-            return 0
-        y, t = self.patch_of(add, 0), self.patch_of(add, 2)
-        if y < 0 or t < 0 or not self.passing(self.patches[t].slot) or len(uses[self.patches[t].slot]) != 2:
-            return 0
-        other, to = [k for k in uses[self.patches[t].slot] if k != t][0], self.patches[y].slot
-        at = self.patches[other].call
-        product = &self.code[at]
-        if (product.kind != CALL or product.f == NULL or (<tuple>shapes[<size_t>product.f])[6] < 0 or at > i
-                or self.patches[other].kind != 0 or self.patches[other].at != product.b
-                or self.bufs[product.b + 3] != NULL or self.bufs[product.b + 4] != NULL
-                or self.bufs[product.b + 5] != NULL or self.scalars[product.s] != 1 or self.scalars[product.s + 1] != 0
-                or self.dims[product.d] * self.dims[product.d + 1] != add.units
-                or self.dims[product.d + 5] != self.dims[product.d + 1] or self.dims[product.d + 2] == 0
-                or self.patches[t].offset or self.patches[other].offset
-                or not adds[<size_t>product.f](tuple([self.dims[product.d + j] for j in range(13)]))):
-            return 0
-        for j in range(at, i):  # y is written earlier now: nothing may abandon the run, or look at it, in between
-            if self.code[j].kind == EXPECT:
-                return 0
-        before = self.slots[to].kind != OWN
-        for k in uses[to]:
-            j = self.patches[<Py_ssize_t>k].call
-            if self.code[j].kind != GONE and at <= j < i:
-                return 0
-            before = before or j < at
-        if not before:
-            return 0
-        self.scalars[product.s + 1] = 1
-        for k in [k for k in uses[to] if self.patches[<Py_ssize_t>k].call == i]:
-            uses[to].remove(k)
-        uses[to].append(other)
-        uses[self.patches[t].slot] = []
-        self.patches[other].slot, self.patches[other].offset = to, self.patches[y].offset
-        add.kind = GONE
-        return 0
-
-    cdef int chain(self, Py_ssize_t i) except -1:
-        """A sweep over gradients that scales or clamps them, and the update that reads them: chunk by chunk, one after the
-        other, if nothing looks at the gradients in between."""
-        cdef Call *first = &self.code[i]
-        cdef Call *second
-        cdef Py_ssize_t k, last = -1
-        cdef int j, factor = -1
-        cdef set swept = set()
-        if first.kind != PREPARED or first.device >= 0 or not (<str>self.names[first.name]).startswith(SWEEPS):
-            return 0
-        tables = self.objects[first.object]
-        for k in range(first.p, self.patch_count):
-            j = self.patches[k].call
-            second = &self.code[j]
-            if j == i:
-                swept.add(self.patches[k].slot)
-                last = k  # of a scaling sweep the factor's
-                continue
-            if last >= 0 and tables.scaled():
-                factor = self.patches[last].slot
-                swept.discard(factor)
-            last = -1
-            if second.kind == PREPARED and second.device < 0 and second.units == first.units and (
-                    not (<str>self.names[second.name]).startswith(SWEEPS) and self.objects[second.object].chunks_of(tables)):
-                break
-            if second.kind != GONE and (self.patches[k].slot in swept or (
-                    self.patches[k].slot == factor and second.kind != PREPARED)):
-                return 0
-        else:
-            return 0
-        name = f"{self.names[first.name].rpartition('.')[0]} + {self.names[second.name].partition('.')[2]}"
-        if name not in self.name_numbers:
-            self.name_numbers[name] = len(self.names)
-            self.names.append(name)
-        for k in range(first.p, self.patch_count):
-            if self.patches[k].call != i:
-                break
-            self.patches[k].call = j
-        first.kind, second.kind = GONE, CHAINED
-        second.partner, second.name = <int>i, self.name_numbers[name]
-        return 0
-
-    cdef int drop_dead(self, Py_ssize_t i, list uses) except -1:
-        """A call whose one output no other call mentions."""
-        cdef Call *call = &self.code[i]
-        cdef int y, slot
-        if (call.kind != CALL and call.kind != THERE) or not (<str>self.names[call.name]).startswith(DROPPABLE):
-            return 0
-        y = self.patch_of(call, 0)
-        if y < 0 or not self.passing(self.patches[y].slot):
-            return 0
-        for k in uses[self.patches[y].slot]:
-            if self.patches[<Py_ssize_t>k].call != i and self.code[self.patches[<Py_ssize_t>k].call].kind != GONE:
-                return 0
-        call.kind = GONE
-        return 0
-
-    cdef int find_fill(self, Py_ssize_t i, list uses) except -1:
-        """A fill of little memory on a device that only elementwise calls read afterwards; their outputs come first."""
-        cdef Call *call = &self.code[i]
-        cdef Call *reader
-        cdef Py_ssize_t *d = self.dims + call.d
-        cdef int y, slot
-        if call.kind != THERE or call.f != FILL_THERE or d[1] * d[2] > MOST_KEPT:
-            return 0
-        y = self.patch_of(call, 0)
-        if y < 0 or not self.passing(self.patches[y].slot) or self.patches[y].offset:
-            return 0
-        slot = self.patches[y].slot
-        for k in uses[slot]:
-            reader = &self.code[self.patches[<Py_ssize_t>k].call]
-            if <int>k == y or reader.kind == GONE:
-                continue
-            if (self.patches[<Py_ssize_t>k].call < i or self.patches[<Py_ssize_t>k].kind != 0
-                    or self.patches[<Py_ssize_t>k].at == reader.b
-                    or not (<str>self.names[reader.name]).startswith("elementwise.")):
-                return 0
-        call.kind = GONE
-        self.fills.append((slot, i))
-        return 0
-
-    cdef int fill_once(self, Program p, int slot, Py_ssize_t i) except -1:
-        """Give a slot memory that holds a constant."""
-        cdef Py_ssize_t *d = self.dims + self.code[i].d
-        cdef Storage s = unheard_storage(self.slots[slot].nbytes, <int>d[0])
-        devices.put(<int>d[0], s.ptr, &d[3], <int>d[1], d[2])
-        p.keep_alive.append(s)
-        self.slots[slot].base = s.ptr
-        return 0
-
-    cdef int merge_chains(self, set ahead) except -1:
-        """Calls that may stand for chains of elementwise ones (_fuse.py), once their kernels are compiled."""
-        cdef Py_ssize_t i, j, k
-        cdef Call *call
-        cdef Call *merged
-        cdef list rows = [], visible = []
-        for i in range(self.slot_count):
-            visible.append(None if self.slots[i].kind != OWN else bool(self.slots[i].alive))
-        for i in range(self.count):
-            call = &self.code[i]
-            if call.kind == GONE or call.kind == HEAD:
-                continue
-            operands = [(-1, <size_t>self.bufs[call.b + j]) for j in range(call.nb)]
-            others = []
-            for j in range(call.p, self.patch_count):
-                if self.patches[j].call != i:
-                    break
-                if self.patches[j].kind == 0:
-                    operands[self.patches[j].at - call.b] = self.patches[j].slot, self.patches[j].offset
-                else:
-                    others.append(self.patches[j].slot)
-            if call.kind == CHAINED:  # what the call before it reads, which is its own now: the factor of clipping
-                for j in range(self.code[call.partner].p, self.patch_count):
-                    if self.patches[j].call != i:
-                        break
-                    others.append(self.patches[j].slot)
-            rows.append(_fuse.Row(i, call.kind == CALL and i not in ahead and not others, self.names[call.name], call.units,
-                                  tuple([self.dims[call.d + j] for j in range(min(call.nd, 6))]), operands, others))
-        self.chains = _fuse.plan(rows, visible)
-        replaced = {each for chain in self.chains for each in (*chain.replaced, *chain.calls)}
-        for i in range(self.patch_count):
-            if self.patches[i].call in replaced:
-                self.patches[i].form = 1
-        self.merged = <Call *>grown(NULL, (len(self.chains) + 1) * sizeof(Call))
-        for k, chain in enumerate(self.chains):
-            i = chain.calls[len(chain.calls) - 1]
-            merged = &self.merged[k]
-            merged[0] = self.code[i]
-            merged.nb, merged.b, merged.nd, merged.ns = len(chain.operands), self.buf_count, 0, 0
-            merged.units, merged.cost, merged.bytes = chain.n, 0, chain.moved
-            for j in chain.calls:
-                merged.cost += self.code[j].cost
-            merged.line, merged.name = <int>len(self.lines), <int>len(self.names)
-            self.lines.append(_fuse.place_of([self.lines[self.code[<Py_ssize_t>each].line] for each in chain.calls]))
-            self.names.append(chain.name)
-            while self.buf_count + merged.nb > self.buf_room:
-                self.buf_room = 2 * self.buf_room + 256
-                self.bufs = <void **>grown(self.bufs, self.buf_room * sizeof(void *))
-            for slot, offset in chain.operands:
-                if slot < 0:
-                    self.bufs[self.buf_count] = <void *><size_t>offset
-                else:
-                    self.new_patch(0, self.buf_count, NULL, slot, offset, i)
-                    self.patches[self.patch_count - 1].form = 2
-                self.buf_count += 1
-        return 0
-
-    cdef Py_ssize_t pack(self, list hosts, int device) except -1:
-        """Give all memory of a device that does not outlive a run a place in an arena; its size. Large slots first, each as
-        low as those allow that are in use at the same time; in the memory of one of ``hosts`` if that is used later only."""
-        cdef int *order = <int *>grown(NULL, (self.slot_count + 1) * sizeof(int))
-        cdef int *placed = <int *>grown(NULL, (self.slot_count + 1) * sizeof(int))  # sorted by place
-        cdef Py_ssize_t i, j, n = 0, count = 0, at, size = 64
-        cdef Slot *slot
-        cdef Slot *other
-        cdef set filled = {item[0] for item in self.fills}
-        for i in range(self.slot_count):
-            if self.slots[i].kind == OWN and not self.slots[i].alive and self.slots[i].first >= 0 and (
-                    self.slots[i].device == device and i not in filled):
-                order[n] = <int>i
-                n += 1
-        hosts = [(host, []) for host in hosts if self.slots[<int>host].device == device]
-        chosen = [k for size_, k in sorted([(-self.slots[order[i]].nbytes, order[i]) for i in range(n)])]
-        for item in chosen:
-            slot, at = &self.slots[<int>item], 0
-            if slot.first > self.last_check and self.lodge(<int>item, hosts):
-                continue
-            for j in range(count):
-                other = &self.slots[placed[j]]
-                if other.last < slot.first or slot.last < other.first:
-                    continue
-                if at + slot.nbytes <= other.place:
-                    break
-                if other.place + other.nbytes > at:
-                    at = other.place + other.nbytes
-            slot.place = at
-            size = max(size, at + slot.nbytes)
-            j = count
-            while j > 0 and self.slots[placed[j - 1]].place > at:
-                placed[j] = placed[j - 1]
-                j -= 1
-            placed[j] = <int>item
-            count += 1
-        free(order)
-        free(placed)
-        return size
-
-    cdef bint lodge(self, int guest, list hosts) except -1:
-        """Give a slot a place in the memory of a host, if it fits one."""
-        cdef Slot *slot = &self.slots[guest]
-        cdef Slot *other
-        cdef Py_ssize_t at
-        cdef int host
-        for item in hosts:
-            host, at = <int>item[0], 0
-            if slot.last >= self.slots[host].first or slot.nbytes > self.slots[host].nbytes:
-                continue
-            for k in item[1]:  # its guests by place
-                other = &self.slots[<int>k]
-                if other.last < slot.first or slot.last < other.first:
-                    continue
-                if at + slot.nbytes <= other.place:
-                    break
-                at = max(at, other.place + other.nbytes)
-            if at + slot.nbytes <= self.slots[host].nbytes:
-                slot.place, slot.host = at, host
-                item[1].append(guest)
-                item[1].sort(key=self.place_of)
-                return True
-        return False
-
-    def place_of(self, int slot):
-        return self.slots[slot].place
 
     cdef bint slot_written(self, int slot) except -1:
         """Whether the memory of an argument or of what was there before was written."""
@@ -1195,74 +746,6 @@ cdef class Capture(Recorder):
                 return "argument", i
         self.refuse(f"returns a {type(result).__name__}")
         return None
-
-    cdef int sort_patches(self, int form, Patch **found, Py_ssize_t **firsts) except -1:
-        """The patches of one form of the program by slot, and where those of each slot begin."""
-        cdef Py_ssize_t i
-        cdef int slot
-        cdef Patch *patch
-        cdef Patch *made = <Patch *>grown(NULL, (self.patch_count + 1) * sizeof(Patch))
-        cdef Py_ssize_t *first = <Py_ssize_t *>grown(NULL, (self.slot_count + 2) * sizeof(Py_ssize_t))
-        found[0], firsts[0] = made, first
-        memset(first, 0, (self.slot_count + 2) * sizeof(Py_ssize_t))
-        for i in range(self.patch_count):
-            patch = &self.patches[i]
-            if patch.form & form and self.code[patch.call].kind != GONE:
-                slot = self.slots[patch.slot].host
-                first[(patch.slot if slot < 0 else slot) + 2] += 1
-        for i in range(2, self.slot_count + 2):
-            first[i] += first[i - 1]
-        for i in range(self.patch_count):
-            patch = &self.patches[i]
-            if patch.form & form and self.code[patch.call].kind != GONE:
-                slot = self.slots[patch.slot].host
-                made[first[(patch.slot if slot < 0 else slot) + 1]] = patch[0]
-                patch = &made[first[(patch.slot if slot < 0 else slot) + 1]]
-                if slot >= 0:
-                    patch.offset += self.slots[patch.slot].place
-                    patch.slot = slot
-                first[patch.slot + 1] += 1
-        return 0
-
-    cdef int hand_over(self, Program p) except -1:
-        """Move code, memory and patches into the program, with addresses instead of places."""
-        cdef Py_ssize_t i
-        cdef Call *call
-        cdef Patch *patch
-        for i in range(self.count):
-            call = &self.code[i]
-            call.bufs = self.bufs + call.b
-            if call.dims == NULL:  # else those of a Prepared
-                call.dims = self.dims + call.d
-                call.scalars = self.scalars + call.s if call.ns > 0 else NULL
-        for i in range(self.patch_count):
-            patch = &self.patches[i]
-            if patch.kind == 0:
-                patch.place = &self.bufs[patch.at]
-            elif patch.kind == 1:
-                patch.place = <void **>&self.code[patch.at].scalars
-        if self.chains:
-            exchange_places(self.slots, p.other_places, self.slot_count)
-            self.sort_patches(2, &p.other_patches, &p.other_first)
-            exchange_places(self.slots, p.other_places, self.slot_count)
-        self.sort_patches(1, &p.patches, &p.first)
-        p.code, p.slots, p.bufs, p.dims, p.scalars = self.code, self.slots, self.bufs, self.dims, self.scalars
-        p.spent = <double *>grown(NULL, (self.count + 1) * sizeof(double))
-        memset(p.spent, 0, (self.count + 1) * sizeof(double))
-        p.count, p.slot_count = self.count, self.slot_count
-        for i in range(p.slot_count):
-            p.rebind(<int>i, p.slots[i].base)
-        p.find_runs()
-        p.find_segments()
-        if self.chains:
-            for i in range(len(self.chains)):
-                self.merged[i].bufs, self.merged[i].dims, self.merged[i].scalars = self.bufs + self.merged[i].b, NULL, NULL
-            p.chains, p.merged, self.merged = _fuse.Chains(self.chains), self.merged, NULL
-            p.merge_at = p.chains.runs()
-        self.code, self.slots, self.bufs, self.dims, self.scalars = NULL, NULL, NULL, NULL, NULL
-        self.count = self.slot_count = self.patch_count = self.own_count = self.outer_count = 0
-        return 0
-
 
 cdef int insert(Range *ranges, Py_ssize_t count, char *lo, Py_ssize_t n, int slot) except -1:
     """Into sorted ranges with room for one more."""

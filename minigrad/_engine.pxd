@@ -128,4 +128,3 @@ cdef int default_float
 cdef dict origins
 cdef str FREED
 cdef Op ADD, MUL, SEED
-cdef object hook_sum_to

@@ -80,7 +80,7 @@ cdef Kind kind_of(kind):
             made.code = COMPILED
         else:
             made.users = all([not library(base.__module__) for base in kind.__mro__[:-1]])
-            made.wraps = kind.__module__ == "minigrad._engine"  # @no_grad
+            made.wraps = kind.__module__ == "minigrad._gradmode"  # @no_grad
             for base in kind.__mro__:
                 if not library(base.__module__):
                     slots += [own for own in vars(base).values() if type(own) is types.MemberDescriptorType]

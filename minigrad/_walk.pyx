@@ -23,14 +23,13 @@ import warnings
 
 from ._engine cimport (
     ADD, FREED, MUL, SEED, Node, Op, Tensor, alias, anomaly, apply_binary, apply_unary, cast, clone, edge_at, edge_of,
-    entry_of, full, grad_enabled, hook_sum_to, item_of, kept_at, needs_grad, on_host, origins, retain_gradient,
+    entry_of, full, grad_enabled, item_of, kept_at, needs_grad, on_host, origins, retain_gradient,
     same_shape, set_backward, set_grad_off, shape_tuple, to_contiguous, unpack,
 )
 from ._launch cimport kernel_t, launch
+from ._plug cimport plugs
 from ._record cimport recorder, recording
 from ._storage cimport CATEGORY, DTYPES, F32, device_name
-
-from ._engine import install
 
 cdef extern from *:
     """
@@ -417,7 +416,7 @@ cdef class Walk:
             else:
                 r = mg_vectorcall(rule, arguments, count + 1)
             if n.shapes is not None and n.shapes[i] is not None and r is not None:
-                r = hook_sum_to(r, n.shapes[i])
+                r = plugs.sum_to(r, n.shapes[i])
             if anomaly:
                 refuse_nan(n, i, r)
             if i == last:
@@ -503,24 +502,24 @@ cdef int add_inplace(Tensor y, Tensor x, bint shared) except -1:
 cdef object run_hooks(list hooks, object g):
     if hooks and recorder is not None and recording():
         recorder.refuse("calls a hook of a tensor")
-    for entry in list(hooks):
-        result = entry[1](g)
+    for hook, in list(hooks):
+        result = hook(g)
         if result is not None:
             if not isinstance(result, Tensor):
                 raise TypeError(f"a gradient hook must return a Tensor or None, got {type(result).__name__}")
             if not same_shape(<Tensor>result, <Tensor>g):
                 raise RuntimeError(
-                    f"hook '{getattr(entry[1], '__name__', entry[1])}' has changed the size of value: "
+                    f"hook '{getattr(hook, '__name__', hook)}' has changed the size of value: "
                     f"{shape_tuple(<Tensor>result)} instead of {shape_tuple(<Tensor>g)}"
                 )
             if (<Tensor>result).dt != (<Tensor>g).dt:
                 raise RuntimeError(
-                    f"hook '{getattr(entry[1], '__name__', entry[1])}' has changed the type of value (was "
+                    f"hook '{getattr(hook, '__name__', hook)}' has changed the type of value (was "
                     f"{DTYPES[(<Tensor>g).dt]!r} got {DTYPES[(<Tensor>result).dt]!r})"
                 )
             if (<Tensor>result).storage.device != (<Tensor>g).storage.device:
                 raise RuntimeError(
-                    f"hook '{getattr(entry[1], '__name__', entry[1])}' has changed the device of value (was "
+                    f"hook '{getattr(hook, '__name__', hook)}' has changed the device of value (was "
                     f"{device_name((<Tensor>g).storage.device)} got {device_name((<Tensor>result).storage.device)})"
                 )
             g = result
@@ -564,8 +563,8 @@ cdef int accumulate(Tensor leaf, Tensor g, bint recorded) except -1:
     if leaf.after_hooks is not None:
         if leaf.after_hooks and recorder is not None and recording():
             recorder.refuse("calls a hook of a tensor")
-        for entry in list(leaf.after_hooks):
-            entry[1](leaf)
+        for hook, in list(leaf.after_hooks):
+            hook(leaf)
     return 0
 
 
@@ -700,5 +699,5 @@ cdef int refuse_nan(Node n, Py_ssize_t output, object g) except -1:
     return 0
 
 
-install(backward=run_backward)
+plugs.backward = run_backward
 set_backward(backward)

@@ -331,7 +331,7 @@ def sizes(name, size):
                 f"{name}(): argument 'size' must be tuple of ints, "
                 f"but found element of type {type(n).__name__} at pos {i}"
             )
-    return tuple(n if type(n) is int else n.__index__() for n in size)
+    return tuple([n if type(n) is int else n.__index__() for n in size])
 
 
 def _finish(made, device, requires_grad):
@@ -349,7 +349,7 @@ def empty(*size, dtype=None, device=None, requires_grad=False):
     >>> mg.empty(2, 3).shape
     minigrad.Size([2, 3])
     """
-    made = _empty(sizes("empty", size), dtype, like_of(device) if device is not None or defaults.count else None)
+    made = _empty(sizes("empty", size), dtype, like_of(device))
     if requires_grad:
         made.requires_grad = True
     return made
@@ -363,7 +363,7 @@ def zeros(*size, dtype=None, device=None, requires_grad=False):
     tensor([[0., 0.],
             [0., 0.]])
     """
-    made = filled(sizes("zeros", size), 0.0, dtype, like_of(device) if device is not None or defaults.count else None)
+    made = filled(sizes("zeros", size), 0.0, dtype, like_of(device))
     if requires_grad:
         made.requires_grad = True
     return made
@@ -376,7 +376,7 @@ def ones(*size, dtype=None, device=None, requires_grad=False):
     >>> mg.ones((3,))
     tensor([1., 1., 1.])
     """
-    made = filled(sizes("ones", size), 1.0, dtype, like_of(device) if device is not None or defaults.count else None)
+    made = filled(sizes("ones", size), 1.0, dtype, like_of(device))
     if requires_grad:
         made.requires_grad = True
     return made
@@ -390,8 +390,7 @@ def full(size, fill_value, *, dtype=None, device=None, requires_grad=False):
     tensor([7, 7])
     """
     fill_value = _number("full", fill_value)
-    like = like_of(device) if device is not None or defaults.count else None
-    made = filled(sizes("full", (size,)), fill_value, dtype, like)
+    made = filled(sizes("full", (size,)), fill_value, dtype, like_of(device))
     if requires_grad:
         made.requires_grad = True
     return made
@@ -475,11 +474,7 @@ def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad=Fa
     if (end - start) * step < 0:
         raise RuntimeError(f"upper bound and lower bound inconsistent with step sign: {start} -> {end} by {step}")
     n = -((start - end) // step) if whole else math.ceil((end - start) / step)
-    made = _empty(
-        (n,),
-        dtype if dtype is not None else int64 if whole else None,
-        like_of(device) if device is not None or defaults.count else None,
-    )
+    made = _empty((n,), int64 if whole and dtype is None else dtype, like_of(device))
     if whole and max(abs(start), abs(end)) >= 2**53:  # beyond what the kernel's float64 holds
         made = tensor(list(range(start, end, step)), dtype=made.dtype, device=device)
     else:
@@ -498,7 +493,7 @@ def linspace(start, end, steps, *, dtype=None, device=None, requires_grad=False)
     n = index(steps)
     if n < 0:
         raise RuntimeError("number of steps must be non-negative")
-    made = _empty((n,), dtype, like_of(device) if device is not None or defaults.count else None)
+    made = _empty((n,), dtype, like_of(device))
     _K_ARANGE((made,), (), (), (start, (end - start) / max(n - 1, 1)))
     if n > 1:
         write_memory(view(made, (), (), n - 1), filled((), end, made.dtype, made))
@@ -514,7 +509,7 @@ def eye(n, m=None, *, dtype=None, device=None, requires_grad=False):
             [0., 1.]])
     """
     n, m = sizes("eye", (n, n if m is None else m))
-    made = filled((n, m), 0.0, dtype, like_of(device) if device is not None or defaults.count else None)
+    made = filled((n, m), 0.0, dtype, like_of(device))
     k = min(n, m)
     if k:
         write_memory(view(made, (k,), (m + 1,)), filled((), 1, made.dtype, made))

@@ -24,7 +24,6 @@ ACCELERATOR = "cuda"  # how users call devices that are not the CPU: methods are
 _gpus: list["device"] = []
 _state: dict[str, Any] = {"plugged": False, "runtime": None}
 _lock = threading.Lock()
-_here = threading.local()
 
 
 class device:
@@ -88,12 +87,12 @@ class device:
 
     def __enter__(self):
         number(self)  # an error if it is not there
-        _here.__dict__.setdefault("entered", []).append(self)
+        _here.said.entered.append(self)
         _count(1)
         return self
 
     def __exit__(self, *error):
-        _here.entered.pop()
+        _here.said.entered.pop()
         _count(-1)
 
 
@@ -117,7 +116,7 @@ def described(i: int) -> device:
 
 def current() -> int:
     """The number of this thread's GPU."""
-    return getattr(_here, "gpu", 0)
+    return _here.gpu
 
 
 def set_current(i: int) -> None:
@@ -128,18 +127,39 @@ def set_current(i: int) -> None:
 class _Defaults:
     """How many defaults there are, in all threads: see ``default``."""
 
-    __slots__ = ("count",)
+    __slots__ = ("count", "lock")
 
-    count: int
+    def __init__(self):
+        self.count, self.lock = 0, threading.RLock()  # one that a destructor may ask for at any time
+
+    def add(self, more: int) -> None:
+        with self.lock:
+            self.count += more
 
 
 defaults = _Defaults()
-defaults.count = 0
+
+
+class _Said:
+    """What a thread has said about where tensors are made. It lives in the thread's ``_here`` and ends with it."""
+
+    def __init__(self):
+        self.entered, self.default, self.everybody = [], None, defaults
+
+    def __del__(self):
+        self.everybody.add(-len(self.entered) - (self.default is not None))
+
+
+class _Here(threading.local):
+    def __init__(self):
+        self.gpu, self.said = 0, _Said()
+
+
+_here = _Here()
 
 
 def _count(more: int) -> None:
-    with _lock:
-        defaults.count += more
+    defaults.add(more)
     _tell()
 
 
@@ -149,8 +169,8 @@ def _tell() -> None:
 
 def default():
     """Where tensors are made in this thread unless ``device=`` says it; None if nobody has said so."""
-    entered = getattr(_here, "entered", None)
-    return entered[-1] if entered else getattr(_here, "default", None)
+    said = _here.said
+    return said.entered[-1] if said.entered else said.default
 
 
 def set_default_device(device):
@@ -163,7 +183,7 @@ def set_default_device(device):
     """
     made = None if device is None else _device(device)
     number(made)
-    had, _here.default = getattr(_here, "default", None), made
+    had, _here.said.default = _here.said.default, made
     _count((made is not None) - (had is not None))
 
 

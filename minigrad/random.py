@@ -9,12 +9,13 @@ import os
 import threading
 from operator import index
 
-from ._engine import Kernel, Tensor, copy_, empty, no_grad
+from ._engine import Kernel, Tensor, copy_, empty
 from ._engine import _cast as cast
+from ._gradmode import no_grad
 from ._record import current
 from ._storage import float32, int64, uint8
-from .creation import _finish, like_of, model, sizes, tensor
-from .ops.pointwise import minimum
+from .creation import _finish, like_of, model, sizes, tensor, zeros
+from .ops.pointwise import minimum, where
 from .ops.sorting import topk
 
 # estimated nanoseconds an element
@@ -323,9 +324,21 @@ def multinomial(input, num_samples, replacement=False, *, generator=None):
         return topk(arrival, num_samples, largest=False).indices
     shares = p.cumsum(-1)
     u = _uniform_like(p, (*p.shape[:-1], num_samples), generator) * shares[..., -1:]
-    drawn = (shares.unsqueeze(-2) < u.unsqueeze(-1)).sum(-1)
+    drawn = _how_many_below(shares, u)
     last = p.shape[-1] - 1 - (p > 0).long().flip(-1).argmax(-1, True)  # rounding may go past it
     return minimum(drawn, last)
+
+
+def _how_many_below(x, bounds):
+    """How many of each row of x (..., C), which ascends, are below each of ``bounds`` (..., K): int64 (..., K)."""
+    n = x.shape[-1]
+    if n * bounds.numel() <= 1 << 20:
+        return (x.unsqueeze(-2) < bounds.unsqueeze(-1)).sum(-1)
+    found = zeros(bounds.shape, dtype=int64, device=x.device)
+    for bit in reversed(range(n.bit_length())):  # from the highest
+        ahead = found + (1 << bit)
+        found = where((ahead <= n) & (x.gather(-1, ahead.clamp(max=n) - 1) < bounds), ahead, found)
+    return found
 
 
 def _uniform_like(x, shape, generator):

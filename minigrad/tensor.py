@@ -6,23 +6,10 @@ The engine attaches what stands in the tables below; what an operation does is w
 import functools
 
 from . import creation, interchange, printing, random
-from ._engine import (
-    Op,
-    Tensor,
-    add_methods,
-    copy_,
-    empty,
-    enable_grad,
-    filled,
-    from_buffer,
-    install,
-    install_operators,
-    is_grad_enabled,
-    move,
-    no_grad,
-    write_memory,
-)
+from ._engine import Op, Tensor, add_methods, copy_, empty, filled, from_buffer, install_operators, move, write_memory
 from ._engine import _cast as cast
+from ._gradmode import enable_grad, is_grad_enabled, no_grad
+from ._plug import install
 from ._record import current
 from ._storage import bool_, float32, float64, int8, int16, int32, int64, uint8
 from .device import ACCELERATOR, cpu, is_page_locked, page_locked, send
@@ -502,27 +489,23 @@ install(
     as_tensor=functools.partial(creation.tensor, device=cpu),
     as_strided_op=shape.AS_STRIDED,
     check_format=check_format,
+    contains=indexing.contains,
     decorate=_decorate,
     device=cpu,
     expand=shape.expand,
+    format=printing.format_tensor,
+    getitem=indexing.getitem,
     is_array=creation.is_array,
+    iterate=indexing.iterate,
     legacy=creation.legacy,
+    matmul=linalg.matmul,
+    power=_power,
+    setitem=indexing.setitem,
     size=Size,
     slice_write=shape.slice_write,
     sum_to=reduce.sum_to,
+    text=printing.tensor_text,
     warn_nonleaf=_warn_nonleaf,
 )
-install_operators(
-    {**vars(pointwise), "pow": pointwise.power},
-    {
-        "iter": indexing.iterate,
-        "contains": indexing.contains,
-        "getitem": indexing.getitem,
-        "setitem": indexing.setitem,
-        "repr": printing.tensor_text,
-        "format": printing.format_tensor,
-        "pow": _power,
-        "matmul": linalg.matmul,
-    },
-)
+install_operators({**vars(pointwise), "pow": pointwise.power})
 add_methods(_methods())

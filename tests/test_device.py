@@ -39,6 +39,19 @@ def test_a_default_device_is_one_threads():
     assert seen == [before + 1] and defaults.count == before
 
 
+def test_a_default_device_ends_with_its_thread():
+    def work():
+        mg.device("cpu").__enter__()
+        mg.set_default_device("cpu")
+        seen.append(defaults.count)
+
+    before, seen = defaults.count, []
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before + 2] and defaults.count == before
+
+
 @pytest.mark.skipif(mg.cuda.is_available(), reason="what scripts call where there is no GPU")
 def test_without_a_gpu():
     generator = mg.manual_seed(5)

@@ -13,21 +13,27 @@ import minigrad
 ROOT = Path(__file__).parent.parent
 
 # A part of minigrad, and the parts that it may import; itself always, minigrad/__init__.py everything.
-ENGINE = {"kernels", "_record", "_storage", "_launch", "_engine", "_walk"}
+ENGINE = {"kernels", "_record", "_storage", "_launch", "_plug", "_hooks", "_engine", "_gradmode", "_walk"}
 BASICS = {*ENGINE, "size", "ops", "device", "interchange", "creation", "random", "printing"}
 LAYERS = {
     "kernels": set(),
     "_record": set(),
     "_storage": {"kernels", "_record"},
     "_launch": {"kernels", "_record", "_storage"},
-    "_engine": {"kernels", "_record", "_storage", "_launch"},
-    "_walk": {"_record", "_storage", "_launch", "_engine"},
+    "_plug": set(),
+    "_hooks": set(),
+    "_engine": {"kernels", "_record", "_storage", "_launch", "_plug", "_hooks"},
+    "engine": set(),  # parts of _engine.pyx, which imports what they need
+    "_gradmode": {"_plug", "_engine"},
+    "_walk": {"_record", "_storage", "_launch", "_plug", "_engine"},
     "ops": ENGINE,
     "_guards": ENGINE,
     "_fuse": {"kernels"},
     "_program": {*ENGINE, "_guards"},
     "_reach": {*ENGINE, "_guards", "_program"},
-    "_capture": {*ENGINE, "_guards", "_program", "_fuse"},
+    "_draft": {*ENGINE, "_guards", "_fuse", "_program"},
+    "_passes": {*ENGINE, "_guards", "_fuse", "_program", "_draft"},
+    "_capture": {*ENGINE, "_guards", "_program", "_draft", "_passes"},
     "_limits": {*ENGINE, "_program"},
     "_explain": {"_launch", "_limits"},
     "compile": {*ENGINE, "_guards", "_program", "_reach", "_capture", "_explain"},
@@ -68,7 +74,7 @@ PYX_IMPORT = re.compile(r"^[ \t]*(?:from\s+([\w.]+)\s+)?c?import\s+(\([^)]*\)|[^
 PYX_SILENT = re.compile(r'""".*?"""|#[^\n]*', re.DOTALL)
 
 
-def sources(*folders, endings=(".py", ".pyx", ".pxd")):
+def sources(*folders, endings=(".py", ".pyx", ".pxd", ".pxi")):
     """Source files as paths relative to the project, forward slashes; not those that asv and the like keep in .folders,
     nor through the link minigrad/kernels."""
     found = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in endings]
@@ -176,6 +182,7 @@ def test_only_the_device_layer_knows_cuda(path):
         ("kernels/blas.pyx", "from .._storage cimport (\n    Storage,\n    dtype,\n)"),
         ("minigrad/_engine.pyx", "def f():\n    from .ops import shape"),
         ("minigrad/_engine.pxd", "from . cimport tensor"),
+        ("minigrad/engine/tape.pxi", "from .._storage cimport Storage"),
         ("minigrad/ops/reduce.py", "from .. import tensor"),
         ("minigrad/ops/shape/joining.py", "from ... import tensor"),
         ("minigrad/ops/shape/joining.py", "def f():\n    import minigrad"),

@@ -157,6 +157,18 @@ def test_multinomial(replacement):
     assert mg.multinomial(weights[0], 50, True, generator=g.manual_seed(3)).tolist() == first
 
 
+def test_multinomial_of_many_categories():
+    """Many samples of many are found by bisection, few by counting: the same ones."""
+    g, weights = mg.Generator(), mg.rand(2, 3000)
+    weights *= weights > 0.5
+    few, many = (
+        mg.multinomial(w, n, True, generator=g.manual_seed(3)) for w, n in [(weights[0], 300), (weights[0], 900)]
+    )
+    assert (many[:300] == few).all() and (weights[0][many] > 0).all()
+    each = mg.multinomial(weights, 450, True, generator=g.manual_seed(3))
+    assert (each[0] == many[:450]).all() and (weights.gather(1, each) > 0).all()
+
+
 def test_a_compiled_function_that_sorts_runs_eagerly():
     run, values = mg.compile(lambda x: x.sort().values * 2), [[3.0, 1.0], [1.0, 2.0], [5.0, 4.0], [4.0, 5.0]]
     with pytest.warns(UserWarning, match="runs eagerly"):

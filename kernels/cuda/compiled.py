@@ -119,20 +119,6 @@ def _at(typing, address, offset, kind):
     return types.CPointer(element)(types.intp, types.intp, kind), generate
 
 
-def _atomic(operation):
-    @intrinsic
-    def apply(typing, p, i, v):
-        def generate(context, builder, signature, arguments):
-            return builder.atomic_rmw(operation, builder.gep(arguments[0], [arguments[1]]), arguments[2], "monotonic")
-
-        return types.int64(p, types.intp, types.int64), generate
-
-    return apply
-
-
-_counter_add, _counter_min = _atomic("add"), _atomic("min")
-
-
 @intrinsic
 def _counter_swap(typing, p, i, old, new):
     def generate(context, builder, signature, arguments):
@@ -243,14 +229,11 @@ def overload_parts(parts):
     for name, combine in (("sum", _sum), ("max", _higher), ("min", _lower)):
         told(f"warp_{name}", _warp(combine))
         told(f"block_{name}", _block(parts[f"warp_{name}"], name == "sum"))
-    told("block_any", lambda v: lambda v: cuda.syncthreads_or(1 if v else 0) != 0)
     told("load4", lambda x, i: lambda x, i: _load4(x, i))
     told("store4", lambda y, i, a, b, c, d: lambda y, i, a, b, c, d: _store4(y, i, a, b, c, d))
     told("aligned", lambda x: lambda x: _aligned(x))
     told("after", lambda x, i: lambda x, i: _after(x, i))
     told("at", lambda address, offset, T: lambda address, offset, T: _at(address, offset, T))
-    told("counter_add", lambda p, i, v: lambda p, i, v: _counter_add(p, i, v))
-    told("counter_min", lambda p, i, v: lambda p, i, v: _counter_min(p, i, v))
     told("counter_swap", lambda p, i, old, new: lambda p, i, old, new: _counter_swap(p, i, old, new))
     told("rint", lambda x: lambda x: _rint(x))
     told("split", lambda t, n: lambda t, n: _split(t, n))

@@ -1,4 +1,4 @@
-"""What kernels on a GPU share: sums and extremes over a block or a warp, 16-byte accesses, pointers, counters.
+"""What kernels on a GPU share: sums and extremes over a block or a warp, 16-byte accesses, pointers, a counter.
 
 DESIGN
 a. The functions below are what Numba's simulator runs; ``compiled.py`` has what becomes PTX, in the same order of
@@ -34,11 +34,6 @@ def block_max(v):
 def block_min(v):
     """The least v of the block; nan if one is."""
     return _block(v, _lower)
-
-
-def block_any(v):
-    """Whether v holds for any thread of the block."""
-    return bool(threading.current_thread().syncthreads_or(bool(v)))
 
 
 def warp_sum(v):
@@ -86,24 +81,8 @@ def at(address, offset, T):
     return simulated.Address(int(address) + int(offset) * np.dtype(T).itemsize, T)
 
 
-def counter_add(p, i, v):
-    """p[i] += v, at once whatever other threads do, for int64; what was there before."""
-    with simulated.lock:
-        old = p[i]
-        p[i] = old + v
-    return old
-
-
-def counter_min(p, i, v):
-    """p[i] = min(p[i], v), as ``counter_add``."""
-    with simulated.lock:
-        old = p[i]
-        p[i] = min(old, v)
-    return old
-
-
 def counter_swap(p, i, old, new):
-    """p[i] = new if it is old, as ``counter_add``."""
+    """p[i] = new if it is old, at once whatever other threads do, for int64; what was there before."""
     with simulated.lock:
         found = p[i]
         if found == old:

@@ -1,9 +1,9 @@
 """Automatic differentiation: what records, what runs the record in reverse, and how to check it."""
 
-from .._engine import enable_grad as enable_grad
-from .._engine import is_grad_enabled as is_grad_enabled
-from .._engine import no_grad as no_grad
-from .._engine import set_grad_enabled as set_grad_enabled
+from .._gradmode import enable_grad as enable_grad
+from .._gradmode import is_grad_enabled as is_grad_enabled
+from .._gradmode import no_grad as no_grad
+from .._gradmode import set_grad_enabled as set_grad_enabled
 from . import function as function
 from . import functional as functional
 from .anomaly_mode import detect_anomaly as detect_anomaly

@@ -12,8 +12,9 @@ c. Inputs changed in place (``mark_dirty``) take over their new history as after
 
 import functools
 
-from .._engine import Op, Tensor, copy_, filled, is_grad_enabled, no_grad, place
+from .._engine import Op, Tensor, copy_, filled, place
 from .._engine import _cast as cast
+from .._gradmode import is_grad_enabled, no_grad
 from .._record import current
 from ..ops.reduce import sum_to
 

@@ -1,6 +1,7 @@
 """Whole Jacobians and Hessians."""
 
-from .._engine import Tensor, enable_grad, filled
+from .._engine import Tensor, filled
+from .._gradmode import enable_grad
 from ..creation import zeros_like
 from ..ops.shape import stack
 from .differentiate import grad

@@ -1,6 +1,6 @@
 """``inference_mode``: here another name for ``no_grad``."""
 
-from .._engine import enable_grad, no_grad
+from .._gradmode import enable_grad, no_grad
 
 
 def inference_mode(mode=True):

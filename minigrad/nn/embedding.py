@@ -1,7 +1,7 @@
 """Embedding: a table of vectors that are trained."""
 
 from .. import creation
-from .._engine import no_grad
+from .._gradmode import no_grad
 from . import functional as F
 from . import init
 from .module import Module

@@ -16,19 +16,18 @@ from ..ops.distance import cosine_similarity, pairwise_distance
 from ..ops.dropout import dropout as _dropout
 from ..ops.embedding import embedding
 from ..ops.gaussian_nll import gaussian_nll_loss
+from ..ops.label_losses import cross_entropy, nll_loss
 from ..ops.linear import linear
 from ..ops.linear_cross_entropy import linear_cross_entropy
 from ..ops.losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
-    cross_entropy,
     hinge_embedding_loss,
     huber_loss,
     kl_div,
     l1_loss,
     margin_ranking_loss,
     mse_loss,
-    nll_loss,
     poisson_nll_loss,
     smooth_l1_loss,
     soft_margin_loss,

@@ -5,7 +5,7 @@ Where numbers are random, ``generator`` is the stream to draw from (the default 
 
 import math
 
-from .._engine import no_grad
+from .._gradmode import no_grad
 from .._storage import float64
 from ..creation import eye as _eye
 from ..creation import from_numpy as _from_numpy

@@ -2,8 +2,8 @@
 
 import math
 
+from ..ops._loss import zero_of
 from ..ops.linear_cross_entropy import LinearCrossEntropyOptions, linear_cross_entropy
-from ..ops.losses import zero_of
 from .linear import Linear
 from .losses import _Loss
 

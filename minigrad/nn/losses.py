@@ -1,6 +1,8 @@
 """Losses as modules: each keeps its options and calls the function in ``nn.functional``; class weights are buffers."""
 
+from ..ops import label_losses
 from ..ops import losses as ops
+from ..ops._loss import reduction_name, zero_of
 from ..ops.gaussian_nll import gaussian_nll_loss
 from .module import Module
 
@@ -10,7 +12,7 @@ class _Loss(Module):
 
     def __init__(self, size_average=None, reduce=None, reduction="mean"):
         super().__init__()
-        reduction = ops.reduction_name(reduction, size_average, reduce)
+        reduction = reduction_name(reduction, size_average, reduce)
         if reduction not in self._reductions:  # here, so that a typo shows where it was made
             known = ", ".join(map(repr, self._reductions[:-1]))
             raise ValueError(f"{reduction} is not a valid value for reduction: use {known} or {self._reductions[-1]!r}")
@@ -33,12 +35,12 @@ class CrossEntropyLoss(_Loss):
     def __init__(self, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean",
                  label_smoothing=0.0, *, all_ignored="nan"):  # fmt: skip
         super().__init__(size_average, reduce, reduction)
-        ops.zero_of(all_ignored)
+        zero_of(all_ignored)
         self.register_buffer("weight", weight)
         self.ignore_index, self.label_smoothing, self.all_ignored = ignore_index, label_smoothing, all_ignored
 
     def forward(self, input, target):
-        return ops.cross_entropy(
+        return label_losses.cross_entropy(
             input, target, self.weight, None, self.ignore_index, None, self.reduction, self.label_smoothing,
             all_ignored=self.all_ignored,
         )  # fmt: skip
@@ -57,12 +59,12 @@ class NLLLoss(_Loss):
     def __init__(self, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", *,
                  all_ignored="nan"):  # fmt: skip
         super().__init__(size_average, reduce, reduction)
-        ops.zero_of(all_ignored)
+        zero_of(all_ignored)
         self.register_buffer("weight", weight)
         self.ignore_index, self.all_ignored = ignore_index, all_ignored
 
     def forward(self, input, target):
-        return ops.nll_loss(
+        return label_losses.nll_loss(
             input, target, self.weight, None, self.ignore_index, None, self.reduction, all_ignored=self.all_ignored
         )
 

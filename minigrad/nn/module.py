@@ -13,7 +13,9 @@ from collections import OrderedDict, namedtuple
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from .._engine import RemovableHandle, Tensor, copy_, empty, no_grad
+from .._engine import Tensor, copy_, empty
+from .._gradmode import no_grad
+from .._hooks import RemovableHandle
 from .._record import current as current_recorder
 from .._storage import float32, float64
 from ..compile import compile

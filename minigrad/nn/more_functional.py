@@ -5,7 +5,7 @@ import math
 from .._engine import Tensor, copy_
 from ..ops import pointwise as p
 from ..ops import reduce
-from ..ops.normalisation import check_floating
+from ..ops._check import check_floating
 from ..ops.shape import chunk, wrap_dim
 from ..random import rand_like
 
@@ -131,12 +131,15 @@ def softshrink(input, lambd=0.5):
 
 
 def prelu(input, weight):
-    """x where x > 0, else weight * x; ``weight``: one number, or one for each channel (dimension 1).
+    """x where x > 0, else weight * x; ``weight``: one number, or one for each channel (dimension 1), of x's dtype.
 
     >>> import minigrad as mg
     >>> mg.nn.functional.prelu(mg.tensor([-2.0, 2.0]), mg.tensor([0.25]))
     tensor([-0.5000,  2.0000])
     """
+    if weight.dtype is not input.dtype:
+        raise RuntimeError(f"prelu: Type promoting not supported. Got {input.dtype!r} and {weight.dtype!r}")
+    check_floating("prelu", input)
     if weight.numel() != 1:
         channels = input.shape[1] if input.ndim > 1 else 1
         if weight.numel() != channels:

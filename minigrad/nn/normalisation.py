@@ -11,9 +11,9 @@ from .parameter import Parameter
 class _Norm(Module):
     """What starts as 1 and 0: ``weight`` and ``bias``, None where they are not wanted."""
 
-    def _parameters_of(self, shape, weight, bias, device, dtype):
-        for name, wanted in (("weight", weight), ("bias", bias)):
-            made = Parameter(creation.empty(shape, device=device, dtype=dtype)) if wanted else None
+    def _parameters_of(self, shape, device, dtype, **wanted):
+        for name, is_wanted in wanted.items():
+            made = Parameter(creation.empty(shape, device=device, dtype=dtype)) if is_wanted else None
             self.register_parameter(name, made)
 
     def reset_parameters(self):
@@ -24,7 +24,18 @@ class _Norm(Module):
             init.zeros_(self.bias)
 
 
-class LayerNorm(_Norm):
+class _OfLast(_Norm):
+    """The last dimensions normalised, of ``normalized_shape``."""
+
+    def __init__(self, normalized_shape, eps, elementwise_affine, device, dtype, **others):
+        super().__init__()
+        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self._parameters_of(self.normalized_shape, device, dtype, weight=elementwise_affine, **others)
+        self.reset_parameters()
+
+
+class LayerNorm(_OfLast):
     """(x - mean) / sqrt(var + eps) * weight + bias over the last dimensions, of ``normalized_shape``.
 
     >>> import minigrad as mg
@@ -33,11 +44,7 @@ class LayerNorm(_Norm):
     """
 
     def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, bias=True, device=None, dtype=None):
-        super().__init__()
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        self.eps, self.elementwise_affine = eps, elementwise_affine
-        self._parameters_of(self.normalized_shape, elementwise_affine, elementwise_affine and bias, device, dtype)
-        self.reset_parameters()
+        super().__init__(normalized_shape, eps, elementwise_affine, device, dtype, bias=elementwise_affine and bias)
 
     def forward(self, input):
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
@@ -47,7 +54,7 @@ class LayerNorm(_Norm):
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, bias={bias}"
 
 
-class RMSNorm(_Norm):
+class RMSNorm(_OfLast):
     """x / sqrt(mean(x^2) + eps) * weight over the last dimensions, of ``normalized_shape``; no bias.
 
     >>> import minigrad as mg
@@ -56,12 +63,7 @@ class RMSNorm(_Norm):
     """
 
     def __init__(self, normalized_shape, eps=None, elementwise_affine=True, device=None, dtype=None):
-        super().__init__()
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        self.eps, self.elementwise_affine = eps, elementwise_affine
-        made = Parameter(creation.empty(self.normalized_shape, device=device, dtype=dtype))
-        self.register_parameter("weight", made if elementwise_affine else None)
-        self.reset_parameters()
+        super().__init__(normalized_shape, eps, elementwise_affine, device, dtype)
 
     def forward(self, x):
         return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
@@ -83,7 +85,7 @@ class GroupNorm(_Norm):
         if num_channels % num_groups:
             raise ValueError(f"num_channels ({num_channels}) must be divisible by num_groups ({num_groups})")
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
-        self._parameters_of((num_channels,), affine, affine and bias, device, dtype)
+        self._parameters_of((num_channels,), device, dtype, weight=affine, bias=affine and bias)
         self.reset_parameters()
 
     def forward(self, input):
@@ -106,7 +108,7 @@ class _BatchNorm(_Norm):
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        self._parameters_of((num_features,), affine, affine and bias, device, dtype)
+        self._parameters_of((num_features,), device, dtype, weight=affine, bias=affine and bias)
         kept = track_running_stats
         where = {"device": device, "dtype": dtype}
         self.register_buffer("running_mean", creation.zeros(num_features, **where) if kept else None)

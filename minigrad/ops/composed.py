@@ -4,7 +4,7 @@ import math
 import operator
 
 from .._engine import Tensor
-from .._storage import float32, float64
+from .._storage import bool_, float32, float64
 from . import pointwise as p
 from . import reduce
 from ._arrays import from_array, host
@@ -189,14 +189,14 @@ def bincount(input, weights=None, minlength=0):
     >>> mg.bincount(mg.tensor([1, 3, 1]))
     tensor([0, 2, 0, 1])
     """
-    if input.is_floating_point():
+    if input.is_floating_point() or input.dtype is bool_:
         raise NotImplementedError(f"bincount: expected integers, got {input.dtype!r}")
     values = host(input)
     if input.ndim != 1 or (values < 0).any():
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     if minlength < 0:
         raise RuntimeError("minlength should be >= 0")
-    if weights is None:
+    if weights is None or not values.size:  # also of nothing: PyTorch counts that
         return from_array(np.bincount(values, minlength=minlength), "int64", input)
     if weights.shape != input.shape:
         raise RuntimeError("weights should be 1-d and have the same length as input")

@@ -2,12 +2,13 @@
 
 import math
 
-from .._engine import Kernel, Op, Tensor, empty, is_grad_enabled
+from .._engine import Kernel, Op, Tensor, empty
 from .._engine import _cast as cast
+from .._gradmode import is_grad_enabled
 from .._storage import float64
 from ._arrays import as_numpy, from_array
 from ._late import np
-from .losses import MEAN, NONE, reduction_of
+from ._loss import MEAN, NONE, reduction_of
 from .pointwise import where
 from .reduce import sum as total
 from .row_losses import check_labels, contiguous, integers, scaled

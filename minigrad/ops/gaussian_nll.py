@@ -3,10 +3,12 @@
 from math import log as log_of
 from math import tau
 
-from .._engine import Kernel, Op, Tensor, always_one, empty, filled, is_grad_enabled, result_type, together
+from .._engine import Kernel, Op, Tensor, always_one, empty, filled, result_type, together
 from .._engine import _cast as cast
+from .._gradmode import is_grad_enabled
 from .._storage import float64
-from .losses import BLOCK, pair, reduced, reduction_of
+from ._loss import reduced, reduction_of
+from .losses import BLOCK, pair
 from .pointwise import where
 
 _K_BOTH, _K_LOSS = Kernel("losses_each.gaussian_nll", 0.8), Kernel("losses_each.gaussian_nll_loss", 0.6)

@@ -11,7 +11,8 @@ c. Integers have a plain kernel: exact, wrapping as PyTorch's. It takes contiguo
 import functools
 import math
 
-from .._engine import Kernel, Op, Tensor, empty, filled, from_buffer, is_grad_enabled, together, view
+from .._engine import Kernel, Op, Tensor, empty, filled, from_buffer, together, view
+from .._gradmode import is_grad_enabled
 from .._storage import bool_
 from . import pointwise as p
 from ._gemm import gemm, gemm_batched

@@ -17,37 +17,16 @@ import dataclasses
 import math
 from collections import namedtuple
 
-from .._engine import (
-    Kernel,
-    Op,
-    Tensor,
-    always_one,
-    empty,
-    enable_grad,
-    filled,
-    is_grad_enabled,
-    no_grad,
-    view,
-    write_memory,
-)
+from .._engine import Kernel, Op, Tensor, always_one, empty, filled, view, write_memory
 from .._engine import _cast as cast
+from .._gradmode import enable_grad, is_grad_enabled, no_grad
 from .._storage import float32, float64, int64
 from .._walk import run_backward
 from . import pointwise as p
 from ._gemm import gemm_into
+from ._loss import SUM, ZERO, as_tensor, reduced, reduced_by, reduction_of, zero_of
+from .label_losses import cross_entropy, label_losses, label_stats
 from .linear import linear
-from .losses import (
-    SUM,
-    ZERO,
-    as_tensor,
-    cross_entropy,
-    label_losses,
-    label_stats,
-    reduced,
-    reduced_by,
-    reduction_of,
-    zero_of,
-)
 from .reduce import sum as sum_of
 from .shape import narrow, permute, reshape
 

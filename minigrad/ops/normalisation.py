@@ -2,19 +2,21 @@
 
 import math
 
-from .._engine import Tensor, no_grad
+from .._engine import _cast as cast
+from .._gradmode import no_grad
 from . import pointwise as p
 from . import reduce
+from ._check import check_floating
 
 _EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 
 
-def check_floating(name, input):
-    """TypeError for what is no tensor, NotImplementedError for integers and bools."""
-    if not isinstance(input, Tensor):
-        raise TypeError(f"{name}(): argument 'input' must be Tensor, not {type(input).__name__}")
-    if not input.is_floating_point():
-        raise NotImplementedError(f"{name}() needs a floating-point input, got {input.dtype!r}")
+def _check_dtypes(name, input, *others):
+    for x in others:
+        if x is not None and x.dtype is not input.dtype:
+            raise RuntimeError(
+                f"{name}(): mixed dtype: all inputs must share same datatype, got {input.dtype!r} and {x.dtype!r}"
+            )
 
 
 def _affine(y, weight, bias, shape):
@@ -53,20 +55,22 @@ def _over(name, input, normalized_shape, **parameters):
 def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     """(x - mean) / sqrt(var + eps) * weight + bias over the last dimensions, those of ``normalized_shape``.
 
-    weight, bias: of ``normalized_shape``. RuntimeError if shapes differ. Source: Ba, Kiros and Hinton 2016.
+    weight, bias: of ``normalized_shape``. RuntimeError if shapes or dtypes differ. Source: Ba, Kiros and Hinton 2016.
 
     >>> import minigrad as mg
     >>> mg.nn.functional.layer_norm(mg.tensor([[1.0, 3.0]]), (2,))
     tensor([[-1.0000,  1.0000]])
     """
     dims = _over("layer_norm", input, normalized_shape, weight=weight, bias=bias)
+    _check_dtypes("layer_norm", input, weight, bias)
     return _affine(_standardised(input, dims, eps)[0], weight, bias, tuple(normalized_shape))
 
 
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     """x / sqrt(mean(x^2) + eps) * weight over the last dimensions, those of ``normalized_shape``.
 
-    eps: the dtype's machine epsilon if None. RuntimeError if shapes differ. Source: Zhang and Sennrich 2019.
+    In the dtype of ``input``. eps: its machine epsilon if None. RuntimeError if shapes differ. Source: Zhang and
+    Sennrich 2019.
 
     >>> import minigrad as mg
     >>> mg.nn.functional.rms_norm(mg.tensor([[1.0, 7.0]]), (2,))
@@ -75,13 +79,13 @@ def rms_norm(input, normalized_shape, weight=None, eps=None):
     dims = _over("rms_norm", input, normalized_shape, weight=weight)
     square = reduce.mean(p.square(input), dims, True)
     y = input * p.rsqrt(square + (_EPS[input.dtype.name] if eps is None else eps))
-    return y if weight is None else y * weight
+    return y if weight is None else cast(y * weight, input.dtype)
 
 
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
     """(N, C, ...): ``layer_norm`` of each of ``num_groups`` groups of channels; weight, bias: (C,).
 
-    RuntimeError unless C is divisible by ``num_groups``. Source: Wu and He 2018.
+    RuntimeError unless C is divisible by ``num_groups`` and dtypes agree. Source: Wu and He 2018.
 
     >>> import minigrad as mg
     >>> mg.nn.functional.group_norm(mg.tensor([[1.0, 3.0, 5.0, 9.0]]), 2)
@@ -97,6 +101,7 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
             f"{list(input.shape)} and num_groups={num_groups}"
         )
     _check_channels(c, weight=weight, bias=bias)
+    _check_dtypes("group_norm", input, weight, bias)
     y = _standardised(input.reshape(n, num_groups, math.prod(input.shape[1:]) // num_groups), (2,), eps)[0].reshape(
         input.shape
     )
@@ -114,7 +119,8 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
 
     training: with the mean and the biased variance of the batch, which must have more than one value a channel
     (ValueError); running_mean and running_var (C,), unless None, move towards them, the unbiased variance, by
-    ``momentum``. Else with the running ones. weight, bias: (C,). Source: Ioffe and Szegedy 2015.
+    ``momentum``. Else with the running ones. weight, bias: (C,). RuntimeError if shapes or dtypes differ. Source: Ioffe
+    and Szegedy 2015.
 
     >>> import minigrad as mg
     >>> mg.nn.functional.batch_norm(mg.tensor([[1.0], [3.0]]), None, None, training=True)
@@ -127,6 +133,7 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     c, n = input.shape[1], input.numel() // max(input.shape[1], 1)
     shape = (c,) + (1,) * (input.ndim - 2)
     _check_channels(c, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    _check_dtypes("batch_norm", input, running_mean, running_var, weight, bias)
     if training:
         if n == 1:
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.shape}")

@@ -6,8 +6,9 @@ themselves, so that second derivatives come for free. Broadcast gradients are su
 
 import math
 
-from .._engine import Kernel, Op, Tensor, empty, filled, is_grad_enabled, operand, result_type, select, together
+from .._engine import Kernel, Op, Tensor, empty, filled, operand, result_type, select, together
 from .._engine import _cast as cast
+from .._gradmode import is_grad_enabled
 from .._storage import bool_
 
 FLOATS, TO_BOOL, INTS, NO_BOOL, NOTED, BOOL_TO_INT, DIVIDES = 1, 2, 4, 8, 16, 32, 64  # flags of Op: see _engine.pyx

@@ -12,15 +12,16 @@ d. Everything is validated here; labels may be of any integer dtype, arrays or l
 import math
 from functools import partial
 
-from .._engine import Kernel, Op, Tensor, always_one, empty, enable_grad, is_grad_enabled, result_type, together
+from .._engine import Kernel, Op, Tensor, always_one, empty, result_type, together
 from .._engine import _cast as cast
 from .._engine import get_default_dtype as default_dtype
+from .._gradmode import enable_grad, is_grad_enabled
 from .._storage import bool_, float32, float64, int64, uint8
 from .._walk import run_backward
 from . import row_formulas as formulas
 from ._arrays import as_numpy
 from ._late import np
-from .losses import MEAN, as_tensor, floating, reduced, reduction_of, warn_of_probabilities
+from ._loss import MEAN, as_tensor, floating, reduced, reduction_of, warn_of_probabilities
 from .shape import broadcast_named, view_as
 
 

@@ -2,18 +2,14 @@
 
 import math
 
-from .._engine import Tensor, is_grad_enabled
+from .._gradmode import is_grad_enabled
 from . import pointwise as p
 from . import reduce
 from ._arrays import from_array, host
+from ._check import check_tensor
 from ._late import np
 from .indexing import gather
 from .shape import wrap_dim
-
-
-def _checked(name, input):
-    if not isinstance(input, Tensor):
-        raise TypeError(f"{name}(): argument 'input' must be Tensor, not {type(input).__name__}")
 
 
 def _order(x, dim, descending):
@@ -42,7 +38,7 @@ def sort(input, dim=-1, descending=False, *, stable=False):
     >>> values, indices
     (tensor([1., 2., 3.]), tensor([1, 2, 0]))
     """
-    _checked("sort", input)
+    check_tensor("sort", input)
     d = wrap_dim(dim, input.ndim)
     return _at("sort", input, d, _order(input, d, descending)) if input.ndim else _of_number("sort", input)
 
@@ -66,7 +62,7 @@ def topk(input, k, dim=-1, largest=True, sorted=True):
     >>> mg.topk(mg.tensor([3.0, 1.0, 2.0]), 2).indices
     tensor([0, 2])
     """
-    _checked("topk", input)
+    check_tensor("topk", input)
     d = wrap_dim(dim, input.ndim)
     if not 0 <= k <= (input.shape[d] if input.ndim else 1):
         raise RuntimeError("selected index k out of range")
@@ -82,7 +78,7 @@ def median(input, dim=None, keepdim=False):
     >>> mg.median(mg.tensor([4.0, 1.0, 3.0, 2.0]))
     tensor(2.)
     """
-    _checked("median", input)
+    check_tensor("median", input)
     if dim is None:
         return _median_of_all(input.reshape(-1))
     d = wrap_dim(dim, input.ndim)
@@ -119,7 +115,7 @@ def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=No
     >>> mg.unique(mg.tensor([3, 1, 3]), return_counts=True)
     (tensor([1, 3]), tensor([1, 2]))
     """
-    _checked("unique", input)
+    check_tensor("unique", input)
     found, inverse, counts = np.unique(host(input), return_inverse=True, return_counts=True, axis=dim, equal_nan=False)
     made = [from_array(found, input.dtype.name, input)]
     if return_inverse:

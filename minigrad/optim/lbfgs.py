@@ -2,7 +2,7 @@
 
 from collections import namedtuple
 
-from .._engine import enable_grad, no_grad
+from .._gradmode import enable_grad, no_grad
 from ..ops.shape import cat
 from .optimizer import Optimizer, one_element
 

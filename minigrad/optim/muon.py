@@ -2,7 +2,8 @@
 
 from math import sqrt
 
-from .._engine import Kernel, no_grad
+from .._engine import Kernel
+from .._gradmode import no_grad
 from ..ops._gemm import gemm, gemm_into
 from ..ops._multi import update
 from ..ops.arithmetic import lerp

@@ -4,7 +4,9 @@ import copy
 from collections import OrderedDict, defaultdict
 from functools import wraps
 
-from .._engine import RemovableHandle, Tensor, clear_gradients, enable_grad, filled, operand
+from .._engine import Tensor, clear_gradients, filled, operand
+from .._gradmode import enable_grad
+from .._hooks import RemovableHandle
 from .._record import current
 from .._storage import float32
 from ..ops._multi import all_groups

@@ -3,7 +3,8 @@
 import copy
 from math import cos, pi
 
-from .._engine import Kernel, no_grad
+from .._engine import Kernel
+from .._gradmode import no_grad
 from .._storage import int64
 from ..creation import tensor
 from ..nn.module import Module

@@ -45,6 +45,30 @@ def test_comparing_in_place(name):
             alike(name, dtypes, shapes)
 
 
+def normalised(m, name, x, others):
+    x, (a, b) = m.tensor([[1.0, 2.0], [3.0, 5.0]]).to(x), (m.ones(2, dtype=d) for d in others)
+    call = getattr(m.nn.functional, name.partition(" ")[0])
+    arguments = {
+        "prelu": (a,), "batch_norm": (a, a, b, b), "batch_norm in training": (a, a, b, None, True),
+        "layer_norm": ((2,), a, b), "group_norm": (1, a, b), "rms_norm": ((2,), a),
+    }  # fmt: skip
+    try:
+        y = call(x, *arguments[name])
+    except (RuntimeError, NotImplementedError) as error:
+        return type(error)
+    return str(y.dtype).rpartition(".")[2], [round(v, 4) for v in y.reshape(-1).tolist()]
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")
+@pytest.mark.parametrize(
+    "name", ["prelu", "batch_norm", "batch_norm in training", "layer_norm", "group_norm", "rms_norm"]
+)
+def test_parameters_of_another_dtype(name):
+    for x, a, b in product(("float32", "float64", "int64") if name == "prelu" else ("float32", "float64"), repeat=3):
+        found = [normalised(m, name, getattr(m, x), (getattr(m, a), getattr(m, b))) for m in (mg, torch)]
+        assert found[0] == found[1], (x, a, b)
+
+
 @pytest.mark.parametrize("name", ["square", "square_"])
 def test_squares(name):
     for dtype in DTYPES:

@@ -34,6 +34,11 @@ EXPRESSIONS = """
     m.bincount(m.tensor([1.]))
     m.bincount(m.tensor([[1]]))
     m.bincount(m.tensor([1]), minlength=-1)
+    m.bincount(m.tensor([True]))
+    m.tensor([], dtype=m.int64).bincount(x[0, :0], 2), m.tensor([2, 1]).to(m.uint8).bincount(x[0, :2])
+    [m.tensor([2, 1]).to(d).bincount() for d in (m.uint8, m.int8, m.int16, m.int32)][3]
+    m.meshgrid(m.tensor([1, 2]).to(m.uint8), m.tensor([3]).to(m.uint8), indexing='xy')
+    m.meshgrid(m.tensor([1, 2]).to(m.int16), m.tensor([3]), indexing='ij')
     m.bincount(m.tensor([1]), t([1., 2.]))
     m.nan_to_num(t([NAN, INF, -INF]), 1., 2.), m.nan_to_num(t([NAN, INF, -INF]).double()), m.nan_to_num(i)
     m.tensor([1, 2]).nansum(), t([NAN]).nansum(), t([NAN]).nanmean(), n.nansum(0, True), n.nansum(dtype=m.float64)

@@ -34,6 +34,7 @@ CASES = {
     "relu6": (lambda m, x: m.nn.functional.relu6(x), [nan, 0.0, 6.0, 0.5, -inf]),
     "hardshrink": (lambda m, x: m.nn.functional.hardshrink(x), [nan, -0.5, 0.5, 0.75, inf]),
     "softshrink": (lambda m, x: m.nn.functional.softshrink(x), [nan, -0.5, 0.5, 0.75, -2.0]),
+    "cdist, p=0": (lambda m, x: m.cdist(x, x[:1] * 1, p=0), [[1.0, 2.0], [1.0, 3.0]]),
     "var_mean": (lambda m, x: sum(m.var_mean(x, False)), [1.0, 2.0, 4.0]),
     "std_mean": (lambda m, x: sum(m.std_mean(x, 0, False)), [1.0, 2.0, 4.0]),
 }

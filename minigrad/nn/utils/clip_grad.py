@@ -10,7 +10,8 @@ and float32 gradients whose squares overflow still have a finite norm.
 import math
 import types
 
-from ..._engine import Kernel, Tensor, empty, filled, get_default_dtype, no_grad, operand
+from ..._engine import Kernel, Tensor, empty, filled, get_default_dtype, operand
+from ..._gradmode import no_grad
 from ..._storage import float64
 from ...ops._multi import by_kind, chunk_count, sweep
 from ...ops._warn import warn_user

@@ -1,8 +1,9 @@
 """``x[index]`` and ``x[index] = value``."""
 
-from ..._engine import Tensor, copy_, is_grad_enabled
+from ..._engine import Tensor, copy_
 from ..._engine import _cast as cast
 from ..._engine import view as _view
+from ..._gradmode import is_grad_enabled
 from ..._storage import bool_
 from .. import pointwise
 from .._late import np
