@@ -2,10 +2,10 @@
 """Reductions of a plain layout, without the planning that the others need: for small tensors it would be most of them.
 
 DESIGN
-a. The same kernels in the same units as ``reduce.py`` would call, so the bits are the same; what is not contiguous, and
-   a sum of more than one unit, is left to it. ``sum`` and ``mean`` stand here whole, because a Python function in
-   front costs as much as they do; ``reduce.py`` plugs in what does the rest.
-b. ``fold`` calls the twins that take x with any strides; the rest of a reduction's plan is ``reduce.py``'s.
+a. The same kernels in the same units as ``reduce`` would call, so the bits are the same; what is not contiguous, and a
+   sum of more than one unit, is left to it. ``sum`` and ``mean`` stand here whole, because a Python function in front
+   costs as much as they do; ``reduce`` plugs in what does the rest.
+b. ``fold`` calls the twins that take x with any strides; the rest of a reduction's plan is ``reduce``'s.
 c. The gradient of ``sum()`` is a broadcast view of one number; when backward is recorded, ``Tensor.expand``, which is.
 """
 
@@ -18,8 +18,8 @@ from .._record cimport describe
 from .._storage cimport CATEGORY, F32, dtype_code, refuse_mixed
 
 cdef Kernel SUM = Kernel("reduce.sum_rows", 0.1), DIV = Kernel("elementwise.div")
-cdef Py_ssize_t BLOCK = 32768  # reduce.BLOCK
-cdef Py_ssize_t BLOCK_OF_MANY = 8192  # of a device of many processors: see reduce._block
+cdef Py_ssize_t BLOCK = 32768  # reduce.plan.BLOCK
+cdef Py_ssize_t BLOCK_OF_MANY = 8192  # of a device of many processors: see reduce.plan
 
 
 cdef object run(Tensor x, bint mean):
